@@ -1,0 +1,282 @@
+"""The oracle: SPEC.md's pretraining forward and loss in NumPy float64, in the paper's order.
+
+A `config` is any object with the fields of the configuration; `weights` maps the names of WEIGHT-1
+to arrays. Letters of shapes: B clips; T, H, W, C frames, height, width, channels; N tokens, K of
+them; V visible, M decoded; P values per tubelet; D encoder and d decoder width. Randomness (masks,
+drop-path) comes in as arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Weights = Mapping[str, np.ndarray]
+Batch = Mapping[str, np.ndarray]
+
+
+# Clips -> tubelets -------------------------------------------------------------------------------
+
+
+def unit_video(video: np.ndarray) -> np.ndarray:
+    """(B, T, H, W, C) uint8 or float in [0, 1] -> float64 in [0, 1]. INPUT-1."""
+    video = np.asarray(video)
+    if video.dtype == np.uint8:
+        return video / 255.0
+    if np.issubdtype(video.dtype, np.floating):
+        return video.astype(np.float64)
+    raise ValueError(
+        "`video` must be uint8 in 0..255 or floating point in [0, 1]. "
+        f"Received: dtype={video.dtype}. Cast it to uint8."
+    )
+
+
+def tubelets(video: np.ndarray, tubelet: Sequence[int]) -> np.ndarray:
+    """(B, T, H, W, C) -> (B, N, P): tokens by t, h, w; in one p0, p1, p2, channel. TUBE-1, -2."""
+    batch, frames, height, width, channels = video.shape
+    p0, p1, p2 = tubelet
+    for axis, size, part in (("frames", frames, p0), ("height", height, p1), ("width", width, p2)):
+        if size % part:
+            raise ValueError(
+                f"`{axis}` must be a multiple of the tubelet. "
+                f"Received: {axis}={size}, tubelet={tuple(tubelet)}. Use {size - size % part} or "
+                f"{size - size % part + part}."
+            )
+    t, h, w = frames // p0, height // p1, width // p2
+    tokens = np.empty((batch, t * h * w, p0 * p1 * p2 * channels), video.dtype)
+    for ti in range(t):
+        for hi in range(h):
+            for wi in range(w):
+                piece = video[
+                    :,
+                    ti * p0 : (ti + 1) * p0,
+                    hi * p1 : (hi + 1) * p1,
+                    wi * p2 : (wi + 1) * p2,
+                ]
+                tokens[:, (ti * h + hi) * w + wi] = piece.reshape(batch, -1)
+    return tokens
+
+
+def untubelets(
+    tokens: np.ndarray, grid: Sequence[int], tubelet: Sequence[int], channels: int = 3
+) -> np.ndarray:
+    """(B, N, P) -> (B, T, H, W, C): the inverse of `tubelets`. TUBE-2."""
+    t, h, w = grid
+    p0, p1, p2 = tubelet
+    video = np.empty((len(tokens), t * p0, h * p1, w * p2, channels), tokens.dtype)
+    for token in range(t * h * w):
+        ti, hi, wi = token // (h * w), token // w % h, token % w
+        video[:, ti * p0 : (ti + 1) * p0, hi * p1 : (hi + 1) * p1, wi * p2 : (wi + 1) * p2] = (
+            tokens[:, token].reshape(-1, p0, p1, p2, channels)
+        )
+    return video
+
+
+def take(tokens: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(B, N, X), (B, K) ids -> (B, K, X), in the order of the ids."""
+    return np.stack([sample[chosen] for sample, chosen in zip(tokens, ids, strict=True)])
+
+
+def sinusoid_positions(count: int, dim: int) -> np.ndarray:
+    """-> (count, dim) float64: one-dimensional sinusoid over the flattened token id. POS-1."""
+    position = np.arange(count, dtype=np.float64)[:, None]
+    column = np.arange(dim)[None, :]
+    angle = position / np.power(10000.0, 2 * (column // 2) / dim)
+    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
+
+
+# The block ---------------------------------------------------------------------------------------
+
+
+def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
+    """(..., D) -> (..., D): biased variance, epsilon inside the root. BLOCK-2."""
+    centred = x - x.mean(-1, keepdims=True)
+    variance = (centred**2).mean(-1, keepdims=True)
+    return centred / np.sqrt(variance + epsilon) * gamma + beta
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function, exact, not the tanh form. BLOCK-5."""
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """(..., keys) -> the same shape, summing to 1 over the last axis."""
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def attention(x: np.ndarray, weights: Weights, path: str, heads: int, cosine: bool) -> np.ndarray:
+    """(B, K, D) -> (B, K, D): self-attention without a key bias. BLOCK-3, BLOCK-4, BLOCK-8."""
+    batch, count, dim = x.shape
+    q_bias, v_bias = weights[f"{path}/q_bias"], weights[f"{path}/v_bias"]
+    bias = np.concatenate([q_bias, np.zeros_like(q_bias), v_bias])
+    qkv = x @ weights[f"{path}/qkv/kernel"] + bias  # (B, K, 3D)
+    q, k, v = (
+        part.reshape(batch, count, heads, dim // heads).transpose(
+            0, 2, 1, 3
+        )  # (B, heads, K, D / heads)
+        for part in np.split(qkv, 3, axis=-1)
+    )
+    if cosine:
+        q = q / np.maximum(np.linalg.norm(q, axis=-1, keepdims=True), 1e-12)
+        k = k / np.maximum(np.linalg.norm(k, axis=-1, keepdims=True), 1e-12)
+        scale = np.exp(np.minimum(weights[f"{path}/log_scale"], 4.6052))  # (heads, 1, 1)
+    else:
+        scale = (dim // heads) ** -0.5
+    mixed = softmax(scale * (q @ k.transpose(0, 1, 3, 2))) @ v  # (B, heads, K, D / heads)
+    mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, count, dim)
+    return mixed @ weights[f"{path}/projection/kernel"] + weights[f"{path}/projection/bias"]
+
+
+def mlp(x: np.ndarray, weights: Weights, path: str) -> np.ndarray:
+    """(B, K, D) -> (B, K, D). BLOCK-5."""
+    hidden = gelu(x @ weights[f"{path}/hidden/kernel"] + weights[f"{path}/hidden/bias"])
+    return hidden @ weights[f"{path}/output/kernel"] + weights[f"{path}/output/bias"]
+
+
+def block(
+    x: np.ndarray,
+    weights: Weights,
+    path: str,
+    *,
+    heads: int,
+    epsilon: float = 1e-6,
+    cosine: bool = False,
+    keep: np.ndarray | None = None,
+) -> np.ndarray:
+    """(B, K, D) -> (B, K, D). `keep` (2, B) multiplies the branches. BLOCK-1, -6, -7."""
+
+    def norm(name: str, x: np.ndarray) -> np.ndarray:
+        return layer_norm(
+            x, weights[f"{path}/{name}/gamma"], weights[f"{path}/{name}/beta"], epsilon
+        )
+
+    keep = np.ones((2, len(x))) if keep is None else np.asarray(keep, np.float64)
+    scale1, scale2 = weights.get(f"{path}/scale1", 1.0), weights.get(f"{path}/scale2", 1.0)
+    attended = attention(norm("norm1", x), weights, f"{path}/attention", heads, cosine)
+    x = x + keep[0][:, None, None] * (scale1 * attended)
+    return x + keep[1][:, None, None] * (scale2 * mlp(norm("norm2", x), weights, f"{path}/mlp"))
+
+
+# Encoder -> decoder -> predictions ---------------------------------------------------------------
+
+
+def forward(
+    config: Any,
+    weights: Weights,
+    batch: Batch,
+    *,
+    encoder_keep: np.ndarray | None = None,
+    decoder_keep: np.ndarray | None = None,
+    named: bool = False,
+) -> Any:
+    """Predict the decoded tubelets: batch (video, visible (B, V), decoded (B, M)) -> (B, M, P).
+
+    `encoder_keep` (depth, 2, B) and `decoder_keep` (decoder_depth, 2, B) are the drop-path
+    multipliers of BLOCK-7. With `named`, returns a dict of every intermediate instead: embedded,
+    encoder/block_{i}, encoder/norm, bridge, decoder/input, decoder/block_{i}, decoder/norm,
+    predictions. EMBED-1 to DEC-3.
+    """
+    weights = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    visible, decoded = np.asarray(batch["visible"]), np.asarray(batch["decoded"])
+    out: dict[str, np.ndarray] = {}
+
+    def stack(x: np.ndarray, part: str, depth: int, heads: int, keep: np.ndarray | None):
+        for i in range(depth):
+            x = out[f"{part}/block_{i}"] = block(
+                x,
+                weights,
+                f"{part}/block_{i}",
+                heads=heads,
+                epsilon=config.layer_norm_epsilon,
+                cosine=config.cosine_attention,
+                keep=None if keep is None else keep[i],
+            )
+        return x
+
+    def norm(x: np.ndarray, part: str) -> np.ndarray:
+        gamma, beta = weights[f"{part}/norm/gamma"], weights[f"{part}/norm/beta"]
+        x = out[f"{part}/norm"] = layer_norm(x, gamma, beta, config.layer_norm_epsilon)
+        return x
+
+    video = (unit_video(batch["video"]) - np.asarray(config.mean)) / np.asarray(config.std)
+    tokens = tubelets(video, config.tubelet)  # (B, N, P)
+    count = tokens.shape[1]
+
+    embedded = (
+        take(tokens, visible) @ weights["tubelet_embedding/kernel"]
+        + weights["tubelet_embedding/bias"]
+    )
+    x = out["embedded"] = embedded + sinusoid_positions(count, config.dim)[visible]  # (B, V, D)
+    x = stack(x, "encoder", config.depth, config.heads, encoder_keep)
+    x = norm(x, "encoder")
+
+    positions = sinusoid_positions(count, config.decoder_dim)
+    x = out["bridge"] = x @ weights["bridge/kernel"]  # (B, V, d)
+    known = x + positions[visible]
+    query = weights["mask_token"] + positions[decoded]  # (B, M, d)
+    x = out["decoder/input"] = np.concatenate([known, query], axis=1)  # (B, V + M, d)
+    x = stack(x, "decoder", config.decoder_depth, config.decoder_heads, decoder_keep)
+    x = norm(x[:, visible.shape[1] :], "decoder")  # (B, M, d)
+    x = out["predictions"] = x @ weights["head/kernel"] + weights["head/bias"]  # (B, M, P)
+    return out if named else x
+
+
+# Target and loss ---------------------------------------------------------------------------------
+
+
+def statistics(config: Any, video: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """-> mean, unbiased variance, each (B, K, 1, C): per channel of a tubelet. TARGET-2."""
+    pixels = _pixels(config, video, ids)
+    return pixels.mean(2, keepdims=True), pixels.var(2, ddof=1, keepdims=True)
+
+
+def target(config: Any, video: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    """-> (B, M, P): what the decoder has to predict. TARGET-1 to TARGET-4."""
+    pixels = _pixels(config, video, decoded)
+    if config.norm_pix:
+        mean, variance = statistics(config, video, decoded)
+        pixels = (pixels - mean) / (np.sqrt(variance) + 1e-6)
+    return pixels.reshape(*np.shape(decoded), -1)
+
+
+def _pixels(config: Any, video: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """-> (B, K, p0 p1 p2, C): the chosen tubelets of the clip in [0, 1]."""
+    tokens = take(tubelets(unit_video(video), config.tubelet), np.asarray(ids))
+    return tokens.reshape(*np.shape(ids), -1, np.shape(video)[-1])
+
+
+def decoded_weight(visible: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    """(B, V), (B, M) -> (B, M): 1 where the decoded token is not visible, else 0. DUAL-3."""
+    return np.array(
+        [
+            [0.0 if token in set(seen) else 1.0 for token in wanted]
+            for seen, wanted in zip(np.asarray(visible), np.asarray(decoded), strict=True)
+        ]
+    )
+
+
+def loss(
+    predictions: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None
+) -> np.float64:
+    """(B, M, P) twice, weight (B, M) or None: mean square, weighted by token. LOSS-1, -2."""
+    per_token = ((np.asarray(predictions, np.float64) - target) ** 2).mean(-1)  # (B, M)
+    weight = np.ones_like(per_token) if weight is None else np.asarray(weight, np.float64)
+    return (weight * per_token).sum() / weight.sum()
+
+
+def pretraining_loss(config: Any, weights: Weights, batch: Batch, **keep: np.ndarray) -> np.float64:
+    """Forward, target and loss of one batch; `batch["weight"]` is optional. LOSS-1, LOSS-2."""
+    predictions = forward(config, weights, batch, **keep)
+    return loss(predictions, target(config, batch["video"], batch["decoded"]), batch.get("weight"))
+
+
+def reconstruct(predictions: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """(B, M, P), statistics (B, M, 1, C) -> (B, M, P) pixels of [0, 1], not clipped. RECON-1."""
+    pixels = predictions.reshape(*mean.shape[:2], -1, mean.shape[-1])
+    return (pixels * (np.sqrt(variance) + 1e-6) + mean).reshape(predictions.shape)
