@@ -1,0 +1,151 @@
+"""What `fit`, `evaluate` and `predict` take, and what they refuse."""
+
+import grain
+import keras
+import numpy as np
+import pytest
+
+from backends_tests.support import numpy, random_batch, with_random_weights
+from spec import training_reference
+from vmae_keras import VideoMAE, VideoMAEConfig
+from vmae_keras.training.optimizer import AdamW, WarmupCosine
+
+CONFIG = VideoMAEConfig.variant("tiny")
+
+
+def sources(batches):
+    return {
+        "grain map": grain.MapDataset.source(batches),
+        "grain iter": grain.MapDataset.source(batches).to_iter_dataset(),
+        "generator": ((batch,) for batch in batches),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # their length is unknown to Keras
+@pytest.mark.parametrize("kind", ["grain map", "grain iter", "generator"])
+def test_fit_takes_data_sets_of_batches(kind):
+    batches = [random_batch(CONFIG, seed=seed, decoder_ratio=0.5) for seed in range(3)]
+    expected, _ = with_random_weights(CONFIG)
+    expected.compile(keras.optimizers.SGD(1e-3))
+    for batch in batches:
+        expected.train_on_batch(batch)
+    model, _ = with_random_weights(CONFIG)
+    model.compile(keras.optimizers.SGD(1e-3))
+    model.fit(sources(batches)[kind], epochs=1, shuffle=False, verbose=0)
+    for mine, theirs in zip(model.variables, expected.variables, strict=True):
+        np.testing.assert_allclose(numpy(mine.value), numpy(theirs.value), rtol=1e-5, atol=1e-6)
+
+
+def test_plain_compile_and_fit_lower_the_loss():
+    keras.utils.set_random_seed(0)
+    model = VideoMAE(CONFIG)
+    model.compile(keras.optimizers.AdamW(3e-3))
+    losses = model.fit(random_batch(CONFIG, clips=4), epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_evaluate_gives_the_same_loss_each_time():
+    model, _ = with_random_weights(CONFIG.replace(drop_path=0.5))
+    model.compile("sgd")
+    batch = random_batch(CONFIG, clips=3)
+    first, second = (model.evaluate(batch, verbose=0) for _ in range(2))
+    assert first == second > 0
+
+
+def test_predict_returns_the_decoded_tokens():
+    model, _ = with_random_weights(CONFIG)
+    batch = random_batch(CONFIG, clips=5)
+    got = model.predict(batch, batch_size=2, verbose=0)
+    assert got.shape == (5, batch["decoded"].shape[1], CONFIG.tubelet_size)
+    np.testing.assert_allclose(got, numpy(model(batch)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video": np.zeros((2, 4, 16, 16, 3), "uint8")}, r"Received: shape=\(2, 4, 16, 16, 3\)"),
+        ({"visible": np.zeros((2, 5), "float32")}, "`visible` must be token ids"),
+        ({"decoded": np.zeros((2, 5, 1), "int32")}, "`decoded` must be token ids"),
+        ({"decoded": None}, r"Add \['decoded'\]"),
+    ],
+)
+def test_wrong_batch_is_explained_and_costs_no_weights(change, message):
+    """On JAX an error within `predict` would leave the model without its weights."""
+    model, _ = with_random_weights(CONFIG)
+    good = random_batch(CONFIG)
+    expected = numpy(model(good))
+    bad = {name: value for name, value in {**good, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        model.predict(bad, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model(bad)
+    np.testing.assert_array_equal(numpy(model(good)), expected)
+
+
+@pytest.mark.clause("COUNT-1", "WEIGHT-1")
+@pytest.mark.parametrize("name", ["tiny", "demo", "v1-s"])
+def test_weights_are_those_of_the_table(name):
+    config = VideoMAEConfig.variant(name)
+    model = VideoMAE(config)
+    got = {v.path.removeprefix(f"{model.name}/"): tuple(v.shape) for v in model.trainable_variables}
+    assert got == training_reference.weight_shapes(config)
+    assert model.count_params() == training_reference.count_parameters(config)
+
+
+@pytest.mark.clause("INIT-1", "INIT-2", "INIT-3", "INIT-4")
+def test_initial_weights_follow_the_rules():
+    keras.utils.set_random_seed(0)
+    config = VideoMAEConfig.variant("demo", layer_scale=0.1, cosine_attention=True)
+    model = VideoMAE(config)
+    rules = training_reference.initialisation(config)
+    for variable in model.trainable_variables:
+        name = variable.path.removeprefix(f"{model.name}/")
+        values, (rule, number) = numpy(variable.value).astype("float64"), rules[name]
+        if rule == "constant":
+            np.testing.assert_allclose(values, number, rtol=1e-6, err_msg=name)
+            continue
+        assert np.abs(values).max() <= number * (1 + 1e-6), name
+        # The share of draws beyond half the bound: 1/2 of a uniform, .439 of the cut normal.
+        share = {"uniform": 0.5, "truncated_normal": 0.4391}[rule]
+        spread = 5 * np.sqrt(0.25 / values.size)
+        assert (np.abs(values) > number / 2).mean() == pytest.approx(share, abs=spread), name
+
+
+@pytest.mark.clause("OPT-2")
+def test_weight_decay_touches_kernels_alone():
+    config = CONFIG.replace(layer_scale=0.1, cosine_attention=True)
+    model, weights = with_random_weights(config)
+    optimizer = AdamW(0.1, weight_decay=0.5)
+    optimizer.build(model.trainable_variables)
+    zeros = [keras.ops.zeros_like(v.value) for v in model.trainable_variables]
+    optimizer.apply(zeros, model.trainable_variables)
+    for variable in model.trainable_variables:
+        name = variable.path.removeprefix(f"{model.name}/")
+        factor = 0.95 if training_reference.decayed(name, tuple(variable.shape)) else 1.0
+        np.testing.assert_allclose(
+            numpy(variable.value), factor * weights[name], rtol=1e-6, err_msg=name
+        )
+
+
+@pytest.mark.clause("OPT-4")
+@pytest.mark.parametrize(("warmup", "total"), [(0, 5), (1, 7), (4, 20), (40, 100)])
+def test_learning_rate_equals_the_oracle(warmup, total):
+    schedule = WarmupCosine(1e-3, 1e-5, warmup, total)
+    got = [float(schedule(step)) for step in range(total)]
+    expected = [
+        training_reference.learning_rate(
+            step,
+            base=1e-3,
+            minimum=1e-5,
+            videos_per_step=256,
+            warmup_steps=warmup,
+            total_steps=total,
+        )
+        for step in range(total)
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_a_weight_that_no_rule_covers_is_refused():
+    with pytest.raises(ValueError, match="No rule says whether to decay"):
+        AdamW().build([keras.Variable(np.zeros(3), name="novelty")])

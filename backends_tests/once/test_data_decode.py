@@ -1,0 +1,299 @@
+"""Reading frames, on videos written here whose pixels tell the number of each frame.
+
+Real files of all kinds are read where they are at hand: `../shared/videos` beside the repository,
+or the folder that VMAE_TEST_VIDEOS names.
+"""
+
+import csv
+import functools
+import os
+import pickle
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmae_keras.data import decode
+from vmae_keras.data.decode import UnreadableVideo, read_frames
+
+CODEC = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+
+
+def picture(number, height=48, width=64):
+    """A left half and a right half of grey: the number's last and first hexadecimal digit."""
+    grey = np.empty((height, width, 3), np.uint8)
+    grey[:, : width // 2] = 8 + 15 * (number % 16)
+    grey[:, width // 2 :] = 8 + 15 * (number // 16)
+    return grey
+
+
+def numbers(frames):
+    """(T, H, W, 3) -> the T numbers that `picture` wrote."""
+    middle = frames[:, frames.shape[1] // 2, :, 1].astype(float)
+    width = middle.shape[1]
+    low, high = middle[:, 4 : width // 2 - 4], middle[:, width // 2 + 4 : -4]
+    digits = [np.rint((half.mean(1) - 8) / 15).astype(int) for half in (low, high)]
+    return (digits[0] + 16 * digits[1]).tolist()
+
+
+def write_video(path, pictures, *, rate=25, stamps=None, codec=CODEC, options=None, rotation=0):
+    """Write (H, W, 3) pictures; `stamps` are in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = 12
+        stream.bit_rate = 2_000_000
+        if stamps is not None:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for index, array in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[index], stream.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def read(path, wanted):
+    """The numbers of the frames that `wanted`, a list or a function of the ticks, picks."""
+    return numbers(read_frames(path, wanted if callable(wanted) else lambda ticks: wanted))
+
+
+def ticks_of(path):
+    seen = []
+    read_frames(path, lambda ticks: (seen.append(ticks), [0])[1])
+    return seen[0]
+
+
+CONSTANT_RATE = {
+    "mp4": {"name": "clip.mp4"},
+    "mkv, stamps in rounded milliseconds": {"name": "clip.mkv", "rate": 30},
+    "avi, reordered frames without time stamps": {
+        "name": "clip.avi", "codec": "mpeg4", "options": {"bf": "2"},
+    },
+    "mpeg program stream": {"name": "clip.mpg", "codec": "mpeg2video", "options": {"bf": "2"}},
+    "starts at 8 s": {"name": "clip.mkv", "stamps": [8333 + 40 * i for i in range(200)]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CONSTANT_RATE)
+def constant_rate(request, tmp_path_factory):
+    kwargs = dict(CONSTANT_RATE[request.param])
+    path = tmp_path_factory.mktemp("videos") / kwargs.pop("name")
+    return write_video(path, [picture(number) for number in range(200)], **kwargs)
+
+
+def test_at_a_constant_rate_ticks_are_frames(constant_rate):
+    assert ticks_of(constant_rate) == 200
+    assert read(constant_rate, np.arange) == list(range(200))
+
+
+@settings(max_examples=12, deadline=None)
+@given(wanted=st.lists(st.integers(0, 199), min_size=1, max_size=5))
+def test_exactly_the_wanted_frames_in_the_wanted_order(constant_rate, wanted):
+    assert read(constant_rate, wanted) == wanted
+
+
+def test_only_the_needed_stretch_is_decoded(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", [picture(number) for number in range(200)])
+    decoded = []
+    whole = decode._decode
+
+    def counted(container, stream):
+        for frame in whole(container, stream):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(decode, "_decode", counted)
+    assert read(path, [150, 154]) == [150, 154]
+    assert len(decoded) <= 12 + 5  # from a key frame, at most 12 before, to the last wanted one
+
+
+def test_a_variable_rate_is_sampled_by_time(tmp_path):
+    gaps = [40, 40, 200, 40, 80, 40, 40, 40, 400, 40, 40]
+    stamps = np.cumsum([120, *gaps]).tolist()
+    path = write_video(
+        tmp_path / "clip.mkv", [picture(number) for number in range(12)], stamps=stamps
+    )
+    shown = [
+        max(k for k, stamp in enumerate(stamps) if stamp <= time)
+        for time in range(stamps[0], stamps[-1] + 1, 40)
+    ]
+    assert ticks_of(path) == len(shown) == 26
+    assert read(path, np.arange) == shown
+    assert read(path, [9, 22]) == [shown[9], shown[22]]
+
+
+def test_a_tick_has_half_a_period_of_tolerance():
+    times = np.array([0, 41, 79, 121, 160, 300])
+    assert decode._ticks_of(times).tolist() == [0, 1, 2, 3, 4, 7]
+
+
+def test_rounded_time_stamps_do_not_drift():
+    times = np.rint(np.arange(100_000) * 1000 / 29.97).astype(np.int64)
+    np.testing.assert_array_equal(decode._ticks_of(times), np.arange(100_000))
+
+
+def test_time_stamps_that_jump_are_not_believed(tmp_path):
+    stamps = [40 * i + 10**7 * (i >= 10) for i in range(20)]
+    path = write_video(
+        tmp_path / "clip.mkv", [picture(number) for number in range(20)], stamps=stamps
+    )
+    assert ticks_of(path) == 20
+    assert read(path, [3, 12]) == [3, 12]
+
+
+def test_frames_after_the_end_are_the_last_one(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", [picture(number) for number in range(5)])
+    assert read(path, [0, 4, 8, 90]) == [0, 4, 4, 4]
+
+
+def test_a_video_of_one_frame(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", [picture(7)])
+    assert ticks_of(path) == 1 and read(path, [0, 0, 3]) == [7, 7, 7]
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_rotation_is_applied(tmp_path, quarter_turns):
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[:24, :32] = 250
+    degrees = 90 * quarter_turns  # counter-clockwise
+    path = write_video(tmp_path / "clip.mp4", [stored] * 3, rotation=degrees)
+    upright = read_frames(path, lambda ticks: [1])[0]
+    assert upright.shape == np.rot90(stored, quarter_turns).shape
+    bright = [half.mean() > 60 for side in np.array_split(upright, 2) for half in
+              np.array_split(side, 2, axis=1)]  # fmt: skip
+    assert (
+        bright
+        == {
+            1: [False, False, True, False],  # the top left corner turns to the bottom left
+            2: [False, False, False, True],
+            3: [False, True, False, False],
+        }[quarter_turns]
+    )
+
+
+def test_full_range_and_limited_range_give_the_same_grey(tmp_path):
+    for pix_fmt, level in (("yuv420p", 16 + 219 * 128 // 255), ("yuvj420p", 128)):
+        path = str(tmp_path / f"{pix_fmt}.mkv")
+        with av.open(path, "w") as container:
+            stream = container.add_stream("mpeg4" if pix_fmt == "yuv420p" else "mjpeg", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
+            frame = av.VideoFrame(64, 48, pix_fmt)
+            for plane, value in zip(frame.planes, (level, 128, 128), strict=True):
+                plane.update(bytes([value]) * plane.buffer_size)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        assert abs(read_frames(path, lambda ticks: [0]).astype(int) - 128).max() <= 2
+
+
+def test_the_first_of_two_video_streams_is_read(tmp_path):
+    path = str(tmp_path / "clip.mkv")
+    with av.open(path, "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream, scale in zip(streams, (1, 2), strict=True):
+            stream.height, stream.width, stream.pix_fmt = 48 * scale, 64 * scale, "yuv420p"
+        for number in range(4):
+            for stream in streams:
+                array = picture(number, stream.height, stream.width)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    assert read_frames(path, lambda ticks: [0, 3]).shape == (2, 48, 64, 3)
+
+
+def test_a_file_that_breaks_halfway_is_used_as_far_as_it_decodes(tmp_path):
+    path = write_video(
+        tmp_path / "clip.mkv", [picture(number) for number in range(60)], codec="mpeg4"
+    )
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    seen = read(path, list(range(60)))
+    last = seen[-1]
+    assert 10 < last < 55 and seen == [min(number, last) for number in range(60)]
+
+
+def unreadable(path, reason):
+    with pytest.raises(UnreadableVideo, match=reason) as caught:
+        read_frames(path, lambda ticks: [0])
+    assert caught.value.path == str(path) and str(path) in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    return caught.value
+
+
+def test_unreadable_files_are_named_with_the_reason(tmp_path):
+    error = unreadable(tmp_path / "missing.mp4", "No such file")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.path, copy.reason) == (error.path, error.reason)
+    for name, content in (("empty.mp4", b""), ("text.mp4", b"not a video " * 99)):
+        (tmp_path / name).write_bytes(content)
+        unreadable(tmp_path / name, "Invalid data")
+    unreadable(tmp_path, "Is a directory|Invalid|Permission")
+    with wave.open(str(tmp_path / "sound.mp4"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(8000))
+    unreadable(tmp_path / "sound.mp4", "no video stream")
+
+
+def test_nothing_decodable_is_unreadable(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", [picture(number) for number in range(5)])
+    monkeypatch.setattr(decode, "_decode", lambda container, stream: iter(()))
+    unreadable(path, "none of its frames")
+
+
+@functools.cache
+def real_videos():
+    beside = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
+    folder = Path(os.environ.get("VMAE_TEST_VIDEOS", beside))
+    if not (folder / "MANIFEST.tsv").exists():
+        pytest.skip(f"no real videos in {folder}; name their folder in VMAE_TEST_VIDEOS")
+    with open(folder / "MANIFEST.tsv", newline="", encoding="utf-8") as file:
+        return [(folder / row["path"], row) for row in csv.DictReader(file, delimiter="\t")]
+
+
+def test_every_real_video_is_read_or_named_as_broken():
+    wrong = {}
+    for path, row in real_videos():
+        seen = []
+
+        def clip(ticks, seen=seen):
+            seen.append(ticks)
+            return np.minimum(ticks // 3 + 4 * np.arange(4), ticks - 1)
+
+        try:
+            shape = read_frames(path, clip).shape
+        except UnreadableVideo:
+            shape = None
+        size = None
+        if row["frames"] != "0":
+            size = (int(row["height"]), int(row["width"]))
+            size = size[::-1] if int(row["rotation"]) % 180 else size
+        if shape != (size and (4, *size, 3)):
+            wrong[row["path"]] = shape
+        # Ticks are frames, but for gaps in time and for a tail that is listed but does not decode.
+        counted = row["vfr"] == "no" and "corrupt_tail" not in row["path"]
+        if size and counted and seen != [int(row["frames"])]:
+            wrong[row["path"]] = seen
+    assert wrong == {}
+
+
+def test_seeking_finds_the_same_frames_as_decoding_from_the_start(monkeypatch):
+    wrong = []
+    for path, row in real_videos():
+        if not path.parts[-2] == "variety" or int(row["frames"]) < 60 or int(row["width"]) > 700:
+            continue
+        wanted = [int(row["frames"]) // 2 + step for step in (0, 3, 9)]
+        sought = read_frames(path, lambda ticks, wanted=wanted: wanted)
+        with monkeypatch.context() as without:
+            without.setattr(decode, "_pick_after_seek", lambda *args: [])
+            if not np.array_equal(sought, read_frames(path, lambda ticks, wanted=wanted: wanted)):
+                wrong.append(row["path"])
+    assert wrong == []

@@ -1,0 +1,341 @@
+"""Batches: their contents, and that nothing but files, settings, seed and number decides them."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from vmae_keras.data import pipeline
+from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.files import list_videos
+from vmae_keras.data.pipeline import (
+    NoReadableVideo,
+    pretraining_dataset,
+    read_clip,
+    validation_dataset,
+)
+from vmae_keras.data.skipped import SkippedFiles
+
+CONFIG = SimpleNamespace(frames=4, height=16, width=24, channels=3, grid=(2, 4, 6))
+COUNT = 7
+
+
+def write_video(path, level, frames=12):
+    """Grey frames that tell the video by their brightness, with a ramp that tells crops apart."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
+        for number in range(frames):
+            array = np.full((48, 64, 3), level, np.uint8)
+            array += np.linspace(0, 10, 64).astype(np.uint8)[:, None] + np.uint8(number)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for index in range(COUNT):
+        write_video(folder / f"{index}.mp4", 30 * index + 15)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def files(folder):
+    return list_videos(folder)
+
+
+@pytest.fixture
+def skipped(tmp_path):
+    return SkippedFiles(tmp_path / "skipped.jsonl")
+
+
+@pytest.fixture
+def broken(files, tmp_path):
+    """The files, the third of which is no video."""
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    return [*files[:2], *list_videos(tmp_path / "broken.mp4"), *files[3:]]
+
+
+def batches(dataset, count):
+    iterator = iter(dataset)
+    taken = list(islice(iterator, count))
+    iterator.close()
+    return taken
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def which(batch):
+    """The index of each video in a batch."""
+    return ((batch["video"].mean((1, 2, 3, 4)) - 20) / 30).round().astype(int).tolist()
+
+
+def test_a_batch_has_the_documented_arrays(files, skipped):
+    dataset = pretraining_dataset(
+        files, CONFIG, batch_size=3, repeats=2, skipped=skipped, mask_ratio=0.75, stride=2
+    )
+    (batch,) = batches(dataset, 1)
+    described = {key: (type(value), value.dtype, value.shape) for key, value in batch.items()}
+    assert described == {
+        "video": (np.ndarray, np.uint8, (6, 4, 16, 24, 3)),
+        "visible": (np.ndarray, np.int32, (6, 12)),
+        "decoded": (np.ndarray, np.int32, (6, 36)),
+    }
+    assert skipped.report() == {}
+
+
+def test_a_decoder_mask_brings_weights(files, skipped):
+    dataset = pretraining_dataset(
+        files, CONFIG, batch_size=2, skipped=skipped, decoder_mask_ratio=0.5
+    )
+    (batch,) = batches(dataset, 1)
+    assert batch["decoded"].shape == batch["weight"].shape == (2, 24)
+    for visible, decoded, weight in zip(
+        batch["visible"], batch["decoded"], batch["weight"], strict=True
+    ):
+        np.testing.assert_array_equal(weight, ~np.isin(decoded, visible))
+
+
+def test_repeats_share_the_video_but_not_the_mask(files, skipped):
+    dataset = pretraining_dataset(files, CONFIG, batch_size=3, repeats=4, skipped=skipped)
+    (batch,) = batches(dataset, 1)
+    indices = which(batch)
+    assert indices == np.repeat(indices[::4], 4).tolist() and len(set(indices)) == 3
+    for first in (0, 4, 8):
+        assert len({ids.tobytes() for ids in batch["visible"][first : first + 4]}) > 1
+        assert len({clip.tobytes() for clip in batch["video"][first : first + 4]}) > 1
+
+
+def test_epochs_are_different_permutations_and_batches_cross_their_ends(files, skipped):
+    dataset = pretraining_dataset(files, CONFIG, batch_size=3, skipped=skipped)
+    stream = [index for batch in batches(dataset, COUNT) for index in which(batch)]
+    epochs = [stream[first : first + COUNT] for first in range(0, 3 * COUNT, COUNT)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(COUNT))] * 3
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_the_seed_decides(files, skipped):
+    def run(seed):
+        return batches(
+            pretraining_dataset(files, CONFIG, batch_size=2, skipped=skipped, seed=seed), 4
+        )
+
+    assert same(run(5), run(5))
+    assert not same(run(5), run(6))
+
+
+@pytest.mark.parametrize("step", [1, 3, 9])
+def test_a_run_continues_exactly_where_it_stopped(broken, skipped, step):
+    def run(**kwargs):
+        return pretraining_dataset(broken, CONFIG, batch_size=3, skipped=skipped, **kwargs)
+
+    assert same(batches(run(start_step=step), 3), batches(run(), step + 3)[step:])
+
+
+@pytest.mark.parametrize("sampling", ["dense", "uniform"])
+def test_the_number_of_workers_changes_nothing(broken, skipped, sampling):
+    def run(workers):
+        dataset = pretraining_dataset(
+            broken, CONFIG, batch_size=3, sampling=sampling, skipped=skipped, workers=workers
+        )
+        return batches(dataset, 7)
+
+    assert same(run(0), run(2))
+    assert list(skipped.report()) == [broken[2].path]
+
+
+def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
+    opened = []
+    read = pipeline.read_frames
+    monkeypatch.setattr(
+        pipeline, "read_frames", lambda path, choose: (opened.append(path), read(path, choose))[1]
+    )
+    taken = batches(pretraining_dataset(broken, CONFIG, batch_size=COUNT, skipped=skipped), 3)
+    assert all(len(which(batch)) == COUNT and 2 not in which(batch) for batch in taken)
+    assert list(skipped.report().items()) == [
+        (broken[2].path, "Invalid data found when processing input")
+    ]
+    assert Path(skipped.path).read_text().count("broken.mp4") == 1
+    # Read threads may meet it at the same time, but it is not opened for ever.
+    assert opened.count(broken[2].path) <= 8
+
+
+def test_what_a_broken_file_draws_does_not_change_its_replacement(files, skipped, monkeypatch):
+    def breaks_late(path, choose):
+        frames = read_frames(path, choose)  # draws from the sample's generator
+        if path == files[2].path:
+            raise UnreadableVideo(path, "breaks late")
+        return frames
+
+    monkeypatch.setattr(pipeline, "read_frames", breaks_late)
+
+    def run(**kwargs):
+        return pretraining_dataset(files, CONFIG, batch_size=COUNT, skipped=skipped, **kwargs)
+
+    remembered = batches(run(), 4)[3:]
+    assert same(remembered, batches(run(start_step=3), 1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_without_a_readable_file_there_is_a_clear_error(tmp_path, skipped, workers):
+    for index in range(5):
+        (tmp_path / f"{index}.mp4").write_bytes(b"no video")
+    files = list_videos(tmp_path)
+    message = "None of the 5 files can be read.*first reasons: .*mp4: Invalid data.*names them all"
+    with pytest.raises(NoReadableVideo, match=message):
+        dataset = pretraining_dataset(files, CONFIG, batch_size=2, skipped=skipped, workers=workers)
+        batches(dataset, 1)
+    assert list(skipped.report()) == [file.path for file in files]
+    with pytest.raises(NoReadableVideo, match=message):
+        validation_dataset(files, CONFIG, batch_size=2, skipped=skipped)
+
+
+def test_validation_is_one_pass_in_order_with_the_same_masks_every_time(files, skipped):
+    dataset = validation_dataset(files, CONFIG, batch_size=3, skipped=skipped)
+    first, second = list(dataset), list(dataset)
+    assert [which(batch) for batch in first] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert same(first, second)
+    assert len({ids.tobytes() for batch in first for ids in batch["visible"]}) == COUNT
+    other = list(validation_dataset(files, CONFIG, batch_size=3, skipped=skipped, seed=1))
+    assert not same(first, other)
+    np.testing.assert_array_equal(first[0]["video"], other[0]["video"])
+
+
+def test_validation_leaves_broken_files_out_whatever_the_workers(broken, skipped):
+    def run(workers):
+        return list(
+            validation_dataset(broken, CONFIG, batch_size=2, skipped=skipped, workers=workers)
+        )
+
+    alone = run(0)
+    assert [which(batch) for batch in alone] == [[0, 1], [3, 4], [5, 6]]
+    assert same(alone, run(2))
+    assert list(skipped.report()) == [broken[2].path]
+
+
+def test_read_clip_is_the_validation_clip(files, skipped):
+    (batch, *_) = validation_dataset(files, CONFIG, batch_size=1, stride=2, skipped=skipped)
+    clip = read_clip(files[0].path, frames=4, height=16, width=24, stride=2)
+    assert clip.shape == (4, 16, 24, 3) and clip.dtype == np.uint8
+    np.testing.assert_array_equal(clip, batch["video"][0])
+    # The centre window of 12 frames: 2, 4, 6, 8. Every frame is one level brighter.
+    assert np.diff(clip.mean((1, 2, 3))).tolist() == pytest.approx([2, 2, 2], abs=0.8)
+
+
+def test_one_channel_is_brightness(files, skipped):
+    config = SimpleNamespace(**{**vars(CONFIG), "channels": 1})
+    (batch,) = batches(pretraining_dataset(files, config, batch_size=COUNT, skipped=skipped), 1)
+    assert batch["video"].shape == (COUNT, 4, 16, 24, 1)
+    assert sorted(which(batch)) == list(range(COUNT))
+    clip = read_clip(files[0].path, frames=2, height=8, width=8, channels=1, sampling="uniform")
+    assert clip.shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"batch_size": 0}, "`batch_size` must be at least 1. Received: batch_size=0"),
+        ({"repeats": 0}, "`repeats` must be at least 1"),
+        ({"stride": 0}, "`stride` must be at least 1"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"start_step": -1}, "`start_step` must be at least 0"),
+        ({"workers": -1}, "`workers` must be at least 0"),
+        ({"sampling": "sparse"}, "`sampling` must be one of dense, uniform. Received: .*'sparse'"),
+        ({"mask": "tubes"}, "must be one of tube"),
+        ({"mask_ratio": 1.0}, "must leave at least one token visible"),
+        ({"files": []}, "`files` must name at least one video"),
+        ({"config": SimpleNamespace(**{**vars(CONFIG), "channels": 4})}, "Received: 4"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_read(files, skipped, change, message):
+    settings = {"files": files, "config": CONFIG, "batch_size": 2, "skipped": skipped, **change}
+    with pytest.raises(ValueError, match=message):
+        pretraining_dataset(settings.pop("files"), settings.pop("config"), **settings)
+
+
+def test_importing_the_pipeline_imports_no_backend():
+    code = (
+        "import sys, vmae_keras.data.pipeline\n"
+        "print([name for name in ('keras', 'tensorflow', 'torch') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+ABANDON = """
+import multiprocessing, os, sys, time
+from types import SimpleNamespace
+from vmae_keras.data.files import list_videos
+from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.skipped import SkippedFiles
+
+if __name__ == "__main__":
+    config = SimpleNamespace(frames=4, height=16, width=24, channels=3, grid=(2, 4, 6))
+    skipped = SkippedFiles(sys.argv[2])
+    dataset = pretraining_dataset(
+        list_videos(sys.argv[1]), config, batch_size=2, skipped=skipped, workers=1
+    )
+    iterator = iter(dataset)
+    next(iterator)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks processes up in /proc")
+def test_workers_end_when_the_main_process_is_killed(folder, tmp_path):
+    (tmp_path / "abandon.py").write_text(ABANDON)
+    main = subprocess.Popen(
+        [sys.executable, "abandon.py", folder, "skipped.jsonl"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    workers = [int(pid) for pid in main.stdout.readline().split()]
+    assert workers and all(running(pid) for pid in workers)
+    main.send_signal(signal.SIGKILL)
+    main.wait()
+    main.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(running(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in workers if running(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def test_closing_ends_the_workers(files, skipped):
+    batches(pretraining_dataset(files, CONFIG, batch_size=2, skipped=skipped, workers=2), 2)
+    assert not [child for child in multiprocessing.active_children() if "grain" in child.name]

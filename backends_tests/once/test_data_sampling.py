@@ -1,0 +1,73 @@
+"""Dense and uniform positions, as properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmae_keras.data.sampling import dense, uniform
+
+TICKS = st.integers(1, 2000)
+FRAMES = st.integers(1, 40)
+STRIDES = st.integers(1, 12)
+SEEDS = st.one_of(st.none(), st.integers(0, 2**32))
+
+
+def generator(seed):
+    return None if seed is None else np.random.default_rng(seed)
+
+
+@given(TICKS, FRAMES, STRIDES, SEEDS)
+def test_dense_is_an_evenly_spaced_window_inside_the_video(ticks, frames, stride, seed):
+    positions = dense(ticks, frames, stride, generator(seed))
+    assert positions.shape == (frames,) and positions.dtype == np.int64
+    assert positions.min() >= 0 and positions.max() < ticks
+    if ticks >= frames * stride:
+        np.testing.assert_array_equal(np.diff(positions), stride)
+        assert positions[0] + frames * stride <= ticks
+    else:
+        np.testing.assert_array_equal(positions, np.minimum(stride * np.arange(frames), ticks - 1))
+
+
+def test_dense_draws_every_start_and_no_other():
+    starts = {int(dense(20, 4, 4, np.random.default_rng(seed))[0]) for seed in range(200)}
+    assert starts == {0, 1, 2, 3, 4}
+
+
+def test_dense_without_a_generator_is_the_centre_window():
+    assert dense(20, 4, 4).tolist() == [2, 6, 10, 14]
+    assert dense(16, 4, 4).tolist() == [0, 4, 8, 12]
+
+
+def test_dense_pads_a_short_video_with_its_last_frame():
+    assert dense(10, 5, 4).tolist() == [0, 4, 8, 9, 9]
+
+
+@given(TICKS, FRAMES, SEEDS)
+def test_uniform_takes_one_position_of_each_segment(ticks, frames, seed):
+    positions = uniform(ticks, frames, generator(seed))
+    assert positions.shape == (frames,) and positions.dtype == np.int64
+    # Segment i covers [i, i + 1) * ticks / frames, and all ticks that it touches.
+    assert (np.arange(frames) * ticks // frames <= positions).all()
+    assert (positions * frames < (np.arange(frames) + 1) * ticks).all()
+    assert positions.max() < ticks
+
+
+def test_uniform_draws_every_position_of_a_segment():
+    drawn = np.array([uniform(12, 3, np.random.default_rng(seed)) for seed in range(200)])
+    assert [set(column) for column in drawn.T.tolist()] == [
+        {0, 1, 2, 3}, {4, 5, 6, 7}, {8, 9, 10, 11}
+    ]  # fmt: skip
+
+
+def test_uniform_without_a_generator_takes_the_centres():
+    assert uniform(16, 4).tolist() == [2, 6, 10, 14]
+    assert uniform(3, 6).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: dense(0, 4, 1), lambda: dense(9, 4, 0), lambda: uniform(9, 0)]
+)
+def test_counts_below_one_are_refused(call):
+    with pytest.raises(ValueError, match="must be at least 1. Received: .*=0"):
+        call()

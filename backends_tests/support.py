@@ -1,0 +1,55 @@
+"""What several tests share: models with large random weights, batches, tolerances."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from spec import training_reference
+from vmae_keras import masks
+
+BACKEND = os.environ.get("KERAS_BACKEND", "jax")
+ROOT = Path(__file__).resolve().parents[1]
+VIDEOS = Path(os.environ.get("VMAE_TEST_VIDEOS", ROOT.parent / "shared" / "videos"))
+
+
+def assign(model, weights):
+    """Sets a model's weights from a dict keyed as the specification keys them (WEIGHT-1)."""
+    paths = {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
+    assert paths.keys() == weights.keys()
+    for path, variable in paths.items():
+        variable.assign(weights[path])
+
+
+def with_random_weights(config, seed=0, **kwargs):
+    """A model and its weights of sigma .5, large enough that a wrong detail shows."""
+    from vmae_keras import VideoMAE
+
+    model = VideoMAE(config, **kwargs)
+    weights = training_reference.random_weights(config, np.random.default_rng(seed))
+    # What the model holds is float32; the oracle must start from the same numbers.
+    weights = {name: value.astype("float32") for name, value in weights.items()}
+    assign(model, weights)
+    return model, weights
+
+
+def random_batch(config, clips=2, seed=0, kind="tube", ratio=0.75, decoder_ratio=None, video=None):
+    """A batch dict of random pixels with masks of its own for each clip."""
+    generator = np.random.default_rng(seed)
+    shape = (clips, config.frames, config.height, config.width, config.channels)
+    ids = [
+        masks.pretraining(
+            config.grid, generator, kind=kind, ratio=ratio, decoder_ratio=decoder_ratio
+        )
+        for _ in range(clips)
+    ]
+    batch = {name: np.stack([one[name] for one in ids]) for name in ids[0]}
+    pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+    batch["video"] = pixels if video is None else (pixels / 255).astype(video)
+    return batch
+
+
+def numpy(tensor):
+    from keras import ops
+
+    return ops.convert_to_numpy(tensor)

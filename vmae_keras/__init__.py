@@ -1,0 +1,27 @@
+"""VideoMAE and VideoMAE V2 in Keras 3, on JAX, TensorFlow and PyTorch."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Loaded on first use: the command line and the workers of the data pipeline need no Keras.
+_HOME = {
+    "VideoMAE": "vmae_keras.model",
+    "VideoMAEConfig": "vmae_keras.config",
+    "masks": None,
+    "data": None,
+}
+
+__all__ = ["VideoMAE", "VideoMAEConfig", "data", "masks"]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'vmae_keras' has no attribute {name!r}")
+    if _HOME[name] is None:
+        return importlib.import_module(f"vmae_keras.{name}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,73 @@
+"""All that depends on the backend: choosing it, and naming the device that it computes on."""
+
+import importlib.util
+import os
+import sys
+
+BACKENDS = ("jax", "tensorflow", "torch")
+
+
+class BackendError(ValueError):
+    """The backend asked for is unknown, not installed, or no longer to be chosen."""
+
+
+def installed() -> list[str]:
+    """The backends that can be imported here, without importing them."""
+    return [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+
+
+def select(name: str | None = None) -> str:
+    """Makes Keras use a backend; to be called before Keras is imported. Returns its name.
+
+    Args:
+        name: "jax", "tensorflow" or "torch"; None takes $KERAS_BACKEND, else the first one installed.
+
+    Raises:
+        BackendError: unknown or not installed, or Keras already runs on another one.
+    """
+    name = name or os.environ.get("KERAS_BACKEND") or next(iter(installed()), None)
+    if name is None:
+        raise BackendError(
+            "Keras needs a backend and none is installed. Install one: "
+            "pip install 'vmae-keras[jax]' (or [tensorflow], [torch])."
+        )
+    if name not in BACKENDS:
+        raise BackendError(f"The backend must be one of {', '.join(BACKENDS)}. Received: {name!r}.")
+    if name not in installed():
+        raise BackendError(
+            f"The backend {name!r} is not installed; installed: {', '.join(installed()) or 'none'}. "
+            f"Install it: pip install 'vmae-keras[{name}]'."
+        )
+    if "keras" in sys.modules:
+        running = sys.modules["keras"].backend.backend()
+        if running != name:
+            raise BackendError(
+                f"Keras already runs on {running!r} in this process and cannot change to {name!r}. "
+                "Set KERAS_BACKEND before the first import of keras."
+            )
+    os.environ["KERAS_BACKEND"] = name
+    # TensorFlow's start-up remarks would bury the first lines of every command, on any backend.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return name
+
+
+def device() -> str:
+    """What the running backend computes on, for people: "cpu", "NVIDIA H100", ..."""
+    import keras
+
+    name = keras.backend.backend()
+    if name == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    if name == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    import tensorflow as tf
+
+    cards = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(cards[0]) if cards else {}
+    return details.get("device_name", "gpu" if cards else "cpu")

@@ -1,0 +1,183 @@
+"""The frozen description of a VideoMAE model and the published variants."""
+
+import dataclasses
+import math
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoMAEConfig:
+    """Sizes and options of one VideoMAE; everything else is derived from it.
+
+    Sizes are in frames, pixels and units of width. The encoder mask and the decoder mask are no
+    part of it: a batch carries the ids of the tokens to see and to decode.
+
+    Args:
+        frames, height, width, channels: the clip, (T, H, W, C).
+        tubelet: (p0, p1, p2), the frames, rows and columns of one token.
+        dim, depth, heads, mlp_dim: the encoder.
+        decoder_dim, decoder_depth, decoder_heads, decoder_mlp_dim: the decoder.
+        norm_pix: predict pixels normalised per tubelet and channel; otherwise raw pixels in [0, 1].
+        drop_path: rate of the last block of encoder and decoder; the rates rise linearly from 0.
+        layer_scale: initial value of the residual scales; 0 means that there are none.
+        cosine_attention: V2's option of L2-normalised queries and keys.
+        mean, std: per channel, subtracted from and divided into the encoder's input in [0, 1].
+            ImageNet's by default; 0 and 1 where there are not three channels.
+        layer_norm_epsilon: of every LayerNorm (1e-6 in the official code).
+
+    Raises:
+        ValueError: sizes that do not divide, or values out of range.
+
+    Source: clauses CONFIG-1, CONFIG-2; VideoMAE section 3, VideoMAE V2 section 3.
+    """
+
+    frames: int = 16
+    height: int = 224
+    width: int = 224
+    channels: int = 3
+    tubelet: tuple[int, int, int] = (2, 16, 16)
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_dim: int = 3072
+    decoder_dim: int = 384
+    decoder_depth: int = 4
+    decoder_heads: int = 6
+    decoder_mlp_dim: int = 1536
+    norm_pix: bool = True
+    drop_path: float = 0.0
+    layer_scale: float = 0.0
+    cosine_attention: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    layer_norm_epsilon: float = 1e-6
+
+    def __post_init__(self):
+        three = self.channels == 3
+        defaults = {
+            "mean": IMAGENET_MEAN if three else (0.0,) * self.channels,
+            "std": IMAGENET_STD if three else (1.0,) * self.channels,
+        }
+        for name, default in defaults.items():
+            value = getattr(self, name)
+            object.__setattr__(self, name, default if value is None else tuple(value))
+        object.__setattr__(self, "tubelet", tuple(self.tubelet))
+        self._check()
+
+    def _check(self):
+        sizes = [f.name for f in dataclasses.fields(self) if f.type is int]
+        for name in sizes:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {name}={value!r}."
+                )
+        if len(self.tubelet) != 3 or any(not isinstance(p, int) or p < 1 for p in self.tubelet):
+            raise ValueError(
+                "`tubelet` must be three positive integers (frames, rows, columns). "
+                f"Received: tubelet={self.tubelet}."
+            )
+        for name, part in zip(("frames", "height", "width"), self.tubelet, strict=True):
+            size = getattr(self, name)
+            if size % part:
+                down, up = size // part * part, (size // part + 1) * part
+                fitting = f"{down} or {up}" if down else f"{up}"
+                raise ValueError(
+                    f"`{name}` must be a multiple of the tubelet. Received: {name}={size}, "
+                    f"tubelet={self.tubelet}. Use {fitting}."
+                )
+        for width, heads in (("dim", "heads"), ("decoder_dim", "decoder_heads")):
+            if getattr(self, width) % getattr(self, heads):
+                raise ValueError(
+                    f"`{width}` must be a multiple of `{heads}`. Received: "
+                    f"{width}={getattr(self, width)}, {heads}={getattr(self, heads)}."
+                )
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise ValueError(
+                    f"`{name}` must have one value per channel. Received: "
+                    f"{name}={getattr(self, name)}, channels={self.channels}."
+                )
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(
+                f"`drop_path` must be in [0, 1). Received: drop_path={self.drop_path}."
+            )
+        if self.norm_pix and math.prod(self.tubelet) < 2:
+            raise ValueError(
+                "`norm_pix` needs tubelets of at least two pixels (one pixel has no variance). "
+                f"Received: tubelet={self.tubelet}. Use norm_pix=False."
+            )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(t, h, w): tokens along time, height and width."""
+        p0, p1, p2 = self.tubelet
+        return self.frames // p0, self.height // p1, self.width // p2
+
+    @property
+    def num_tokens(self) -> int:
+        """N = t * h * w."""
+        return math.prod(self.grid)
+
+    @property
+    def tubelet_size(self) -> int:
+        """P = p0 * p1 * p2 * C, the numbers in one tubelet."""
+        return math.prod(self.tubelet) * self.channels
+
+    def replace(self, **changes) -> "VideoMAEConfig":
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict:
+        """Plain values, such that `VideoMAEConfig(**config.to_dict()) == config`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def variant(cls, name: str, **changes) -> "VideoMAEConfig":
+        """A published variant ("v1-b", "v2-g", ...) or a small one, with some fields changed.
+
+        Raises:
+            ValueError: no variant has this name.
+        """
+        if name not in VARIANTS:
+            raise ValueError(
+                f"`name` must be one of {', '.join(VARIANTS)}. Received: name={name!r}."
+            )
+        return cls(**{**VARIANTS[name], **changes})
+
+
+def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):
+    """Field values from (dim, depth, heads) of both halves; hidden widths as in the official code."""
+    dim, depth, heads = encoder
+    decoder_dim, decoder_depth, decoder_heads = decoder
+    return {
+        "dim": dim,
+        "depth": depth,
+        "heads": heads,
+        "mlp_dim": int(dim * mlp_ratio),
+        "decoder_dim": decoder_dim,
+        "decoder_depth": decoder_depth,
+        "decoder_heads": decoder_heads,
+        "decoder_mlp_dim": int(decoder_dim * mlp_ratio),
+        **others,
+    }
+
+
+_S, _B, _L, _H, _G = (384, 12, 6), (768, 12, 12), (1024, 24, 16), (1280, 32, 16), (1408, 40, 16)
+
+# "demo" and "tiny" are ours: one for the first five minutes on a CPU, one for tests.
+VARIANTS = {
+    "v1-s": _variant(_S, (192, 4, 3)),
+    "v1-b": _variant(_B, (384, 4, 6)),
+    "v1-l": _variant(_L, (512, 12, 8)),
+    "v1-h": _variant(_H, (640, 12, 8)),
+    "v2-s": _variant(_S, (192, 4, 3)),
+    "v2-b": _variant(_B, (384, 4, 6)),
+    "v2-l": _variant(_L, (512, 4, 8)),
+    "v2-h": _variant(_H, (512, 4, 8)),
+    "v2-g": _variant(_G, (512, 4, 8), mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
+    "demo": _variant((128, 4, 4), (96, 2, 3), height=64, width=64, tubelet=(2, 8, 8)),
+    "tiny": _variant((32, 2, 2), (16, 1, 2), frames=4, height=16, width=24, tubelet=(2, 4, 4)),
+}

@@ -1,0 +1,173 @@
+"""VideoMAE V1 and V2: clips -> tubelets -> encoder -> decoder -> loss, in the papers' order."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.initializers import TruncatedNormal, torch_bias, torch_linear_kernel
+from vmae_keras.layers import Transformer
+from vmae_keras.positions import sinusoid
+from vmae_keras.target import pixels, target
+from vmae_keras.tubelets import take, tubelets
+
+
+@keras.saving.register_keras_serializable(package="vmae_keras")
+class VideoMAE(keras.Model):
+    """A masked autoencoder of video that holds its own loss: `compile(optimizer)`, `fit(batches)`.
+
+    A batch is a dict:
+
+    - `video`: uint8, or float in [0, 1]; (B, T, H, W, C).
+    - `visible`: int32 (B, V), sorted ids of the tokens that the encoder sees.
+    - `decoded`: int32 (B, M), sorted ids of the tokens to predict. V1: the masked ones. V2: those that
+      the decoder mask keeps.
+    - `weight`: float32 (B, M), optional: 1 where a decoded token is hidden from the encoder, else 0.
+      Derived from the ids when absent.
+
+    `model(batch)` and `predict` return the predictions of the decoded tokens, (B, M, P).
+
+    Args:
+        config: sizes and options, a `VideoMAEConfig` or its dict.
+        remat: recompute the blocks in the backward pass: less memory, about a third more time.
+
+    Raises:
+        ValueError: a batch without a needed key, or with shapes or dtypes that do not fit.
+
+    Source: VideoMAE section 3, VideoMAE V2 section 3; clauses EMBED-*, ENC-*, DEC-*, DUAL-*, LOSS-*.
+    """
+
+    def __init__(self, config, *, remat=False, name="video_mae", **kwargs):
+        # Videos of floats must not be rounded to half precision before they are normalised.
+        super().__init__(name=name, autocast=False, **kwargs)
+        self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
+        self.remat = remat
+        c, dtype = self.config, self.dtype_policy
+        shared = {
+            "drop_path": c.drop_path, "layer_scale": c.layer_scale, "cosine_attention": c.cosine_attention,
+            "epsilon": c.layer_norm_epsilon, "remat": remat, "dtype": dtype,
+        }  # fmt: skip
+        # A dense layer on flattened tubelets is the official Conv3d, for the tokens we choose.
+        self.tubelet_embedding = keras.layers.Dense(
+            c.dim, kernel_initializer=torch_linear_kernel(),
+            bias_initializer=torch_bias(c.tubelet_size), dtype=dtype, name="tubelet_embedding",
+        )  # fmt: skip
+        self.encoder = Transformer(c.dim, c.depth, c.heads, c.mlp_dim, **shared, name="encoder")
+        self.bridge = keras.layers.Dense(
+            c.decoder_dim, use_bias=False, kernel_initializer=torch_linear_kernel(), dtype=dtype,
+            name="bridge",
+        )  # fmt: skip
+        self.decoder = Transformer(
+            c.decoder_dim, c.decoder_depth, c.decoder_heads, c.decoder_mlp_dim, **shared,
+            name="decoder",
+        )  # fmt: skip
+        self.head = keras.layers.Dense(c.tubelet_size, dtype=dtype, name="head")
+        self.build()
+
+    def build(self, input_shape=None):
+        """All sizes are known: the weights exist as soon as the model does."""
+        if self.built:
+            return
+        c = self.config
+        self.mask_token = self.add_weight(
+            name="mask_token", shape=(1, 1, c.decoder_dim), initializer=TruncatedNormal(0.02)
+        )
+        self.tubelet_embedding.build((None, None, c.tubelet_size))
+        self.encoder.build((None, None, c.dim))
+        self.bridge.build((None, None, c.dim))
+        self.decoder.build((None, None, c.decoder_dim))
+        self.head.build((None, None, c.decoder_dim))
+        self.built = True
+
+    def call(self, batch, training=False):
+        """dict -> (B, M, P)"""
+        self.check(batch)
+        visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
+        position = self._positions(self.config.decoder_dim)
+        tokens = take(tubelets(batch["video"], self.config.tubelet), visible)  # (B, V, P)
+        seen = self.encode(tokens, visible, training=training)  # (B, V, D)
+        known = self.bridge(seen) + ops.take(position, visible, axis=0)  # (B, V, Dd)
+        mask_token = ops.cast(self.mask_token, self.compute_dtype)
+        query = mask_token + ops.take(position, decoded, axis=0)  # (B, M, Dd)
+        both = ops.concatenate([known, query], axis=1)  # (B, V + M, Dd)
+        return self.head(self.decoder(both, last=decoded.shape[1], training=training))
+
+    def encode(self, tokens, ids, training=False):
+        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> features (B, V, D)."""
+        c = self.config
+        repeat = c.tubelet_size // c.channels
+        mean, std = (np.tile(np.float32(values), repeat) for values in (c.mean, c.std))
+        x = (pixels(tokens) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
+        x = self.tubelet_embedding(x) + ops.take(self._positions(c.dim), ids, axis=0)
+        return self.encoder(x, training=training)
+
+    def target(self, batch):
+        """dict -> float32 (B, M, P): what `call` should have returned."""
+        tokens = tubelets(batch["video"], self.config.tubelet)
+        decoded = ops.cast(batch["decoded"], "int32")
+        return target(take(tokens, decoded), self.config.channels, self.config.norm_pix)
+
+    def weight(self, batch):
+        """dict -> float32 (B, M): 1 where a decoded token is hidden from the encoder, else 0."""
+        if "weight" in batch:
+            return ops.cast(batch["weight"], "float32")
+        visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
+        seen = ops.any(ops.equal(decoded[:, :, None], visible[:, None, :]), axis=-1)
+        return 1.0 - ops.cast(seen, "float32")
+
+    def compile(self, optimizer="adamw", loss=None, **kwargs):
+        """As `keras.Model.compile`; the loss is the papers' mean squared error over hidden tokens.
+
+        It is sum(weight * error) / sum(weight) over the batch. Clauses LOSS-1, LOSS-2.
+        """
+        loss = loss or keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super().compute_loss(
+            x=x, y=self.target(x), y_pred=y_pred, sample_weight=self.weight(x), training=training
+        )
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`, on a batch dict or a data set of them: (B, M, P)."""
+        if isinstance(
+            x, dict
+        ):  # before JAX takes the weights out: its `predict` loses them on errors
+            self.check(x)
+        return super().predict(x, *args, **kwargs)
+
+    def check(self, batch):
+        """Raises ValueError where a batch does not fit the model."""
+        missing = [key for key in ("video", "visible", "decoded") if key not in batch]
+        if missing:
+            raise ValueError(
+                "A batch needs the keys `video`, `visible` and `decoded`. "
+                f"Received: {sorted(batch)}. Add {missing}."
+            )
+        c = self.config
+        expected = (c.frames, c.height, c.width, c.channels)
+        shape = tuple(batch["video"].shape)
+        if shape[1:] != expected:
+            raise ValueError(
+                f"`video` must have the shape (B, {', '.join(map(str, expected))}): frames, height, "
+                f"width, channels. Received: shape={shape}. Resize the clip, or build the model with "
+                "other sizes."
+            )
+        for key in ("visible", "decoded"):
+            ids = batch[key]
+            if len(ids.shape) != 2 or "int" not in str(ids.dtype):
+                raise ValueError(
+                    f"`{key}` must be token ids: integers of shape (batch, count). Received: "
+                    f"shape={tuple(ids.shape)}, dtype={ids.dtype}. See `vmae_keras.masks`."
+                )
+
+    def _positions(self, dim):
+        table = ops.convert_to_tensor(sinusoid(self.config.num_tokens, dim))
+        return ops.cast(table, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.config.to_dict(), "remat": self.remat}
