@@ -163,7 +163,7 @@ def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
     opened = []
     read = pipeline.read_frames
     monkeypatch.setattr(
-        pipeline, "read_frames", lambda path, choose: (opened.append(path), read(path, choose))[1]
+        pipeline, "read_frames", lambda path, *rest: (opened.append(path), read(path, *rest))[1]
     )
     taken = batches(pretraining_dataset(broken, CONFIG, batch_size=COUNT, skipped=skipped), 3)
     assert all(len(which(batch)) == COUNT and 2 not in which(batch) for batch in taken)
@@ -176,19 +176,21 @@ def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
 
 
 def test_what_a_broken_file_draws_does_not_change_its_replacement(files, skipped, monkeypatch):
-    def breaks_late(path, choose):
-        frames = read_frames(path, choose)  # draws from the sample's generator
-        if path == files[2].path:
+    bad = files[2].path
+
+    def breaks_late(path, *rest):
+        frames = read_frames(path, *rest)  # draws from the sample's generator
+        if path == bad:
             raise UnreadableVideo(path, "breaks late")
         return frames
 
     monkeypatch.setattr(pipeline, "read_frames", breaks_late)
-
-    def run(**kwargs):
-        return pretraining_dataset(files, CONFIG, batch_size=COUNT, skipped=skipped, **kwargs)
-
-    remembered = batches(run(), 4)[3:]
-    assert same(remembered, batches(run(start_step=3), 1))
+    paths = tuple(file.path for file in files)
+    recipe = pipeline._Recipe(CONFIG, "dense", 1, "tube", 0.9, None)
+    meeting, knowing = (pipeline._Batches(paths, recipe, skipped, COUNT, 1, 0, 0) for _ in range(2))
+    knowing.broken[bad] = "broken"
+    assert same([meeting[0], meeting[1]], [knowing[0], knowing[1]])
+    assert list(meeting.broken) == [bad]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -69,5 +69,5 @@ def test_uniform_without_a_generator_takes_the_centres():
     "call", [lambda: dense(0, 4, 1), lambda: dense(9, 4, 0), lambda: uniform(9, 0)]
 )
 def test_counts_below_one_are_refused(call):
-    with pytest.raises(ValueError, match="must be at least 1. Received: .*=0"):
+    with pytest.raises(ValueError, match=r"must be at least 1. Received: .*=0"):
         call()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vmae_keras import picture
+from vmae_keras import patch_statistics, picture
 from vmae_keras.data.synthetic import moving_shapes
 
 TUBELET = (2, 8, 8)
@@ -30,8 +30,8 @@ def ids():
 
 
 def normalised(clip):
-    tokens = picture.cut(clip, TUBELET) / 255
-    return picture.normalise(tokens, *picture.tubelet_statistics(tokens, 3))
+    tokens = patch_statistics.cut(clip, TUBELET) / 255
+    return patch_statistics.normalise(tokens, *patch_statistics.tubelet_statistics(tokens, 3))
 
 
 def error(shown, clip):
@@ -40,12 +40,12 @@ def error(shown, clip):
 
 
 def test_tokens_are_row_major_with_the_channel_fastest(clip):
-    tokens = picture.cut(clip, TUBELET)
+    tokens = patch_statistics.cut(clip, TUBELET)
     ti, hi, wi = 1, 2, 5
     p0, p1, p2, channel = 1, 3, 6, 2
     token, place = (ti * 6 + hi) * 8 + wi, ((p0 * 8 + p1) * 8 + p2) * 3 + channel
     assert tokens[token, place] == clip[2 * ti + p0, 8 * hi + p1, 8 * wi + p2, channel]
-    np.testing.assert_array_equal(picture.join(tokens, clip.shape, TUBELET), clip)
+    np.testing.assert_array_equal(patch_statistics.join(tokens, clip.shape, TUBELET), clip)
 
 
 def test_target_is_normalised_per_channel_with_the_unbiased_deviation(clip):
@@ -58,14 +58,14 @@ def test_target_is_normalised_per_channel_with_the_unbiased_deviation(clip):
 
 def test_denormalise_inverts_normalise_also_where_nearly_flat():
     tokens = 0.5 + 1e-6 * np.random.default_rng(0).standard_normal((3, 384))
-    levels = picture.tubelet_statistics(tokens, 3)
-    again = picture.denormalise(picture.normalise(tokens, *levels), *levels)
+    levels = patch_statistics.tubelet_statistics(tokens, 3)
+    again = patch_statistics.denormalise(patch_statistics.normalise(tokens, *levels), *levels)
     np.testing.assert_allclose(again, tokens, atol=1e-12, rtol=0)
 
 
 def test_true_statistics_and_the_true_target_give_the_clip_exactly(clip, ids):
     visible, masked = ids
-    shown = picture.reconstruction(
+    shown = patch_statistics.reconstruction(
         clip, visible, masked, normalised(clip)[masked], TUBELET, "oracle"
     )
     np.testing.assert_array_equal(shown, clip)
@@ -73,8 +73,8 @@ def test_true_statistics_and_the_true_target_give_the_clip_exactly(clip, ids):
 
 def test_predicted_pixels_are_shown_as_they_are(clip, ids):
     visible, masked = ids
-    prediction = picture.cut(clip, TUBELET)[masked] / 255
-    shown = picture.reconstruction(clip, visible, masked, prediction, TUBELET, "pixels")
+    prediction = patch_statistics.cut(clip, TUBELET)[masked] / 255
+    shown = patch_statistics.reconstruction(clip, visible, masked, prediction, TUBELET, "pixels")
     np.testing.assert_array_equal(shown, clip)
 
 
@@ -82,13 +82,16 @@ def test_predicted_pixels_are_shown_as_they_are(clip, ids):
 def test_hidden_pixels_do_not_leak(clip, ids, statistics):
     visible, masked = ids
     prediction = np.random.default_rng(1).standard_normal((len(masked), 384))
-    tokens = picture.cut(clip, TUBELET)
+    tokens = patch_statistics.cut(clip, TUBELET)
     noise = np.random.default_rng(3).integers(0, 256, (len(masked), 384))
-    other = picture.join(picture.paste(tokens, masked, noise), clip.shape, TUBELET)
+    other = patch_statistics.join(
+        patch_statistics.paste(tokens, masked, noise), clip.shape, TUBELET
+    )
     assert error(other, clip) > 50
     arguments = visible, masked, prediction, TUBELET, statistics
     np.testing.assert_array_equal(
-        picture.reconstruction(clip, *arguments), picture.reconstruction(other, *arguments)
+        patch_statistics.reconstruction(clip, *arguments),
+        patch_statistics.reconstruction(other, *arguments),
     )
 
 
@@ -97,27 +100,27 @@ def test_the_oracle_does_leak(clip, ids):
     visible, masked = ids
     prediction = np.zeros((len(masked), 384))
     arguments = visible, masked, prediction, TUBELET, "oracle"
-    shown = picture.reconstruction(clip, *arguments)
-    assert not np.array_equal(shown, picture.reconstruction(255 - clip, *arguments))
-    assert "oracle" in picture.LABELS["oracle"]
+    shown = patch_statistics.reconstruction(clip, *arguments)
+    assert not np.array_equal(shown, patch_statistics.reconstruction(255 - clip, *arguments))
+    assert "oracle" in patch_statistics.LABELS["oracle"]
 
 
-@pytest.mark.parametrize("statistics", picture.LABELS)
+@pytest.mark.parametrize("statistics", patch_statistics.LABELS)
 def test_visible_tubelets_stay_and_hidden_ones_not_decoded_are_grey(clip, ids, statistics):
     visible, masked = ids
     decoded = np.sort(np.concatenate([masked[::2], visible[:5]]))
     prediction = np.random.default_rng(1).standard_normal((len(decoded), 384))
     arguments = visible, decoded, prediction, TUBELET, statistics
-    shown = picture.cut(picture.reconstruction(clip, *arguments), TUBELET)
-    np.testing.assert_array_equal(shown[visible], picture.cut(clip, TUBELET)[visible])
-    assert (shown[masked[1::2]] == picture.GREY).all()
-    assert (shown[masked[::2]] != picture.GREY).any(1).all()
+    shown = patch_statistics.cut(patch_statistics.reconstruction(clip, *arguments), TUBELET)
+    np.testing.assert_array_equal(shown[visible], patch_statistics.cut(clip, TUBELET)[visible])
+    assert (shown[masked[1::2]] == patch_statistics.GREY).all()
+    assert (shown[masked[::2]] != patch_statistics.GREY).any(1).all()
 
 
 def test_interpolated_statistics_keep_the_visible_and_stay_in_their_range(clip, ids):
     visible, _ = ids
-    found = picture.visible_statistics(clip, visible, TUBELET)
-    true = picture.tubelet_statistics(picture.cut(clip, TUBELET) / 255, 3)
+    found = patch_statistics.visible_statistics(clip, visible, TUBELET)
+    true = patch_statistics.tubelet_statistics(patch_statistics.cut(clip, TUBELET) / 255, 3)
     for got, expected in zip(found, true, strict=True):
         assert got.shape == (192, 3)
         np.testing.assert_allclose(got[visible], expected[visible], atol=1e-6)
@@ -129,7 +132,9 @@ def test_seamless_statistics_halve_the_error_of_interpolated_ones(clip, ids):
     visible, masked = ids
     prediction = normalised(clip)[masked]
     errors = [
-        error(picture.reconstruction(clip, visible, masked, prediction, TUBELET, kind), clip)
+        error(
+            patch_statistics.reconstruction(clip, visible, masked, prediction, TUBELET, kind), clip
+        )
         for kind in HONEST
     ]
     assert errors[0] < errors[1] / 2
@@ -144,7 +149,7 @@ def test_seamless_statistics_find_a_plain_ramp():
     visible = np.concatenate([visible, visible + 16])
     masked = np.setdiff1d(np.arange(32), visible)
     prediction = normalised(clip)[masked]
-    shown = picture.reconstruction(clip, visible, masked, prediction, TUBELET)
+    shown = patch_statistics.reconstruction(clip, visible, masked, prediction, TUBELET)
     assert np.abs(shown.astype(int) - clip).max() <= 1
 
 
@@ -152,15 +157,15 @@ def test_statistics_work_for_tubelets_of_a_single_pixel_side():
     clip = moving_shapes(np.random.default_rng(0), 2, (16, 16))
     visible, masked = np.arange(0, 256, 2), np.arange(1, 256, 2)
     prediction = np.zeros((128, 6))
-    levels = picture.seamless_statistics(clip, visible, masked, prediction, (2, 1, 1))
+    levels = patch_statistics.seamless_statistics(clip, visible, masked, prediction, (2, 1, 1))
     assert all(level.shape == (256, 3) and np.isfinite(level).all() for level in levels)
 
 
 def test_masked_clip_is_grey_exactly_where_hidden(clip, ids):
     visible, masked = ids
-    seen = picture.cut(picture.masked_clip(clip, visible, TUBELET), TUBELET)
+    seen = patch_statistics.cut(patch_statistics.masked_clip(clip, visible, TUBELET), TUBELET)
     assert seen.dtype == np.uint8 and (seen[masked] == 128).all()
-    np.testing.assert_array_equal(seen[visible], picture.cut(clip, TUBELET)[visible])
+    np.testing.assert_array_equal(seen[visible], patch_statistics.cut(clip, TUBELET)[visible])
 
 
 def test_rows_show_first_to_last_frame_enlarged_by_a_whole_factor(clip):
@@ -208,7 +213,7 @@ def test_an_interrupted_video_leaves_nothing(clip, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vmae_keras.data.synthetic._encode", interrupted)
+    monkeypatch.setattr("vmae_keras.data.encode._encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         picture.rows_video(tmp_path / "rows.mp4", [("clip", clip)], 12)
     assert list(tmp_path.iterdir()) == []
@@ -233,15 +238,17 @@ def test_loss_picture_draws_its_curves_and_leaves_pyplot_alone(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda clip: picture.cut(clip[:7], TUBELET), r"shape=\(7, 48, 64, 3\)"),
+        (lambda clip: patch_statistics.cut(clip[:7], TUBELET), r"shape=\(7, 48, 64, 3\)"),
         (
-            lambda clip: picture.reconstruction(
+            lambda clip: patch_statistics.reconstruction(
                 clip, [0], [1], np.zeros((1, 384)), TUBELET, "mean"
             ),
             "Received: 'mean'",
         ),
         (
-            lambda clip: picture.reconstruction(clip, [0], [1], np.zeros((1, 1, 384)), TUBELET),
+            lambda clip: patch_statistics.reconstruction(
+                clip, [0], [1], np.zeros((1, 1, 384)), TUBELET
+            ),
             "without a batch axis",
         ),
         (lambda clip: picture.rows_picture([("a", clip), ("b", clip[:4])]), "all of one shape"),

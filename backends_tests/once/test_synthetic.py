@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from vmae_keras.data import synthetic
+from vmae_keras.data import encode, synthetic
 
 
 def decode(path):
@@ -82,21 +82,21 @@ def test_existing_files_are_kept_and_more_added(tmp_path):
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
-    encode = synthetic._encode
+    write = encode._encode
 
     def interrupted(path, video, *rest):
-        encode(path, video, *rest)
+        write(path, video, *rest)
         assert not list(tmp_path.glob("*.mp4"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic, "_encode", interrupted)
+    monkeypatch.setattr(encode, "_encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         synthetic.write_moving_shapes(tmp_path, 1, frames=2)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_mpeg4_where_libx264_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic.av, "codecs_available", {"mpeg4"})
+    monkeypatch.setattr(encode.av, "codecs_available", {"mpeg4"})
     (path,) = synthetic.write_moving_shapes(tmp_path, 1, frames=4)
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
@@ -114,7 +114,7 @@ def test_mpeg4_where_libx264_is_missing(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_written_is_refused(tmp_path, video, message):
     with pytest.raises(ValueError, match=message):
-        synthetic.write_video(tmp_path / "clip.mp4", video, 12)
+        encode.write_video(tmp_path / "clip.mp4", video, 12)
     assert list(tmp_path.iterdir()) == []
 
 

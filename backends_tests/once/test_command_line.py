@@ -1,0 +1,108 @@
+"""The command line without a backend: speed, help, errors, exit codes; and importing the package."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from backends_tests.support import ROOT
+from vmae_keras import backend
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
+
+
+def vmae(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", "from vmae_keras.cli import app; app(prog_name='vmae')", *arguments],
+        env={**ENVIRONMENT, "COLUMNS": "200", **environment}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def python(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_help_answers_within_a_second_and_loads_no_backend():
+    began = time.perf_counter()
+    code, text, _ = vmae("--help")
+    assert code == 0 and "pretrain" in text and "reconstruct" in text
+    assert time.perf_counter() - began < 1.0
+    done = python(
+        "import sys, vmae_keras.cli; print({'keras', 'jax', 'torch', 'tensorflow', 'grain', 'numpy'}"
+        " & set(sys.modules))"
+    )
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("command", ["pretrain", "reconstruct", "synthesize"])
+def test_every_command_has_help_with_an_example(command):
+    code, text, _ = vmae(command, "--help")
+    assert code == 0 and f"Example: vmae {command}" in text
+
+
+def test_importing_is_silent_and_adds_little_to_keras():
+    silent = python("import vmae_keras; from vmae_keras import masks, VideoMAEConfig")
+    assert (silent.stdout, silent.stderr) == ("", "")
+    # In one process, since two imports of Keras itself differ by more than what is allowed here.
+    added = python(
+        "import time, keras; began = time.perf_counter(); from vmae_keras import VideoMAE\n"
+        "print(time.perf_counter() - began)"
+    )
+    assert float(added.stdout) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain"], "DATA is missing"),
+        (["pretrain", "nowhere"], "nowhere"),
+        (["pretrain", ".", "--variant", "huge"], "`name` must be one of v1-s"),
+        (["pretrain", ".", "--recipe", "best"], "`--recipe` must be one of demo"),
+        (["pretrain", ".", "--set", "epoch=3"], "Did you mean 'epochs'?"),
+        (["pretrain", "--resume", "--out", "nowhere"], "nowhere holds no run"),
+        (["reconstruct", "nowhere", "clip.mp4"], "nowhere holds no run"),
+    ],
+)
+def test_wrong_values_end_with_one_line_that_helps(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = vmae(*arguments)
+    assert code == 1
+    assert errors.startswith("Error: ") and message in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train"], ["pretrain", ".", "--backend", "theano"], ["pretrain", ".", "--workers", "-1"]],
+)
+def test_wrong_usage_exits_with_2(arguments):
+    assert vmae(*arguments)[0] == 2
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    code, _, errors = vmae("pretrain", str(tmp_path), "--out", str(tmp_path / "run"))
+    assert code == 1 and "already holds a run. Continue it with --resume" in errors
+    code, _, errors = vmae("pretrain", "--resume", "--out", str(tmp_path / "run"))
+    assert code == 1 and "run.json cannot be read" in errors
+
+
+def test_backend_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch):
+    monkeypatch.setattr(backend, "installed", lambda: ["torch"])
+    with pytest.raises(backend.BackendError, match=r"pip install 'vmae-keras\[jax\]'"):
+        backend.select("jax")
+    with pytest.raises(backend.BackendError, match="one of jax, tensorflow, torch"):
+        backend.select("theano")
+    monkeypatch.setattr(backend, "installed", lambda: [])
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    with pytest.raises(backend.BackendError, match="none is installed"):
+        backend.select()

@@ -1,0 +1,125 @@
+"""The configuration: variants, derived sizes, refusals, overrides."""
+
+import dataclasses
+
+import pytest
+
+from spec import training_reference
+from vmae_keras import VideoMAEConfig
+from vmae_keras.config import VARIANTS
+from vmae_keras.training.overrides import apply_overrides
+from vmae_keras.training.recipe import RECIPES, Recipe
+
+PUBLISHED = {  # COUNT-1 and COUNT-2: encoder, pretraining
+    "v1-s": (21_879_936, 24_029_376),
+    "v1-b": (86_227_200, 94_210_944),
+    "v1-l": (303_860_736, 342_996_992),
+    "v1-h": (631_607_040, 692_487_296),
+    "v2-s": (21_879_936, 24_029_376),
+    "v2-b": (86_227_200, 94_210_944),
+    "v2-l": (303_860_736, 317_782_016),
+    "v2-h": (631_607_040, 645_659_392),
+    "v2-g": (1_011_610_752, 1_026_306_560),
+}
+
+
+@pytest.mark.clause("COUNT-1", "COUNT-2", "CONFIG-2")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_variants_have_the_published_sizes(name):
+    config = VideoMAEConfig.variant(name)
+    assert training_reference.count_encoder_parameters(config) == PUBLISHED[name][0]
+    assert training_reference.count_parameters(config) == PUBLISHED[name][1]
+    assert config.grid == ((8, 16, 16) if name == "v2-g" else (8, 14, 14))
+
+
+def test_derived_sizes_of_a_non_square_clip():
+    config = VideoMAEConfig.variant(
+        "tiny", frames=6, height=24, width=40, channels=2, tubelet=(3, 8, 10)
+    )
+    assert config.grid == (2, 3, 4)
+    assert (config.num_tokens, config.tubelet_size) == (24, 480)
+    assert (config.mean, config.std) == ((0.0, 0.0), (1.0, 1.0))
+
+
+@pytest.mark.clause("CONFIG-1")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 15, "tubelet": (2, 16, 16)}, r"frames=15, tubelet=\(2, 16, 16\). Use 14 or 16"),
+        ({"height": 3}, r"height=3, tubelet=\(2, 4, 4\). Use 4."),
+        ({"heads": 5}, "dim=32, heads=5"),
+        ({"decoder_heads": 3}, "decoder_dim=16, decoder_heads=3"),
+        ({"depth": 0}, "`depth` must be a positive integer. Received: depth=0"),
+        ({"width": 24.0}, "`width` must be a positive integer"),
+        ({"tubelet": (2, 4)}, "`tubelet` must be three positive integers"),
+        ({"mean": (0.5,)}, r"mean=\(0.5,\), channels=3"),
+        ({"drop_path": 1.0}, r"must be in \[0, 1\)"),
+        ({"tubelet": (1, 1, 1)}, "Use norm_pix=False"),
+    ],
+)
+def test_impossible_sizes_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        VideoMAEConfig.variant("tiny", **change)
+
+
+def test_config_is_frozen_and_hashable():
+    config = VideoMAEConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.depth = 3
+    assert len({config, VideoMAEConfig(), config.replace(depth=3)}) == 2
+
+
+def test_unknown_variant_lists_the_known():
+    with pytest.raises(ValueError, match="v1-s, v1-b"):
+        VideoMAEConfig.variant("huge")
+
+
+def test_all_variants_build():
+    assert {VideoMAEConfig.variant(name).channels for name in VARIANTS} == {3}
+
+
+def test_overrides_reach_config_and_recipe():
+    config, recipe = apply_overrides(
+        VideoMAEConfig.variant("tiny"),
+        RECIPES["demo"],
+        ["epochs=3", "tubelet=(1,4,4)", "clip_norm=1", "decoder_mask_ratio=None", "mask=random"],
+    )
+    assert config.tubelet == (1, 4, 4)
+    assert (recipe.epochs, recipe.clip_norm, recipe.decoder_mask_ratio) == (3, 1.0, None)
+    assert type(recipe.clip_norm) is float and recipe.mask == "random"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch=3", "No setting is called 'epoch'. Did you mean 'epochs'?"),
+        ("epochs", "must be KEY=VALUE"),
+        ("epochs=many", "`epochs` must be of type int. Received: epochs=many"),
+        ("epochs=2.5", "`epochs` must be of type int"),
+        ("norm_pix=1", "`norm_pix` must be of type bool"),
+        ("clip_norm=a", "`clip_norm` must be of type float or None"),
+        ("mask=cube", "`mask` must be one of tube, random, frame, agnostic. Received: 'cube'"),
+        ("mask_ratio=90", "`mask_ratio` must be between 0 and 1"),
+        ("frames=15", "Use 14 or 16"),
+    ],
+)
+def test_wrong_overrides_are_explained(text, message):
+    with pytest.raises(ValueError) as error:
+        apply_overrides(VideoMAEConfig(), RECIPES["demo"], [text])
+    assert message in str(error.value)
+
+
+@pytest.mark.clause("OPT-3")
+def test_learning_rate_counts_videos_not_their_crops():
+    recipe = dataclasses.replace(
+        RECIPES["v2-k400"], batch_size=128, accumulate=4, repeats=4, base_learning_rate=1e-3
+    )
+    assert recipe.learning_rate == pytest.approx(2e-3)
+
+
+@pytest.mark.clause("OPT-1")
+def test_published_recipes_share_the_optimizer():
+    for name, recipe in RECIPES.items():
+        assert isinstance(recipe, Recipe)
+        assert (recipe.weight_decay, recipe.beta_1, recipe.beta_2) == (0.05, 0.9, 0.95)
+        assert recipe.clip_norm == (0.02 if name == "v2-g" else None)

@@ -1,0 +1,51 @@
+"""Which ticks of a video make a clip: a dense window, or one of each segment.
+
+Both return T ascending positions in [0, ticks), integers, for `decode.read_frames`.
+"""
+
+import numpy as np
+
+
+def dense(
+    ticks: int, frames: int, stride: int, generator: np.random.Generator | None = None
+) -> np.ndarray:
+    """A window of `frames * stride` ticks, every `stride`-th of it: (frames,) int64.
+
+    The window is drawn from `generator`, or the centre one without. A video shorter than the window
+    is taken from its beginning, its last tick filling up the clip.
+
+    Source: official VideoMAE V1 and V2 pretraining (stride 4 for Kinetics, 2 for SSv2).
+
+    Raises:
+        ValueError: a count below 1.
+    """
+    _check(ticks=ticks, frames=frames, stride=stride)
+    spare = max(ticks - frames * stride, 0)
+    start = spare // 2 if generator is None else generator.integers(spare + 1)
+    return np.minimum(start + stride * np.arange(frames), ticks - 1)
+
+
+def uniform(ticks: int, frames: int, generator: np.random.Generator | None = None) -> np.ndarray:
+    """One tick of each of `frames` equal segments: (frames,) int64.
+
+    Drawn from `generator` within each segment, or its centre without. In a video of fewer ticks
+    than segments, segments share a tick.
+
+    Source: temporal segment networks, as official VideoMAE uses for SSv2.
+
+    Raises:
+        ValueError: a count below 1.
+    """
+    _check(ticks=ticks, frames=frames)
+    segments = np.arange(frames)
+    if generator is None:
+        return (2 * segments + 1) * ticks // (2 * frames)
+    first = segments * ticks // frames
+    end = np.maximum((segments + 1) * ticks // frames, first + 1)
+    return generator.integers(first, end)
+
+
+def _check(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={count}.")

@@ -1,0 +1,159 @@
+"""Clips of one shaded shape moving over a colour ramp, drawn with NumPy and kept as video files.
+
+VideoMAE predicts each tubelet normalised to zero mean and unit variance per channel, so a flat
+tubelet would leave nothing but codec noise to predict. Nothing here is flat: the background is one
+linear ramp in each channel, whose direction every visible tubelet shows, and the shape carries a
+steeper ramp of its own. The background's hues travel with the shape, so that its place can be told
+from any visible tubelet of the moment. A small model learns the one soon, the other within minutes.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras.data.encode import write_video
+
+SHAPES = ("disc", "square", "triangle")
+MOTIONS = ("bounce", "circle")
+# Lengths are in units of the picture's shorter side, times in frames.
+RADIUS = (0.22, 0.26)  # of the disc; the other shapes have its area
+SPEED = (0.03, 0.045)  # per frame
+RAMP = (0.0, 0.4)  # direction of the background's red, radians
+FOLLOW = 0.6  # how far the background's hues travel with the shape: 0 not at all, 1 as far as it
+BACKGROUND = (4.0, 251.0)  # levels at the two ends of each channel's ramp
+SHAPE_TOP = 255.0  # the shape is white at its top ...
+SHAPE_BOTTOM = ((150.0, 50.0, 0.0), (120.0, 0.0, 80.0), (0.0, 60.0, 150.0), (30.0, 110.0, 0.0))
+_SIDES = {"square": 4, "triangle": 3}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that decides what a clip shows; independent of its size and length.
+
+    `position` is the shape's centre at frame 0 as (x, y) in [0, 1], within the range where a disc
+    stays inside the picture; angles are in radians, x to the right and y downwards.
+    """
+
+    shape: str
+    motion: str
+    radius: float
+    position: tuple[float, float]
+    direction: float
+    speed: float
+    clockwise: bool
+    ramp: float
+    bottom: tuple[float, float, float]
+
+
+def random_scene(generator: np.random.Generator) -> Scene:
+    """Draw the parameters of one clip."""
+    return Scene(
+        shape=SHAPES[generator.integers(len(SHAPES))],
+        motion=MOTIONS[generator.integers(len(MOTIONS))],
+        radius=generator.uniform(*RADIUS),
+        position=(generator.random(), generator.random()),
+        direction=generator.uniform(0, 2 * math.pi),
+        speed=generator.uniform(*SPEED),
+        clockwise=bool(generator.integers(2)),
+        ramp=generator.uniform(*RAMP),
+        bottom=SHAPE_BOTTOM[generator.integers(len(SHAPE_BOTTOM))],
+    )
+
+
+def draw_scene(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Draw a scene as uint8 video (frames, height, width, 3).
+
+    Raises:
+        ValueError: if `frames` is not positive or a side of `size` is less than 16 pixels.
+    """
+    height, width = size
+    if frames < 1 or min(size) < 16:
+        raise ValueError(
+            "`frames` must be positive and both sides of `size` at least 16 pixels. "
+            f"Received: frames={frames}, size={tuple(size)}. Use for example 24 and (80, 80)."
+        )
+    y, x = np.mgrid[:height, :width].astype("float32")[..., None] + 0.5
+    radius = scene.radius * min(size)
+    centre = _centres(scene, frames, size)[:, None, None]
+    right, down = x - centre[..., :1], y - centre[..., 1:]
+
+    # The three channels rise in directions a third of a turn apart: the hue runs around the picture
+    # at an even brightness, and a shape that is bright in all three stands out everywhere.
+    angle = scene.ramp + 2 * math.pi / 3 * np.arange(3, dtype="float32")
+    origin = np.array([width, height], "float32") / 2
+    origin = origin + FOLLOW * (centre - origin)
+    along = np.cos(angle) * (x - origin[..., :1]) + np.sin(angle) * (y - origin[..., 1:])
+    # Half the extent of the picture in the ramp's direction, and how far the origin can move.
+    reach = (np.abs(np.cos(angle)) * width + np.abs(np.sin(angle)) * height) / 2
+    along /= reach * (1 + FOLLOW * (1 - 2 * scene.radius))
+    low, high = BACKGROUND
+    background = (low + high) / 2 + (high - low) / 2 * along
+
+    inside = np.clip(0.5 - _distance(scene.shape, right, down, radius), 0, 1)
+    depth = (np.clip(down / (1.3 * radius), -1, 1) + 1) / 2
+    shape = SHAPE_TOP + depth * (np.asarray(scene.bottom, "float32") - SHAPE_TOP)
+    return np.rint(background + inside * (shape - background)).astype("uint8")
+
+
+def moving_shapes(generator: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Draw one random clip: uint8 (frames, height, width, 3). `size` is (height, width)."""
+    return draw_scene(random_scene(generator), frames, size)
+
+
+def write_moving_shapes(
+    folder: str | os.PathLike,
+    count: int,
+    *,
+    seed: int = 0,
+    frames: int = 24,
+    size: tuple[int, int] = (80, 80),
+    rate: int = 12,
+) -> list[Path]:
+    """Write `count` random clips as .mp4 files into `folder` and return their paths in order.
+
+    Clip i depends on (seed, i) alone, so a longer list starts with the shorter one. The file's name
+    says what it holds; a file that exists under that name is complete and is not written again.
+    `size` is (height, width), both even; `rate` is in frames per second.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = size
+    paths = []
+    for index in range(count):
+        path = folder / f"shapes_{frames}x{height}x{width}_rate{rate}_seed{seed}_{index:05d}.mp4"
+        if not path.exists():
+            video = moving_shapes(np.random.default_rng([seed, index]), frames, size)
+            write_video(path, video, rate, near_lossless=True)
+        paths.append(path)
+    return paths
+
+
+def _centres(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """The shape's centre at every frame: float32 (frames, 2) as (x, y) in pixels."""
+    side = np.array([size[1], size[0]], "float64")
+    margin = scene.radius * min(size)
+    time = np.arange(frames)[:, None]
+    if scene.motion == "circle":
+        # Around the middle of the picture, at the radius that leaves the shape inside it.
+        orbit = (side / 2 - margin) * 0.85
+        step = scene.speed * min(size) / orbit.min() * (1 if scene.clockwise else -1)
+        angle = scene.direction + step * time
+        return (side / 2 + orbit * np.hstack([np.cos(angle), np.sin(angle)])).astype("float32")
+    room = side - 2 * margin
+    heading = np.array([math.cos(scene.direction), math.sin(scene.direction)])
+    walked = np.array(scene.position) * room + scene.speed * min(size) * heading * time
+    folded = room - np.abs(walked % (2 * room) - room)  # walls reflect
+    return (margin + folded).astype("float32")
+
+
+def _distance(shape: str, right: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
+    """Pixels to the shape's border, negative inside; all shapes have the disc's area."""
+    if shape == "disc":
+        return np.hypot(right, down) - radius
+    sides = _SIDES[shape]
+    inner = radius * math.sqrt(math.pi / (sides * math.tan(math.pi / sides)))
+    normals = math.pi / 2 + 2 * math.pi * np.arange(sides) / sides  # one side lies at the bottom
+    return np.max([math.cos(a) * right + math.sin(a) * down for a in normals], axis=0) - inner
