@@ -178,6 +178,6 @@ VARIANTS = {
     "v2-l": _variant(_L, (512, 4, 8)),
     "v2-h": _variant(_H, (512, 4, 8)),
     "v2-g": _variant(_G, (512, 4, 8), mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
-    "demo": _variant((128, 4, 4), (96, 2, 3), height=64, width=64, tubelet=(2, 8, 8)),
+    "demo": _variant((128, 4, 4), (96, 2, 3), frames=8, height=64, width=64, tubelet=(2, 8, 8)),
     "tiny": _variant((32, 2, 2), (16, 1, 2), frames=4, height=16, width=24, tubelet=(2, 4, 4)),
 }

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from vmae_keras import backend
+
 LOG_SCALE_LIMIT = 4.6052  # of cosine attention; about log 100
 
 
@@ -54,7 +56,7 @@ class Attention(keras.layers.Layer):
             q = ops.normalize(q, axis=-1, epsilon=1e-12) * ops.exp(log_scale)
             k = ops.normalize(k, axis=-1, epsilon=1e-12)
             scale = 1.0
-        x = ops.dot_product_attention(q, k, v, scale=scale)  # (B, last or N, heads, D / heads)
+        x = backend.attention(q, k, v, scale)  # (B, last or N, heads, D / heads)
         return self.projection(ops.reshape(x, (-1, last or count, self.dim)))
 
     def get_config(self):

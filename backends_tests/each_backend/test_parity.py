@@ -64,7 +64,7 @@ def test_target_equals_the_oracle(name):
 
 @pytest.mark.clause("TARGET-4")
 def test_target_of_one_colour_is_finite():
-    config, model, _, batch = setup("v1")
+    _, model, _, batch = setup("v1")
     batch["video"][:] = 77
     assert np.abs(numpy(model.target(batch))).max() < 1e-3
 
@@ -88,7 +88,7 @@ def test_weight_is_derived_when_absent():
 
 @pytest.mark.clause("LOSS-2")
 def test_loss_ignores_what_the_encoder_saw():
-    config, model, _, batch = setup("v2")
+    _, model, _, batch = setup("v2")
     model.compile("sgd")
     before = model.evaluate(batch, verbose=0)
     batch["weight"] = np.ones_like(batch["weight"])

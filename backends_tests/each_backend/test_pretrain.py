@@ -1,0 +1,187 @@
+"""The command from files to a checkpoint and a picture: broken files, kills, interrupts, NaN."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from backends_tests.support import BACKEND, ROOT
+from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.training.callbacks import stop_on_interrupt
+from vmae_keras.training.pretrain import _fits
+
+# Saves at every logging interval instead of once a minute, so that short runs have checkpoints.
+PROGRAM = """
+import sys
+from vmae_keras.training import callbacks
+callbacks.SAVE_SECONDS = 0.0
+callbacks.SAVE_SHARE = 1e9
+from vmae_keras.cli import app
+app(sys.argv[1:])
+"""
+SMALL = [
+    *("--set", "height=16", "--set", "width=24", "--set", "tubelet=(2,4,4)", "--set", "frames=4"),
+    *("--set", "dim=32", "--set", "depth=2", "--set", "heads=2", "--set", "mlp_dim=64"),
+    *("--set", "decoder_dim=16", "--set", "decoder_depth=1", "--set", "decoder_heads=2"),
+    *("--set", "drop_path=0.2", "--set", "batch_size=2", "--set", "epochs=4", "--set", "repeats=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_moving_shapes(folder, 26, frames=8, size=(32, 48))
+    (folder / "broken.mp4").write_bytes(b"not a video " * 99)
+    return folder
+
+
+def start(*arguments, **kwargs):
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs,
+    )  # fmt: skip
+
+
+def run(*arguments):
+    process = start(*arguments)
+    text, _ = process.communicate(timeout=240)
+    return process.returncode, text
+
+
+def curve(folder):
+    with open(folder / "log.csv", newline="") as file:
+        return [(row["step"], row["loss"], row["validation_loss"]) for row in csv.DictReader(file)]
+
+
+def weights(folder):
+    return load_file(sorted((folder / "checkpoints").glob("*.safetensors"))[-1])
+
+
+@pytest.fixture(scope="module")
+def unbroken(clips, tmp_path_factory):
+    """A whole run of 4 epochs of 12 steps, 2 of the 27 files held out."""
+    folder = tmp_path_factory.mktemp("run") / "unbroken"
+    code, text = run("pretrain", clips, "--out", folder, *SMALL)
+    assert code == 0, text
+    return folder, text
+
+
+def test_a_run_names_the_broken_file_and_leaves_everything(unbroken):
+    folder, text = unbroken
+    assert "Broken files: 1" in text and "broken.mp4: Invalid data" in text
+    assert f"vmae reconstruct {folder}" in text.replace("\n", "")
+    settings = json.loads((folder / "run.json").read_text())
+    assert settings["backend"] == BACKEND and settings["recipe"]["epochs"] == 4
+    steps = [int(step) for step, _, _ in curve(folder)]
+    assert steps == [0, 10, 20, 30, 40, 48]
+    assert (folder / "loss.png").stat().st_size > 1000
+    assert list((folder / "tensorboard").iterdir())
+    assert int(weights(folder)["optimizer/adamw/iteration"]) == 48
+
+
+def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, clips, tmp_path):
+    """Data order, crops, masks, drop-path draws and optimizer state all come back."""
+    folder = tmp_path / "killed"
+    process = start("pretrain", clips, "--out", folder, *SMALL, "--workers", 1)
+    # Killed between two checkpoints, in the middle of an epoch: after step 20, of 12 per epoch.
+    while (
+        process.poll() is None and not (folder / "checkpoints/step-00000020.safetensors").exists()
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    code, text = run("pretrain", "--out", folder, "--resume", "--workers", 1)
+    assert code == 0, text
+    assert "Continuing after step" in text
+    assert curve(folder) == curve(unbroken[0])
+    mine, theirs = weights(folder), weights(unbroken[0])
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(unbroken, clips, tmp_path):
+    folder = tmp_path / "interrupted"
+    process = start("pretrain", clips, "--out", folder, *SMALL)
+    while (
+        process.poll() is None
+        and len(curve(folder) if folder.joinpath("log.csv").exists() else []) < 2
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, text
+    assert f"vmae pretrain --out {folder} --resume" in text.replace("\n", "")
+    stopped = int(curve(folder)[-1][0])
+    assert 10 <= stopped < 48
+    assert int(weights(folder)["optimizer/adamw/iteration"]) == stopped
+    code, text = run("pretrain", "--out", folder, "--resume")
+    assert code == 0, text
+    mine, theirs = weights(folder), weights(unbroken[0])
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):
+    clip = sorted(clips.glob("shapes*.mp4"))[0]
+    code, text = run("reconstruct", unbroken[0], clip, "--out", tmp_path / "rebuilt")
+    assert code == 0, text
+    assert (tmp_path / "rebuilt.png").stat().st_size > 5000
+    assert (tmp_path / "rebuilt.mp4").stat().st_size > 1000
+    code, text = run("reconstruct", unbroken[0], clips / "broken.mp4")
+    assert code == 1 and "broken.mp4" in text and "Traceback" not in text
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(clips, tmp_path):
+    folder = tmp_path / "exploding"
+    explosive = ["--set", "base_learning_rate=1e30", "--set", "warmup_epochs=1.25"]
+    code, text = run("pretrain", clips, "--out", folder, *SMALL, *explosive)
+    assert code == 1, text
+    assert "The loss became" in text and "Lower the learning rate" in text.replace("\n", " ")
+    assert "Traceback" not in text
+    assert all(np.isfinite(value).all() for value in weights(folder).values())
+
+
+def test_without_a_readable_video_the_run_ends_with_a_clear_error(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/broken.mp4").write_bytes(b"not a video " * 99)
+    code, text = run("pretrain", tmp_path / "clips", "--out", tmp_path / "run", *SMALL)
+    assert code == 1
+    assert "None of the 1 files can be read" in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("begin", "total", "expected"),
+    [
+        (0, 48, [(0, 10, 4), (40, 8, 1)]),
+        (20, 48, [(20, 10, 2), (40, 8, 1)]),
+        (17, 48, [(17, 3, 1), (20, 10, 2), (40, 8, 1)]),
+        (43, 48, [(43, 5, 1)]),
+        (48, 48, []),
+        (0, 40, [(0, 10, 4)]),
+        (0, 7, [(0, 7, 1)]),
+    ],
+)
+def test_fits_cover_the_remaining_steps_on_the_grid_of_the_log(begin, total, expected):
+    assert _fits(begin, total, 10) == expected
+
+
+def test_signal_handlers_come_back():
+    class Progress:
+        stop_requested = False
+
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_interrupt(Progress, lambda: None):
+        assert signal.getsignal(signal.SIGINT) is not before
+        os.kill(os.getpid(), signal.SIGINT)
+        assert Progress.stop_requested and signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is before

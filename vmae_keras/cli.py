@@ -1,0 +1,254 @@
+"""The command `vmae`. Nothing heavy is imported before a command runs: help must come at once."""
+
+import contextlib
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras import __version__
+from vmae_keras.backend import BACKENDS, select
+
+app = typer.Typer(
+    name="vmae",
+    help="VideoMAE and VideoMAE V2 in Keras 3, on JAX, TensorFlow and PyTorch.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(
+        help="What Keras computes with; default: $KERAS_BACKEND, else the first installed."
+    ),
+]
+
+
+def _version(wanted: bool):
+    if wanted:
+        typer.echo(f"vmae-keras {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True)
+    ] = None,
+):
+    pass
+
+
+@contextlib.contextmanager
+def _errors_for_people():
+    """Errors that say what to do end a command with exit code 1 and without a traceback."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, OSError) as error:
+        typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command(
+    epilog="Example: `vmae pretrain clips/ --variant v2-b --recipe v2-k400-b --backend jax --out run`"
+)
+def pretrain(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A folder of videos, a glob, a `path label` list or a CSV."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
+    variant: Annotated[
+        str, typer.Option(help="v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h, v2-g or demo.")
+    ] = "demo",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="demo, v1-k400, v1-ssv2, v1-ucf101, v2-k400-b, v2-k400, v2-ssv2 or v2-g."
+        ),
+    ] = "demo",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of variant or recipe."),
+    ] = None,
+    backend: BackendOption = None,
+    resume: Annotated[bool, typer.Option(help="Continue the run in --out where it was.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, data order, crops and masks.")] = 0,
+):
+    """Pretrain a VideoMAE on videos without labels.
+
+    Without a variant and a recipe it trains a small model (64 x 64 clips) within minutes. Any value of
+    theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
+    stopped goes on with --out RUN --resume.
+    """
+    with _errors_for_people():
+        from vmae_keras.training.run import Run
+
+        run = Run(out)
+        settings = (
+            _resumed(run, data, backend)
+            if resume
+            else _new(run, data, variant, recipe, change or [], backend, seed)
+        )
+        _train(run, settings, workers)
+
+
+def _new(run, data, variant, recipe_name, overrides, backend, seed):
+    """Settings from the command line, written to a folder that held no run."""
+    from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.training.overrides import apply_overrides
+    from vmae_keras.training.recipe import RECIPES
+    from vmae_keras.training.run import RunError, Settings
+
+    if data is None:
+        raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
+    if recipe_name not in RECIPES:
+        raise ValueError(
+            f"`--recipe` must be one of {', '.join(RECIPES)}. Received: {recipe_name!r}."
+        )
+    if run.exists():
+        raise RunError(
+            f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
+        )
+    config, recipe = apply_overrides(
+        VideoMAEConfig.variant(variant), RECIPES[recipe_name], overrides
+    )
+    name = select(backend and backend.value)
+    from vmae_keras.data.files import list_videos
+
+    list_videos(data)  # a wrong path must not leave a run folder behind
+    settings = Settings(str(Path(data).absolute()), config, recipe, seed, name)
+    run.save(settings)
+    return settings
+
+
+def _resumed(run, data, backend):
+    """The run's own settings; what the command line repeats must agree with them."""
+    from vmae_keras.training.run import RunError
+
+    settings = run.settings()
+    given = {
+        "DATA": (data and str(Path(data).absolute()), settings.data),
+        "--backend": (backend and backend.value, settings.backend),
+    }
+    for name, (wanted, kept) in given.items():
+        if wanted is not None and wanted != kept:
+            raise RunError(
+                f"{name} differs from that of the run in {run.folder}. Received: {wanted!r}, the run "
+                f"has {kept!r}. Leave it out to continue the run, or start another with --out."
+            )
+    select(settings.backend)
+    return settings
+
+
+def _train(run, settings, workers):
+    from rich.console import Console
+
+    from vmae_keras.training.callbacks import NonFiniteLoss
+    from vmae_keras.training.display import Display
+
+    console = Console()
+    with console.status("Starting ..."):
+        from vmae_keras.training.pretrain import pretrain as train
+    with Display(console) as display:
+        try:
+            outcome = train(settings, run, display, workers=workers)
+        except NonFiniteLoss as error:
+            raise NonFiniteLoss(
+                f"{error} The checkpoints in {run.checkpoints} are from before. Lower the learning "
+                "rate (--set base_learning_rate=...), clip gradients (--set clip_norm=1.0), or use "
+                "--set precision=float32."
+            ) from error
+    _report_skipped(console, outcome.skipped)
+    if not outcome.finished:
+        console.print(
+            f"Stopped after step {outcome.step} of {outcome.total_steps}; saved.\n"
+            f"Continue with: vmae pretrain --out {run.folder} --resume",
+            highlight=False,
+        )
+        raise typer.Exit(130)
+    from vmae_keras.picture import loss_picture
+
+    names = {"training": "loss", "validation": "validation_loss"}
+    rows = run.rows()
+    curves = {
+        curve: [(row["step"], row[name]) for row in rows if row[name] is not None]
+        for curve, name in names.items()
+    }
+    loss_picture(run.loss_picture, {name: points for name, points in curves.items() if points})
+    console.print(
+        f"Done: {outcome.step} steps. Loss curve: {run.loss_picture}\n"
+        f"See what it learnt: vmae reconstruct {run.folder} CLIP",
+        highlight=False,
+    )
+
+
+def _report_skipped(console, skipped):
+    if skipped:
+        console.print(f"Broken files: {len(skipped)}", highlight=False)
+        for path, reason in skipped.items():
+            console.print(f"  {path}: {reason}", highlight=False, soft_wrap=True)
+
+
+class Statistics(enum.StrEnum):
+    """Where a hidden patch's mean and deviation come from; see `vmae_keras.picture`."""
+
+    seamless = "seamless"
+    visible = "visible"
+    oracle = "oracle"
+
+
+@app.command(epilog="Example: `vmae reconstruct run clip.mp4 --out reconstruction`")
+def reconstruct(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    clip: Annotated[Path, typer.Argument(help="A video file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Name of picture and video; default: RUN/reconstruction-CLIP."),
+    ] = None,
+    statistics: Annotated[
+        Statistics,
+        typer.Option(
+            help="Brightness and contrast of hidden patches: `seamless` fits them to the visible "
+            "ones, `visible` interpolates between these, `oracle` takes the true ones, which "
+            "flatters the model."
+        ),
+    ] = Statistics.seamless,
+    seed: Annotated[int, typer.Option(help="Of the mask.")] = 0,
+    backend: BackendOption = None,
+):
+    """Hide most of a clip, rebuild it, and write a picture (.png) and a video (.mp4).
+
+    Three rows: the clip, what the model saw, the reconstruction.
+    """
+    with _errors_for_people():
+        from vmae_keras.training.run import Run
+
+        folder = Run(run)
+        settings = folder.settings()
+        select(backend.value if backend else settings.backend)
+        from vmae_keras.reconstruct import reconstruct_file
+
+        out = out or folder.folder / f"reconstruction-{clip.stem}"
+        paths = reconstruct_file(folder, clip, out, statistics=statistics.value, seed=seed)
+        for path in paths:
+            typer.echo(path)
+
+
+@app.command(epilog="Example: `vmae synthesize clips --count 600`")
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Where to write the video files.")],
+    count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+):
+    """Draw clips of moving shapes, to try things without any data."""
+    with _errors_for_people():
+        from vmae_keras.data.synthetic import write_moving_shapes
+
+        paths = write_moving_shapes(folder, count, seed=seed)
+        typer.echo(f"{len(paths)} clips in {folder}")

@@ -1,0 +1,91 @@
+"""Checkpoints: every variable of model and optimizer by its path, in one safetensors file.
+
+Keras's own `.weights.h5` leaves out the states of random seeds, so that a resumed run would draw other
+drop-path decisions. A file written here also moves between backends.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+_OPTIMIZER = "optimizer/"
+_NAME = re.compile(r"step-(\d+)\.safetensors$")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint does not fit the model, or there is none."""
+
+
+def save(folder: Path, step: int, model, keep: int = 2) -> Path:
+    """Writes `step-XXXXXXXX.safetensors` at one stroke; the newest `keep` remain.
+
+    Killed at any moment, it leaves either the old files or the new one, never a part of one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}.safetensors"
+    tensors = {
+        name: np.asarray(ops.convert_to_numpy(variable.value), order="C")
+        for name, variable in _variables(model).items()
+    }
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step)})
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    for old in _all(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def restore(path: Path, model) -> int:
+    """Sets every variable of the model, and of its built optimizer if it has one; returns the step.
+
+    Raises:
+        CheckpointError: variables that are missing, left over or of another shape, all listed.
+    """
+    variables = _variables(model)
+    with safe_open(path, "numpy") as file:
+        stored = set(file.keys())
+        if not getattr(model, "optimizer", None):  # to use a model, not to train it further
+            stored = {name for name in stored if not name.startswith(_OPTIMIZER)}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in stored}
+        faults = [f"missing: {name}" for name in sorted(variables.keys() - stored)]
+        faults += [f"left over: {name}" for name in sorted(stored - variables.keys())]
+        faults += [
+            f"shape {shapes[name]}, wanted {tuple(variables[name].shape)}: {name}"
+            for name in sorted(stored & variables.keys())
+            if shapes[name] != tuple(variables[name].shape)
+        ]
+        if faults:
+            raise CheckpointError(f"{path} does not fit the model:\n  " + "\n  ".join(faults))
+        for name, variable in variables.items():
+            variable.assign(file.get_tensor(name))
+        return int(file.metadata()["step"])
+
+
+def latest(folder: Path) -> Path | None:
+    """The checkpoint of the highest step, or None."""
+    found = _all(folder)
+    return found[-1] if found else None
+
+
+def _all(folder):
+    return sorted(path for path in folder.glob("step-*.safetensors") if _NAME.search(path.name))
+
+
+def _variables(model):
+    """All variables by path, the optimizer's under a prefix of their own."""
+    optimizer = getattr(model, "optimizer", None)
+    own = {variable.path for variable in model.variables}
+    pairs = [(variable.path, variable) for variable in model.variables]
+    if optimizer:
+        pairs += [(_OPTIMIZER + v.path, v) for v in optimizer.variables if v.path not in own]
+    named = dict(pairs)
+    if len(named) != len(pairs):
+        raise CheckpointError("Two variables of the model share one path; name its layers apart.")
+    return named

@@ -1,0 +1,98 @@
+"""What a person sees while a model trains: a progress bar, or plain lines where there is no terminal."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vmae_keras import backend
+
+LINE_SECONDS = 10.0  # without a terminal, at most one line in this time
+
+
+class Display:
+    """Shows loss, learning rate, clips per second and the time left."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = None
+        self.lined_at = 0.0
+        self.validation_loss = None
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+    def start(self, settings, model, step, total_steps, steps_per_epoch, training, held_out):
+        """One paragraph on what is about to happen."""
+        recipe, config = settings.recipe, settings.config
+        clips = recipe.batch_size * recipe.repeats
+        self.console.print(
+            f"{training} videos to train on, {held_out} held out for validation\n"
+            f"VideoMAE of {model.count_params() / 1e6:.1f} M weights, "
+            f"{config.frames} x {config.height} x {config.width} clips, "
+            f"{config.num_tokens} tokens each\n"
+            f"{settings.backend} on {backend.device()}, {recipe.precision}; "
+            f"{recipe.epochs} epochs of {steps_per_epoch} steps of {clips} clips",
+            highlight=False,
+        )
+        if step:
+            self.console.print(f"Continuing after step {step} of {total_steps}.", highlight=False)
+        self.steps_per_epoch, self.epochs, self.total_steps = (
+            steps_per_epoch, recipe.epochs, total_steps,
+        )  # fmt: skip
+        self.began, self.began_step = time.monotonic(), step
+        self.task = self.bar.add_task(
+            "pretraining", total=total_steps, completed=step, epoch=self._epoch(step),
+            state="compiling",
+        )  # fmt: skip
+
+    def update(self, step, row):
+        """After each step; `row` at the end of a logging interval."""
+        self.bar.update(self.task, completed=step, epoch=self._epoch(step))
+        if row is None:
+            return
+        if row.get("validation_loss") is not None:
+            self.validation_loss = row["validation_loss"]
+        state = self._state(row)
+        self.bar.update(self.task, state=state)
+        now = time.monotonic()
+        last = step == self.total_steps or row.get("loss") is None
+        if self.bar.disable and (now - self.lined_at >= LINE_SECONDS or last):
+            self.lined_at = now
+            text = f"epoch {self._epoch(step)}  step {step}/{self.total_steps}  {state}"
+            left = (now - self.began) / max(step - self.began_step, 1) * (self.total_steps - step)
+            if step > self.began_step and step < self.total_steps:
+                text += f"  left {int(left) // 60}:{int(left) % 60:02d}"
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    def note(self, text):
+        self.console.print(text, highlight=False)
+
+    def _epoch(self, step):
+        return f"{min(step // self.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
+
+    def _state(self, row):
+        parts = []
+        if row.get("loss") is not None:
+            parts.append(f"loss {row['loss']:.4f}")
+        if self.validation_loss is not None:
+            parts.append(f"validation {self.validation_loss:.4f}")
+        if row.get("learning_rate") is not None:
+            parts.append(f"rate {row['learning_rate']:.2e}")
+            parts.append(f"{row['clips_per_second']:.1f} clips/s")
+        return "  ".join(parts)

@@ -1,0 +1,105 @@
+"""Recipes: how a model is pretrained, as published and as tried by us."""
+
+import dataclasses
+
+from vmae_keras.masks import MASKS
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything about a pretraining run that is not the model's architecture or the data.
+
+    Args:
+        epochs, warmup_epochs: passes over the videos; one clip of each video per pass.
+        batch_size: videos per step on all devices together; the model sees `repeats` as many clips.
+        repeats: crops and masks per decoded video (V2's repeated augmentation); not counted in the
+            learning rate's scale.
+        accumulate: batches per update of the weights; multiplies the effective batch.
+        base_learning_rate, minimum_learning_rate: per 256 videos; scaled by the effective batch.
+        weight_decay, beta_1, beta_2: of AdamW.
+        clip_norm: limit of the gradients' global norm; None for none.
+        mask, mask_ratio: the encoder's mask: tube, random, frame or agnostic.
+        decoder_mask_ratio: share of tokens that running cells keep from the decoder (V2); None for V1.
+        sampling: "dense" (a window of frames x stride) or "uniform" (one frame per segment).
+        stride: frames between two sampled ones, for dense sampling.
+        validation: share of the videos held out for the validation loss.
+        precision: Keras dtype policy: float32, mixed_bfloat16 or mixed_float16.
+        remat: recompute activations in the backward pass.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Source: clauses OPT-*, DATA-*; each recipe names its own.
+    """
+
+    epochs: int
+    warmup_epochs: float
+    batch_size: int
+    base_learning_rate: float
+    minimum_learning_rate: float = 1e-5
+    repeats: int = 1
+    accumulate: int = 1
+    weight_decay: float = 0.05
+    beta_1: float = 0.9
+    beta_2: float = 0.95
+    clip_norm: float | None = None
+    mask: str = "tube"
+    mask_ratio: float = 0.9
+    decoder_mask_ratio: float | None = None
+    sampling: str = "dense"
+    stride: int = 4
+    validation: float = 0.1
+    precision: str = "float32"
+    remat: bool = False
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "repeats", "accumulate", "stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
+        for name in ("mask_ratio", "decoder_mask_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < 1.0:
+                raise ValueError(f"`{name}` must be between 0 and 1. Received: {value}.")
+        if not 0.0 <= self.validation < 1.0:
+            raise ValueError(f"`validation` must be in [0, 1). Received: {self.validation}.")
+        choices = {
+            "mask": tuple(MASKS), "sampling": ("dense", "uniform"), "precision": PRECISIONS,
+        }  # fmt: skip
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}."
+                )
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak: base x videos per update / 256. Clause OPT-3."""
+        return self.base_learning_rate * self.batch_size * self.accumulate / 256
+
+
+# VideoMAE (V1), appendix and official scripts: 64 GPUs; B trains 800 or 1600 epochs on K400.
+_V1 = Recipe(epochs=1600, warmup_epochs=40, batch_size=1024, base_learning_rate=1.5e-4)
+# VideoMAE V2, appendix and official scripts: tube .9 with running cells .5, four clips per decode.
+_V2 = Recipe(
+    epochs=300, warmup_epochs=30, batch_size=1024, base_learning_rate=1e-3, repeats=4,
+    decoder_mask_ratio=0.5,
+)  # fmt: skip
+
+RECIPES = {
+    # Ours: minutes on a laptop. Small batches need a large base, which is per 256 videos.
+    "demo": Recipe(
+        epochs=25, warmup_epochs=2, batch_size=16, base_learning_rate=3.2e-2,
+        minimum_learning_rate=1e-3, mask_ratio=0.75, decoder_mask_ratio=0.5, stride=2,
+    ),
+    "v1-k400": _V1,
+    "v1-ssv2": dataclasses.replace(_V1, epochs=2400, stride=2),
+    "v1-ucf101": dataclasses.replace(
+        _V1, epochs=3200, batch_size=192, base_learning_rate=3e-4, mask_ratio=0.75
+    ),
+    "v2-k400-b": dataclasses.replace(_V2, epochs=200, warmup_epochs=20),
+    "v2-k400": _V2,
+    "v2-ssv2": dataclasses.replace(_V2, stride=2),
+    "v2-g": dataclasses.replace(_V2, base_learning_rate=6e-4, clip_norm=0.02, remat=True),
+}  # fmt: skip

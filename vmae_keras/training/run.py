@@ -1,0 +1,113 @@
+"""The folder of one run: its settings, its log and where everything in it lies."""
+
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.training.recipe import Recipe
+
+COLUMNS = ("step", "epoch", "loss", "validation_loss", "learning_rate", "clips_per_second")
+
+
+class RunError(ValueError):
+    """A run folder is missing, incomplete or already in use."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is needed to repeat or continue a run, kept in its `run.json`.
+
+    Args:
+        data: where the videos came from: a folder, glob, list or CSV.
+        config, recipe: the model and how it is trained.
+        seed: of initial weights, data order, crops and masks.
+        backend: "jax", "tensorflow" or "torch".
+    """
+
+    data: str
+    config: VideoMAEConfig
+    recipe: Recipe
+    seed: int
+    backend: str
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Settings":
+        config, recipe = VideoMAEConfig(**values["config"]), Recipe(**values["recipe"])
+        return cls(**{**values, "config": config, "recipe": recipe})
+
+
+class Run:
+    """Paths and files of a run folder.
+
+    run.json settings; log.csv the loss curve; checkpoints/; tensorboard/; skipped.jsonl the broken
+    files; loss.png.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.checkpoints = self.folder / "checkpoints"
+        self.tensorboard = self.folder / "tensorboard"
+        self.skipped = self.folder / "skipped.jsonl"
+        self.log = self.folder / "log.csv"
+        self.loss_picture = self.folder / "loss.png"
+        self._settings = self.folder / "run.json"
+
+    def exists(self) -> bool:
+        return self._settings.is_file()
+
+    def save(self, settings: Settings):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_at_once(self._settings, json.dumps(settings.to_dict(), indent=2) + "\n")
+
+    def settings(self) -> Settings:
+        """Raises RunError where there is no run, or its run.json cannot be read."""
+        if not self.exists():
+            raise RunError(
+                f"{self.folder} holds no run (no run.json). Give the folder that `vmae pretrain --out` "
+                "wrote."
+            )
+        try:
+            return Settings.from_dict(json.loads(self._settings.read_text()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{self._settings} cannot be read: {error}") from error
+
+    def rows(self, until: int | None = None) -> list[dict]:
+        """The loss curve so far, rows of `COLUMNS` with None where empty; up to step `until`."""
+        if not self.log.is_file():
+            return []
+        with open(self.log, newline="") as file:
+            rows = [
+                {name: float(row[name]) if row[name] else None for name in COLUMNS}
+                for row in csv.DictReader(file)
+                # A line that a killed process left half-written lacks its last columns.
+                if all(row.get(name) is not None for name in COLUMNS)
+            ]
+        return [row for row in rows if until is None or row["step"] <= until]
+
+    def rewind(self, step: int):
+        """Forgets what was logged after a step: the run will log it again."""
+        rows = self.rows(until=step)
+        text = "".join(_line(row) for row in rows)
+        write_at_once(self.log, ",".join(COLUMNS) + "\n" + text)
+
+    def append(self, row: dict):
+        with open(self.log, "a") as file:
+            file.write(_line(row))
+
+
+def _line(row):
+    values = ("" if row.get(name) is None else repr(row[name]) for name in COLUMNS)
+    return ",".join(values) + "\n"
+
+
+def write_at_once(path: Path, text: str):
+    """Replaces a file such that no reader, and no crash, ever sees a part of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
