@@ -42,11 +42,11 @@ def main(
 
 
 @contextlib.contextmanager
-def _errors_for_people():
-    """Errors that say what to do end a command with exit code 1 and without a traceback."""
+def _errors_for_people(*kinds: type[Exception]):
+    """Errors of kinds that say what to do end a command with exit code 1 and without a traceback."""
     try:
         yield
-    except (ValueError, ArithmeticError, OSError) as error:
+    except kinds as error:
         typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
 
@@ -86,16 +86,16 @@ def pretrain(
     theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
     stopped goes on with --out RUN --resume.
     """
-    with _errors_for_people():
-        from vmae_keras.training.run import Run
+    from vmae_keras.training.run import Run
 
-        run = Run(out)
+    run = Run(out)
+    with _errors_for_people(ValueError, OSError):  # all that the command line can get wrong
         settings = (
             _resumed(run, data, backend)
             if resume
             else _new(run, data, variant, recipe, change or [], backend, seed)
         )
-        _train(run, settings, workers)
+    _train(run, settings, workers)
 
 
 def _new(run, data, variant, recipe_name, overrides, backend, seed):
@@ -149,21 +149,18 @@ def _resumed(run, data, backend):
 def _train(run, settings, workers):
     from rich.console import Console
 
+    from vmae_keras.data.pipeline import NoReadableVideo
     from vmae_keras.training.callbacks import NonFiniteLoss
+    from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
+    from vmae_keras.training.pretrain import pretrain as train
 
     console = Console()
-    with console.status("Starting ..."):
-        from vmae_keras.training.pretrain import pretrain as train
-    with Display(console) as display:
-        try:
-            outcome = train(settings, run, display, workers=workers)
-        except NonFiniteLoss as error:
-            raise NonFiniteLoss(
-                f"{error} The checkpoints in {run.checkpoints} are from before. Lower the learning "
-                "rate (--set base_learning_rate=...), clip gradients (--set clip_norm=1.0), or use "
-                "--set precision=float32."
-            ) from error
+    with (
+        _errors_for_people(NoReadableVideo, CheckpointError, NonFiniteLoss, OSError),
+        Display(console) as display,
+    ):
+        outcome = train(settings, run, display, workers=workers)
     _report_skipped(console, outcome.skipped)
     if not outcome.finished:
         console.print(
@@ -172,20 +169,24 @@ def _train(run, settings, workers):
             highlight=False,
         )
         raise typer.Exit(130)
-    from vmae_keras.picture import loss_picture
-
-    names = {"training": "loss", "validation": "validation_loss"}
-    rows = run.rows()
-    curves = {
-        curve: [(row["step"], row[name]) for row in rows if row[name] is not None]
-        for curve, name in names.items()
-    }
-    loss_picture(run.loss_picture, {name: points for name, points in curves.items() if points})
+    _draw_losses(run)
     console.print(
         f"Done: {outcome.step} steps. Loss curve: {run.loss_picture}\n"
         f"See what it learnt: vmae reconstruct {run.folder} CLIP",
         highlight=False,
     )
+
+
+def _draw_losses(run):
+    from vmae_keras.picture import loss_picture
+
+    rows = run.rows()
+    names = {"training": "loss", "validation": "validation_loss"}
+    curves = {
+        curve: [(row["step"], row[name]) for row in rows if row[name] is not None]
+        for curve, name in names.items()
+    }
+    loss_picture(run.loss_picture, {name: points for name, points in curves.items() if points})
 
 
 def _report_skipped(console, skipped):
@@ -226,18 +227,22 @@ def reconstruct(
 
     Three rows: the clip, what the model saw, the reconstruction.
     """
-    with _errors_for_people():
-        from vmae_keras.training.run import Run
+    from vmae_keras.training.run import Run
 
-        folder = Run(run)
+    folder = Run(run)
+    with _errors_for_people(ValueError, OSError):
         settings = folder.settings()
         select(backend.value if backend else settings.backend)
-        from vmae_keras.reconstruct import reconstruct_file
+    from vmae_keras.data.decode import UnreadableVideo
+    from vmae_keras.reconstruct import reconstruct_file
+    from vmae_keras.training.checkpoint import CheckpointError
+    from vmae_keras.training.run import RunError
 
-        out = out or folder.folder / f"reconstruction-{clip.stem}"
+    out = out or folder.folder / f"reconstruction-{clip.stem}"
+    with _errors_for_people(RunError, CheckpointError, UnreadableVideo, OSError):
         paths = reconstruct_file(folder, clip, out, statistics=statistics.value, seed=seed)
-        for path in paths:
-            typer.echo(path)
+    for path in paths:
+        typer.echo(path)
 
 
 @app.command(epilog="Example: `vmae synthesize clips --count 600`")
@@ -247,8 +252,8 @@ def synthesize(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
 ):
     """Draw clips of moving shapes, to try things without any data."""
-    with _errors_for_people():
-        from vmae_keras.data.synthetic import write_moving_shapes
+    from vmae_keras.data.synthetic import write_moving_shapes
 
+    with _errors_for_people(OSError):
         paths = write_moving_shapes(folder, count, seed=seed)
-        typer.echo(f"{len(paths)} clips in {folder}")
+    typer.echo(f"{len(paths)} clips in {folder}")

@@ -143,11 +143,13 @@ def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(clips, tmp_path):
     folder = tmp_path / "exploding"
-    explosive = ["--set", "base_learning_rate=1e30", "--set", "warmup_epochs=1.25"]
+    # All is well for the warm-up of 12 steps; then the rate rises to its "minimum".
+    explosive = ["--set", "minimum_learning_rate=1e30", "--set", "warmup_epochs=1"]
     code, text = run("pretrain", clips, "--out", folder, *SMALL, *explosive)
     assert code == 1, text
     assert "The loss became" in text and "Lower the learning rate" in text.replace("\n", " ")
     assert "Traceback" not in text
+    assert int(weights(folder)["optimizer/adamw/iteration"]) == 10
     assert all(np.isfinite(value).all() for value in weights(folder).values())
 
 

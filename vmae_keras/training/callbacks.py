@@ -57,17 +57,23 @@ class Progress(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         self.trained = time.monotonic()  # the validation's time does not count
 
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not at the batch's end: Keras calls that from another thread, and loses JAX's state then.
+        if self.stop_requested:
+            self.model.stop_training = True
+
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         self.trained = time.monotonic()
         self.display(self.step, None)
-        if self.stop_requested:
-            self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs["loss"]):
             raise NonFiniteLoss(
-                f"The loss became {logs['loss']} between steps {self.began_step + 1} and {self.step}."
+                f"The loss became {logs['loss']} between steps {self.began_step + 1} and {self.step}. "
+                f"Checkpoints in {self.run.checkpoints} are from before. Lower the learning rate "
+                "(--set base_learning_rate=...), clip gradients (--set clip_norm=1.0), or use "
+                "--set precision=float32."
             )
         steps = self.step - self.began_step
         row = {

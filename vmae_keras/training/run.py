@@ -77,33 +77,30 @@ class Run:
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(f"{self._settings} cannot be read: {error}") from error
 
-    def rows(self, until: int | None = None) -> list[dict]:
-        """The loss curve so far, rows of `COLUMNS` with None where empty; up to step `until`."""
-        if not self.log.is_file():
-            return []
-        with open(self.log, newline="") as file:
-            rows = [
-                {name: float(row[name]) if row[name] else None for name in COLUMNS}
-                for row in csv.DictReader(file)
-                # A line that a killed process left half-written lacks its last columns.
-                if all(row.get(name) is not None for name in COLUMNS)
-            ]
-        return [row for row in rows if until is None or row["step"] <= until]
+    def rows(self) -> list[dict]:
+        """The loss curve so far, rows of `COLUMNS` with None where empty."""
+        return [
+            {name: float(row[name]) if row[name] else None for name in COLUMNS}
+            for row in self._texts()
+        ]
 
     def rewind(self, step: int):
         """Forgets what was logged after a step: the run will log it again."""
-        rows = self.rows(until=step)
-        text = "".join(_line(row) for row in rows)
-        write_at_once(self.log, ",".join(COLUMNS) + "\n" + text)
+        kept = [row for row in self._texts() if float(row["step"]) <= step]
+        lines = [COLUMNS, *(tuple(row[name] for name in COLUMNS) for row in kept)]
+        write_at_once(self.log, "".join(",".join(line) + "\n" for line in lines))
+
+    def _texts(self):
+        if not self.log.is_file():
+            return []
+        with open(self.log, newline="") as file:
+            # A line that a killed process left half-written lacks its last columns.
+            return [row for row in csv.DictReader(file) if None not in row.values()]
 
     def append(self, row: dict):
+        values = ("" if row.get(name) is None else repr(row[name]) for name in COLUMNS)
         with open(self.log, "a") as file:
-            file.write(_line(row))
-
-
-def _line(row):
-    values = ("" if row.get(name) is None else repr(row[name]) for name in COLUMNS)
-    return ",".join(values) + "\n"
+            file.write(",".join(values) + "\n")
 
 
 def write_at_once(path: Path, text: str):
