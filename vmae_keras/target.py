@@ -23,6 +23,8 @@ def target(tubelets, channels: int, norm_pix: bool):
         return x
     count, size = x.shape[1:]
     x = ops.reshape(x, (-1, count, size // channels, channels))
+    # From the first pixel on: the mean of equal pixels would round, and 1e-6 below magnify it.
+    x = x - x[:, :, :1]
     x = x - ops.mean(x, axis=2, keepdims=True)
     variance = ops.sum(ops.square(x), axis=2, keepdims=True) / (size // channels - 1)
     return ops.reshape(x / (ops.sqrt(variance) + 1e-6), (-1, count, size))

@@ -58,7 +58,9 @@ class AdamW(keras.optimizers.AdamW):
     def __init__(self, learning_rate=1e-3, weight_decay=0.05, beta_2=0.95, epsilon=1e-8, **kwargs):
         kwargs = {"name": "adamw", **kwargs}  # checkpoints find weights by name
         super().__init__(learning_rate, weight_decay, beta_2=beta_2, epsilon=epsilon, **kwargs)
-        self.exclude_from_weight_decay(var_names=[f"^{name}$|_{name}$" for name in NOT_DECAYED])
+        # On TensorFlow it is matched with the name that TensorFlow gave the variable, "path/name:0".
+        ends = "|".join(NOT_DECAYED)
+        self.exclude_from_weight_decay(var_names=[rf"(^|[/_])({ends})(:0)?$"])
 
     def build(self, variables):
         unknown = [
