@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import tempfile
 
 BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -46,9 +47,29 @@ def select(name: str | None = None) -> str:
                 "Set KERAS_BACKEND before the first import of keras."
             )
     os.environ["KERAS_BACKEND"] = name
-    # TensorFlow's start-up remarks would bury the first lines of every command, on any backend.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return name
+
+
+def import_keras():
+    """Imports Keras without TensorFlow's start-up remarks, for commands.
+
+    They would bury a command's first lines, on any backend where TensorFlow is installed too. Some of
+    them come before TensorFlow looks at its log level, hence the detour; an error brings them back.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as remarks:
+        os.dup2(remarks.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        except BaseException:
+            remarks.seek(0)
+            os.write(standard_error, remarks.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 def device() -> str:

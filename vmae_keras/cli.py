@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras import __version__
-from vmae_keras.backend import BACKENDS, select
+from vmae_keras.backend import BACKENDS, import_keras, select
 
 app = typer.Typer(
     name="vmae",
@@ -103,7 +103,7 @@ def _new(run, data, variant, recipe_name, overrides, backend, seed):
     from vmae_keras.config import VideoMAEConfig
     from vmae_keras.training.overrides import apply_overrides
     from vmae_keras.training.recipe import RECIPES
-    from vmae_keras.training.run import RunError, Settings
+    from vmae_keras.training.run import RunError, Settings, digest
 
     if data is None:
         raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
@@ -121,8 +121,9 @@ def _new(run, data, variant, recipe_name, overrides, backend, seed):
     name = select(backend and backend.value)
     from vmae_keras.data.files import list_videos
 
-    list_videos(data)  # a wrong path must not leave a run folder behind
-    settings = Settings(str(Path(data).absolute()), config, recipe, seed, name)
+    data = str(Path(data).absolute())
+    videos = digest([file.path for file in list_videos(data)])
+    settings = Settings(data, videos, config, recipe, seed, name)
     run.save(settings)
     return settings
 
@@ -147,6 +148,7 @@ def _resumed(run, data, backend):
 
 
 def _train(run, settings, workers):
+    import_keras()
     from rich.console import Console
 
     from vmae_keras.data.pipeline import NoReadableVideo
@@ -154,10 +156,11 @@ def _train(run, settings, workers):
     from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
     from vmae_keras.training.pretrain import pretrain as train
+    from vmae_keras.training.run import RunError
 
     console = Console()
     with (
-        _errors_for_people(NoReadableVideo, CheckpointError, NonFiniteLoss, OSError),
+        _errors_for_people(RunError, NoReadableVideo, CheckpointError, NonFiniteLoss, OSError),
         Display(console) as display,
     ):
         outcome = train(settings, run, display, workers=workers)
@@ -233,6 +236,7 @@ def reconstruct(
     with _errors_for_people(ValueError, OSError):
         settings = folder.settings()
         select(backend.value if backend else settings.backend)
+    import_keras()
     from vmae_keras.data.decode import UnreadableVideo
     from vmae_keras.reconstruct import reconstruct_file
     from vmae_keras.training.checkpoint import CheckpointError

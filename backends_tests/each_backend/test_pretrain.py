@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def weights(folder):
 
 @pytest.fixture(scope="module")
 def unbroken(clips, tmp_path_factory):
-    """A whole run of 4 epochs of 12 steps, 2 of the 27 files held out."""
+    """A whole run of 4 epochs of 13 steps, 2 of the 27 files held out."""
     folder = tmp_path_factory.mktemp("run") / "unbroken"
     code, text = run("pretrain", clips, "--out", folder, *SMALL)
     assert code == 0, text
@@ -81,17 +82,17 @@ def test_a_run_names_the_broken_file_and_leaves_everything(unbroken):
     settings = json.loads((folder / "run.json").read_text())
     assert settings["backend"] == BACKEND and settings["recipe"]["epochs"] == 4
     steps = [int(step) for step, _, _ in curve(folder)]
-    assert steps == [0, 10, 20, 30, 40, 48]
+    assert steps == [0, 10, 20, 30, 40, 50, 52]
     assert (folder / "loss.png").stat().st_size > 1000
     assert list((folder / "tensorboard").iterdir())
-    assert int(weights(folder)["optimizer/adamw/iteration"]) == 48
+    assert int(weights(folder)["optimizer/adamw/iteration"]) == 52
 
 
 def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, clips, tmp_path):
     """Data order, crops, masks, drop-path draws and optimizer state all come back."""
     folder = tmp_path / "killed"
     process = start("pretrain", clips, "--out", folder, *SMALL, "--workers", 1)
-    # Killed between two checkpoints, in the middle of an epoch: after step 20, of 12 per epoch.
+    # Killed between two checkpoints, in the middle of an epoch: after step 20, of 13 per epoch.
     while (
         process.poll() is None and not (folder / "checkpoints/step-00000020.safetensors").exists()
     ):
@@ -122,7 +123,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(unbroken, clips, tmp_path):
     assert process.returncode == 130, text
     assert f"vmae pretrain --out {folder} --resume" in text.replace("\n", "")
     stopped = int(curve(folder)[-1][0])
-    assert 10 <= stopped < 48
+    assert 10 <= stopped < 52
     assert int(weights(folder)["optimizer/adamw/iteration"]) == stopped
     code, text = run("pretrain", "--out", folder, "--resume")
     assert code == 0, text
@@ -143,7 +144,7 @@ def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(clips, tmp_path):
     folder = tmp_path / "exploding"
-    # All is well for the warm-up of 12 steps; then the rate rises to its "minimum".
+    # All is well for the warm-up of 13 steps; then the rate rises to its "minimum".
     explosive = ["--set", "minimum_learning_rate=1e30", "--set", "warmup_epochs=1"]
     code, text = run("pretrain", clips, "--out", folder, *SMALL, *explosive)
     assert code == 1, text
@@ -151,6 +152,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert "Traceback" not in text
     assert int(weights(folder)["optimizer/adamw/iteration"]) == 10
     assert all(np.isfinite(value).all() for value in weights(folder).values())
+
+
+def test_a_run_whose_videos_changed_is_not_continued(unbroken, clips, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(unbroken[0], copy)
+    settings = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**settings, "videos": "another"}))
+    code, text = run("pretrain", "--out", copy, "--resume")
+    assert code == 1 and "The list of videos" in text and "Traceback" not in text
 
 
 def test_without_a_readable_video_the_run_ends_with_a_clear_error(tmp_path):

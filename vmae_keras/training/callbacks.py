@@ -52,10 +52,10 @@ class Progress(keras.callbacks.Callback):
         self.writer.close()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.began, self.began_step = time.monotonic(), self.step
+        self.began, self.began_step, self.ended = time.monotonic(), self.step, None
 
     def on_test_begin(self, logs=None):
-        self.trained = time.monotonic()  # the validation's time does not count
+        self.ended = time.monotonic()  # the validation's time does not count
 
     def on_train_batch_begin(self, batch, logs=None):
         # Not at the batch's end: Keras calls that from another thread, and loses JAX's state then.
@@ -64,7 +64,6 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        self.trained = time.monotonic()
         self.display(self.step, None)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -75,14 +74,14 @@ class Progress(keras.callbacks.Callback):
                 "(--set base_learning_rate=...), clip gradients (--set clip_norm=1.0), or use "
                 "--set precision=float32."
             )
-        steps = self.step - self.began_step
+        steps, ended = self.step - self.began_step, self.ended or time.monotonic()
         row = {
             "step": self.step,
             "epoch": self.step / self.steps_per_epoch,
             "loss": float(logs["loss"]),
             "validation_loss": logs.get("val_loss") and float(logs["val_loss"]),
             "learning_rate": self.schedule(self.step - 1),
-            "clips_per_second": steps * self.clips_per_step / (self.trained - self.began),
+            "clips_per_second": steps * self.clips_per_step / (ended - self.began),
         }
         self.record(row)
         wait = max(SAVE_SECONDS, self.save_took / SAVE_SHARE)

@@ -2,23 +2,22 @@
 
 import dataclasses
 import itertools
-import warnings
 
 import keras
 import numpy as np
 
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.pipeline import pretraining_dataset, validation_dataset
+from vmae_keras.data.pipeline import NoReadableVideo, pretraining_dataset, validation_dataset
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.model import VideoMAE
 from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 from vmae_keras.training.recipe import Recipe
-from vmae_keras.training.run import Run, Settings
+from vmae_keras.training.run import Run, RunError, Settings, digest
 
 LOG_STEPS = 10  # a row of the log is the mean loss of this many steps, or of an epoch if shorter
-VALIDATION_VIDEOS = 256  # more would not make the estimate better worth its time
+VALIDATION_VIDEOS = 128  # they stay in memory: 300 MB at 16 x 224 x 224
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +79,20 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
         workers: processes that decode videos; 0 decodes in threads of this process.
 
     Raises:
+        RunError: the list of videos is not the one that the run began with.
         NoReadableVideo: no file can be decoded.
         NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
         CheckpointError: the last checkpoint does not fit the settings.
     """
     recipe = settings.recipe
-    training, held_out = split(list_videos(settings.data), recipe, settings.seed)
-    steps_per_epoch = max(1, round(len(training) / recipe.batch_size))
+    files = list_videos(settings.data)
+    if digest([file.path for file in files]) != settings.videos:
+        raise RunError(
+            f"The list of videos in {settings.data} has changed since this run began, so it cannot "
+            "continue as it was. Restore the files, or start another run with another --out."
+        )
+    training, held_out = split(files, recipe, settings.seed)
+    steps_per_epoch = -(-len(training) // recipe.batch_size)
     total_steps = recipe.epochs * steps_per_epoch
     model, schedule = build(settings, total_steps, steps_per_epoch)
     last = checkpoint.latest(run.checkpoints)
@@ -105,18 +111,9 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
         "mask": recipe.mask, "mask_ratio": recipe.mask_ratio, "seed": settings.seed,
         "decoder_mask_ratio": recipe.decoder_mask_ratio, "skipped": skipped,
     }  # fmt: skip
-    validation = (
-        validation_dataset(held_out, settings.config, batch_size=recipe.batch_size, **common)
-        if held_out
-        else None
-    )
+    validation = _load(held_out, settings.config, common)
     log_steps = min(LOG_STEPS, steps_per_epoch)
-    with (
-        stop_on_interrupt(progress, lambda: display.note("Stopping after this step ...")),
-        warnings.catch_warnings(),
-    ):
-        # Files may be broken, so nobody knows how many batches the held-out ones make.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
+    with stop_on_interrupt(progress, lambda: display.note("Stopping after this step ...")):
         if validation is not None and start == 0:
             _record_validation(model, validation, progress)
         for first, steps, intervals in _fits(start, total_steps, log_steps):
@@ -133,6 +130,7 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
                 epochs=first // log_steps + intervals,
                 steps_per_epoch=steps,
                 validation_data=validation,
+                validation_batch_size=recipe.batch_size * recipe.repeats,
                 validation_freq=max(1, round(steps_per_epoch / log_steps)),
                 callbacks=[progress],
                 shuffle=False,
@@ -145,15 +143,26 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
     return Outcome(progress.step, total_steps, skipped.report())
 
 
+def _load(held_out, config, common):
+    """The held-out clips and their masks as one batch in memory, decoded once; None without any."""
+    if not held_out:
+        return None
+    try:
+        (batch,) = validation_dataset(held_out, config, batch_size=len(held_out), **common)
+    except NoReadableVideo:  # training goes on without; the broken files are recorded
+        return None
+    return batch
+
+
 def _record_validation(model, validation, progress):
     """A row with the validation loss alone: of the untrained model, or after the last step."""
-    loss = float(model.evaluate(validation, verbose=0))
+    loss = model.evaluate(validation, batch_size=progress.clips_per_step, verbose=0)
     progress.on_train_begin()
     progress.record(
         {
             "step": progress.step,
             "epoch": progress.step / progress.steps_per_epoch,
-            "validation_loss": loss,
+            "validation_loss": float(loss),
         }
     )
     progress.on_train_end()

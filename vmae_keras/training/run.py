@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -22,12 +23,14 @@ class Settings:
 
     Args:
         data: where the videos came from: a folder, glob, list or CSV.
+        videos: digest of the list of files, to notice that it changed.
         config, recipe: the model and how it is trained.
         seed: of initial weights, data order, crops and masks.
         backend: "jax", "tensorflow" or "torch".
     """
 
     data: str
+    videos: str
     config: VideoMAEConfig
     recipe: Recipe
     seed: int
@@ -101,6 +104,11 @@ class Run:
         values = ("" if row.get(name) is None else repr(row[name]) for name in COLUMNS)
         with open(self.log, "a") as file:
             file.write(",".join(values) + "\n")
+
+
+def digest(paths: list[str]) -> str:
+    """A short name for a list of files in their order."""
+    return hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]
 
 
 def write_at_once(path: Path, text: str):
