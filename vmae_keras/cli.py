@@ -78,7 +78,7 @@ def pretrain(
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of weights, data order, crops and masks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, data order, crops and masks.")] = 0,
 ):
     """Pretrain a VideoMAE on videos without labels.
 
@@ -111,7 +111,7 @@ def _new(run, data, variant, recipe_name, overrides, backend, seed):
         raise ValueError(
             f"`--recipe` must be one of {', '.join(RECIPES)}. Received: {recipe_name!r}."
         )
-    if run.exists():
+    if any(run.checkpoints.glob("*.safetensors")):
         raise RunError(
             f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
         )
@@ -223,7 +223,7 @@ def reconstruct(
             "flatters the model."
         ),
     ] = Statistics.seamless,
-    seed: Annotated[int, typer.Option(help="Of the mask.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the mask.")] = 0,
     backend: BackendOption = None,
 ):
     """Hide most of a clip, rebuild it, and write a picture (.png) and a video (.mp4).
@@ -253,7 +253,7 @@ def reconstruct(
 def synthesize(
     folder: Annotated[Path, typer.Argument(help="Where to write the video files.")],
     count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 600,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
 ):
     """Draw clips of moving shapes, to try things without any data."""
     from vmae_keras.data.synthetic import write_moving_shapes

@@ -66,6 +66,7 @@ def test_importing_is_silent_and_adds_little_to_keras():
         (["pretrain", ".", "--variant", "huge"], "`name` must be one of v1-s"),
         (["pretrain", ".", "--recipe", "best"], "`--recipe` must be one of demo"),
         (["pretrain", ".", "--set", "epoch=3"], "Did you mean 'epochs'?"),
+        (["pretrain", str(ROOT / "README.md")], "README.md"),
         (["pretrain", "--resume", "--out", "nowhere"], "nowhere holds no run"),
         (["reconstruct", "nowhere", "clip.mp4"], "nowhere holds no run"),
     ],
@@ -88,7 +89,8 @@ def test_wrong_usage_exits_with_2(arguments):
 
 
 def test_a_run_is_not_overwritten(tmp_path):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/step-00000010.safetensors").touch()
     (tmp_path / "run/run.json").write_text("{}")
     code, _, errors = vmae("pretrain", str(tmp_path), "--out", str(tmp_path / "run"))
     assert code == 1 and "already holds a run. Continue it with --resume" in errors

@@ -9,6 +9,7 @@ from vmae_keras import VideoMAEConfig
 from vmae_keras.config import VARIANTS
 from vmae_keras.training.overrides import apply_overrides
 from vmae_keras.training.recipe import RECIPES, Recipe
+from vmae_keras.training.run import Run, Settings
 
 PUBLISHED = {  # COUNT-1 and COUNT-2: encoder, pretraining
     "v1-s": (21_879_936, 24_029_376),
@@ -123,3 +124,31 @@ def test_published_recipes_share_the_optimizer():
         assert isinstance(recipe, Recipe)
         assert (recipe.weight_decay, recipe.beta_1, recipe.beta_2) == (0.05, 0.9, 0.95)
         assert recipe.clip_norm == (0.02 if name == "v2-g" else None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["mask_ratio=0.001"], "hides 0 of 64"),
+        (["decoder_mask_ratio=0.1"], "Use 0.25, 0.5 or 0.75"),
+        (["channels=2", "mean=(0.,0.)", "std=(1.,1.)"], r"Received: channels=2"),
+    ],
+)
+def test_settings_whose_parts_do_not_fit_are_refused(overrides, message):
+    config, recipe = apply_overrides(VideoMAEConfig.variant("demo"), RECIPES["demo"], overrides)
+    with pytest.raises(ValueError, match=message):
+        Settings("clips", "0", config, recipe, 0, "jax")
+
+
+def test_log_survives_a_half_written_line_and_rewinds(tmp_path):
+    run = Run(tmp_path)
+    run.rewind(0)
+    for step in (10, 20, 30):
+        run.append({"step": step, "epoch": step / 7, "loss": 1 / step})
+    with open(run.log, "a") as file:
+        file.write("40,5.7")
+    assert [row["step"] for row in run.rows()] == [10, 20, 30]
+    assert run.rows()[0]["loss"] == 0.1 and run.rows()[0]["validation_loss"] is None
+    before = run.log.read_text().splitlines()
+    run.rewind(20)
+    assert run.log.read_text().splitlines() == before[:3]

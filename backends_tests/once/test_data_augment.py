@@ -20,6 +20,7 @@ def test_every_box_is_inside_the_picture(picture, target, seed):
         assert 0 <= top < bottom <= picture[0]
 
 
+@pytest.mark.clause("DATA-4", "DATA-5")
 def test_the_official_sizes_and_offsets_are_drawn_and_no_others():
     picture, side = (320, 460), 112
     scaled = [320, 280, 240, 211]  # int(320 * scale)
@@ -36,6 +37,7 @@ def test_the_official_sizes_and_offsets_are_drawn_and_no_others():
     assert {(x, y, right - x, bottom - y) for x, y, right, bottom in boxes} == expected
 
 
+@pytest.mark.clause("DATA-4")
 def test_a_side_close_to_the_target_becomes_the_target_if_there_is_room():
     generator = np.random.default_rng(0)
 
@@ -53,6 +55,7 @@ def test_centre_crop_of_a_square_is_the_short_side_in_the_middle():
     assert centre_crop((100, 100), (50, 100)) == (0, 25, 100, 75)
 
 
+@pytest.mark.clause("DATA-6")
 def test_resize_is_pillows_bilinear_resize_of_the_box():
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
     box, size = (5, 3, 45, 33), (16, 24)

@@ -85,6 +85,7 @@ def which(batch):
     return ((batch["video"].mean((1, 2, 3, 4)) - 20) / 30).round().astype(int).tolist()
 
 
+@pytest.mark.clause("DATA-8")
 def test_a_batch_has_the_documented_arrays(files, skipped):
     dataset = pretraining_dataset(
         files, CONFIG, batch_size=3, repeats=2, skipped=skipped, mask_ratio=0.75, stride=2
@@ -99,6 +100,7 @@ def test_a_batch_has_the_documented_arrays(files, skipped):
     assert skipped.report() == {}
 
 
+@pytest.mark.clause("DATA-8")
 def test_a_decoder_mask_brings_weights(files, skipped):
     dataset = pretraining_dataset(
         files, CONFIG, batch_size=2, skipped=skipped, decoder_mask_ratio=0.5
@@ -111,6 +113,7 @@ def test_a_decoder_mask_brings_weights(files, skipped):
         np.testing.assert_array_equal(weight, ~np.isin(decoded, visible))
 
 
+@pytest.mark.clause("DATA-7")
 def test_repeats_share_the_video_but_not_the_mask(files, skipped):
     dataset = pretraining_dataset(files, CONFIG, batch_size=3, repeats=4, skipped=skipped)
     (batch,) = batches(dataset, 1)

@@ -39,6 +39,7 @@ def error(shown, clip):
     return np.sqrt(((shown.astype(float) - clip) ** 2).mean())
 
 
+@pytest.mark.clause("TUBE-1", "TUBE-2")
 def test_tokens_are_row_major_with_the_channel_fastest(clip):
     tokens = patch_statistics.cut(clip, TUBELET)
     ti, hi, wi = 1, 2, 5
@@ -48,6 +49,7 @@ def test_tokens_are_row_major_with_the_channel_fastest(clip):
     np.testing.assert_array_equal(patch_statistics.join(tokens, clip.shape, TUBELET), clip)
 
 
+@pytest.mark.clause("TARGET-2")
 def test_target_is_normalised_per_channel_with_the_unbiased_deviation(clip):
     pixels = normalised(clip).reshape(-1, 128, 3)
     np.testing.assert_allclose(pixels.mean(1), 0, atol=1e-9)
@@ -63,6 +65,7 @@ def test_denormalise_inverts_normalise_also_where_nearly_flat():
     np.testing.assert_allclose(again, tokens, atol=1e-12, rtol=0)
 
 
+@pytest.mark.clause("RECON-1")
 def test_true_statistics_and_the_true_target_give_the_clip_exactly(clip, ids):
     visible, masked = ids
     shown = patch_statistics.reconstruction(
@@ -78,6 +81,7 @@ def test_predicted_pixels_are_shown_as_they_are(clip, ids):
     np.testing.assert_array_equal(shown, clip)
 
 
+@pytest.mark.clause("RECON-1")
 @pytest.mark.parametrize("statistics", HONEST)
 def test_hidden_pixels_do_not_leak(clip, ids, statistics):
     visible, masked = ids

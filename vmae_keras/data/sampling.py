@@ -14,7 +14,8 @@ def dense(
     The window is drawn from `generator`, or the centre one without. A video shorter than the window
     is taken from its beginning, its last tick filling up the clip.
 
-    Source: official VideoMAE V1 and V2 pretraining (stride 4 for Kinetics, 2 for SSv2).
+    Source: official VideoMAE V1 and V2 pretraining (stride 4 for Kinetics, 2 for SSv2); clauses
+    DATA-1, DATA-2.
 
     Raises:
         ValueError: a count below 1.
@@ -28,21 +29,20 @@ def dense(
 def uniform(ticks: int, frames: int, generator: np.random.Generator | None = None) -> np.ndarray:
     """One tick of each of `frames` equal segments: (frames,) int64.
 
-    Drawn from `generator` within each segment, or its centre without. In a video of fewer ticks
-    than segments, segments share a tick.
+    Drawn from `generator` within segments of ticks // frames, or without it the centres of segments
+    of ticks / frames. In a video of fewer ticks than segments, segments share a tick.
 
-    Source: temporal segment networks, as official VideoMAE uses for SSv2.
+    Source: temporal segment networks, as official VideoMAE uses for SSv2; clause DATA-3.
 
     Raises:
         ValueError: a count below 1.
     """
     _check(ticks=ticks, frames=frames)
     segments = np.arange(frames)
-    if generator is None:
+    length = ticks // frames
+    if generator is None or not length:
         return (2 * segments + 1) * ticks // (2 * frames)
-    first = segments * ticks // frames
-    end = np.maximum((segments + 1) * ticks // frames, first + 1)
-    return generator.integers(first, end)
+    return segments * length + generator.integers(length, size=frames)
 
 
 def _check(**counts: int) -> None:

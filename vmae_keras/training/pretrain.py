@@ -105,6 +105,8 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
         run, display.update, start=start, steps_per_epoch=steps_per_epoch,
         clips_per_step=recipe.batch_size * recipe.repeats, schedule=schedule,
     )  # fmt: skip
+    if start == 0:
+        run.skipped.unlink(missing_ok=True)  # of an attempt that came to nothing
     skipped = SkippedFiles(run.skipped)
     common = {
         "sampling": recipe.sampling, "stride": recipe.stride,

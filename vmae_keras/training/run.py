@@ -7,6 +7,9 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
+from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.training.recipe import Recipe
 
@@ -27,6 +30,9 @@ class Settings:
         config, recipe: the model and how it is trained.
         seed: of initial weights, data order, crops and masks.
         backend: "jax", "tensorflow" or "torch".
+
+    Raises:
+        ValueError: the recipe's masks do not fit the model's grid, or videos have no such channels.
     """
 
     data: str
@@ -35,6 +41,17 @@ class Settings:
     recipe: Recipe
     seed: int
     backend: str
+
+    def __post_init__(self):
+        if self.config.channels not in (1, 3):
+            raise ValueError(
+                "`channels` must be 3 (RGB) or 1 (brightness) to train on videos. "
+                f"Received: channels={self.config.channels}."
+            )
+        masks.pretraining(
+            self.config.grid, np.random.default_rng(0), kind=self.recipe.mask,
+            ratio=self.recipe.mask_ratio, decoder_ratio=self.recipe.decoder_mask_ratio,
+        )  # fmt: skip
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
