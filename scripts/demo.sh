@@ -23,8 +23,9 @@ prepare "$backend"
 vmae synthesize runs/clips --count 640
 vmae synthesize runs/unseen --count 1 --seed 1
 if [ -e "$out/run.json" ]; then
-    vmae pretrain --out "$out" --resume
+    vmae pretrain --out "$out" --resume --backend "$backend"
 else
     vmae pretrain runs/clips --out "$out" --backend "$backend"
 fi
-vmae reconstruct "$out" runs/unseen/*.mp4 --out "$out/reconstruction"
+unseen=(runs/unseen/*.mp4)
+vmae reconstruct "$out" "${unseen[0]}" --out "$out/reconstruction"

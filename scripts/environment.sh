@@ -3,7 +3,7 @@
 
 prepare() {
     local extras=$1 python=${PYTHON:-python3} stamp
-    if [ ! -x .venv/bin/python ]; then
+    if [ ! -x .venv/bin/pip ]; then # the last thing that a new environment gets
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
             echo "Python 3.11 or newer is needed; '$python' is $("$python" --version 2>&1)." \
                 "Set PYTHON to another interpreter." >&2

@@ -61,14 +61,17 @@ def pretrain(
     ] = None,
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
     variant: Annotated[
-        str, typer.Option(help="v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h, v2-g or demo.")
-    ] = "demo",
-    recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="demo, v1-k400, v1-ssv2, v1-ucf101, v2-k400-b, v2-k400, v2-ssv2 or v2-g."
+            help="demo (default), v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."
         ),
-    ] = "demo",
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="demo (default), v1-k400, v1-ssv2, v1-ucf101, v2-k400-b, v2-k400, v2-ssv2 or v2-g."
+        ),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value of variant or recipe."),
@@ -78,7 +81,10 @@ def pretrain(
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, data order, crops and masks.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of weights, data order, crops and masks; default: 0."),
+    ] = None,
 ):
     """Pretrain a VideoMAE on videos without labels.
 
@@ -90,11 +96,13 @@ def pretrain(
 
     run = Run(out)
     with _errors_for_people(ValueError, OSError):  # all that the command line can get wrong
-        settings = (
-            _resumed(run, data, backend)
-            if resume
-            else _new(run, data, variant, recipe, change or [], backend, seed)
-        )
+        if resume:
+            fixed = {"--variant": variant, "--recipe": recipe, "--set": change, "--seed": seed}
+            settings = _resumed(run, data, backend, fixed)
+        else:
+            settings = _new(
+                run, data, variant or "demo", recipe or "demo", change or [], backend, seed or 0
+            )
     _train(run, settings, workers)
 
 
@@ -128,10 +136,15 @@ def _new(run, data, variant, recipe_name, overrides, backend, seed):
     return settings
 
 
-def _resumed(run, data, backend):
-    """The run's own settings; what the command line repeats must agree with them."""
+def _resumed(run, data, backend, fixed):
+    """The run's own settings; DATA and --backend may be repeated, nothing can be changed."""
     from vmae_keras.training.run import RunError
 
+    if given := [name for name, value in fixed.items() if value not in (None, [])]:
+        raise RunError(
+            f"A run continues with its own settings. Received: {', '.join(given)}. Leave that out, or "
+            "start another run with another --out and without --resume."
+        )
     settings = run.settings()
     given = {
         "DATA": (data and str(Path(data).absolute()), settings.data),

@@ -129,7 +129,7 @@ class Block(keras.layers.Layer):
         for layer in (self.norm1, self.attention, self.norm2, self.mlp):
             layer.build(shape)
         self.scale1 = self.scale2 = None
-        if value := self.settings["layer_scale"]:
+        if (value := self.settings["layer_scale"]) > 0:
             initializer = keras.initializers.Constant(value)
             self.scale1 = self.add_weight(name="scale1", shape=shape[2:], initializer=initializer)
             self.scale2 = self.add_weight(name="scale2", shape=shape[2:], initializer=initializer)

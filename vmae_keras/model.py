@@ -128,6 +128,7 @@ class VideoMAE(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss of a batch dict `x`; target and weights come from it, not from the arguments."""
         return super().compute_loss(
             x=x, y=self.target(x), y_pred=y_pred, sample_weight=self.weight(x), training=training
         )
@@ -164,6 +165,11 @@ class VideoMAE(keras.Model):
                     f"`{key}` must be token ids: integers of shape (batch, count). Received: "
                     f"shape={tuple(ids.shape)}, dtype={ids.dtype}. See `vmae_keras.masks`."
                 )
+        if "weight" in batch and len(batch["weight"].shape) != 2:
+            raise ValueError(
+                "`weight` must have one number per decoded token, shape (batch, count). "
+                f"Received: shape={tuple(batch['weight'].shape)}. Leave it out to have it derived."
+            )
 
     def _positions(self, dim):
         table = ops.convert_to_tensor(sinusoid(self.config.num_tokens, dim))

@@ -81,7 +81,7 @@ def reconstruct_file(
         (patch_statistics.LABELS[statistics], rebuilt),
     ]
     rows = [(label, np.repeat(part, 3 // config.channels, axis=3)) for label, part in rows]
-    caption = f"{Path(clip).name}, {settings.backend}, after {step} steps"
+    caption = f"{Path(clip).name}; trained on {settings.backend} for {step} steps"
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = [out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.mp4")]
     picture.rows_picture(rows, caption=caption).save(paths[0])

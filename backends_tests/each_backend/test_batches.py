@@ -67,6 +67,7 @@ def test_predict_returns_the_decoded_tokens():
         ({"visible": np.zeros((2, 5), "float32")}, "`visible` must be token ids"),
         ({"decoded": np.zeros((2, 5, 1), "int32")}, "`decoded` must be token ids"),
         ({"decoded": None}, r"Add \['decoded'\]"),
+        ({"weight": np.ones(2, "float32")}, r"`weight` must .* Received: shape=\(2,\)"),
     ],
 )
 def test_wrong_batch_is_explained_and_costs_no_weights(change, message):
@@ -144,6 +145,26 @@ def test_learning_rate_equals_the_oracle(warmup, total):
         for step in range(total)
     ]
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.clause("OPT-4")
+def test_accumulating_optimizer_uses_the_rate_of_the_update():
+    """Keras asks the schedule for the rate of a batch; several of them make one update."""
+    schedule = WarmupCosine(1e-1, 1e-3, 2, 6, accumulate=3)
+    optimizer = keras.optimizers.SGD(schedule, gradient_accumulation_steps=3)
+    weight = keras.Variable(np.zeros(1, "float32"))
+    optimizer.build([weight])
+    seen = [0.0]
+    for _ in range(18):
+        optimizer.apply([keras.ops.ones(1)], [weight])
+        seen.append(float(numpy(weight.value)[0]))
+    expected = [
+        training_reference.learning_rate(
+            update, base=1e-1, minimum=1e-3, videos_per_step=256, warmup_steps=2, total_steps=6
+        )
+        for update in range(6)
+    ]
+    np.testing.assert_allclose(-np.diff(seen[::3]), expected, rtol=1e-4, atol=1e-7)
 
 
 def test_a_weight_that_no_rule_covers_is_refused():

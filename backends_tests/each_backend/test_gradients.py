@@ -69,6 +69,17 @@ def test_rematerialisation_changes_no_gradient(drop_path):
         assert np.abs(recomputed[name] - slope).max() <= tolerances.GRADIENT * scale + 1e-6, name
 
 
+def test_rematerialisation_takes_every_block(monkeypatch):
+    """So that the tests beside do not compare a model with itself."""
+    taken = []
+    monkeypatch.setattr(keras, "remat", lambda function: taken.append(function) or function)
+    config = VideoMAEConfig.variant("tiny")
+    for remat, count in ((False, 0), (True, config.depth + config.decoder_depth)):
+        taken.clear()
+        VideoMAE(config, remat=remat)(random_batch(config))
+        assert len(taken) == count
+
+
 @pytest.mark.clause("BLOCK-7")
 def test_drop_path_keeps_or_scales_whole_branches():
     config = VideoMAEConfig.variant("tiny", drop_path=0.4, depth=3)
@@ -157,6 +168,7 @@ def test_mixed_precision_trains(precision):
         model.compile(keras.optimizers.AdamW(1e-3))
         history[dtype] = model.fit(batch, epochs=8, verbose=0).history["loss"]
         assert all(str(v.dtype) == "float32" for v in model.trainable_variables)
+    assert precision.removeprefix("mixed_") in str(model(batch).dtype)
     is_scaled = type(model.optimizer).__name__ == "LossScaleOptimizer"
     assert is_scaled == (precision == "mixed_float16")
     full, half = history.values()

@@ -14,9 +14,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from backends_tests.support import BACKEND, ROOT
+from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.training.callbacks import stop_on_interrupt
+from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
 from vmae_keras.training.pretrain import _fits
+from vmae_keras.training.run import Run
 
 # Saves at every logging interval instead of once a minute, so that short runs have checkpoints.
 PROGRAM = """
@@ -32,6 +34,8 @@ SMALL = [
     *("--set", "dim=32", "--set", "depth=2", "--set", "heads=2", "--set", "mlp_dim=64"),
     *("--set", "decoder_dim=16", "--set", "decoder_depth=1", "--set", "decoder_heads=2"),
     *("--set", "drop_path=0.2", "--set", "batch_size=2", "--set", "epochs=4", "--set", "repeats=2"),
+    # No multiple of it divides the steps at which checkpoints are written.
+    *("--set", "accumulate=3"),
 ]
 
 
@@ -112,13 +116,14 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, cli
 
 def test_an_interrupt_saves_and_says_how_to_go_on(unbroken, clips, tmp_path):
     folder = tmp_path / "interrupted"
-    process = start("pretrain", clips, "--out", folder, *SMALL)
+    # In a group of its own, to reach the worker too, as Ctrl-C in a terminal does.
+    process = start("pretrain", clips, "--out", folder, *SMALL, "--workers", 1, process_group=0)
     while (
         process.poll() is None
         and len(curve(folder) if folder.joinpath("log.csv").exists() else []) < 2
     ):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130, text
     assert f"vmae pretrain --out {folder} --resume" in text.replace("\n", "")
@@ -148,10 +153,36 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     explosive = ["--set", "minimum_learning_rate=1e30", "--set", "warmup_epochs=1"]
     code, text = run("pretrain", clips, "--out", folder, *SMALL, *explosive)
     assert code == 1, text
-    assert "The loss became" in text and "Lower the learning rate" in text.replace("\n", " ")
+    assert "The loss became" in text and "lower the learning rate" in text.replace("\n", " ")
     assert "Traceback" not in text
     assert int(weights(folder)["optimizer/adamw/iteration"]) == 10
     assert all(np.isfinite(value).all() for value in weights(folder).values())
+
+
+def test_a_damaged_checkpoint_is_named(unbroken, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(unbroken[0], copy)
+    last = sorted((copy / "checkpoints").glob("*.safetensors"))[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    code, text = run("pretrain", "--out", copy, "--resume")
+    assert code == 1 and last.name in text and "is damaged" in text and "Traceback" not in text
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    model = VideoMAE(VideoMAEConfig.variant("tiny"))
+    progress = Progress(
+        Run(tmp_path), None, start=0, steps_per_epoch=5, clips_per_step=1, schedule=None
+    )
+    progress.set_model(model)
+    progress.step, progress.began_step = 5, 0
+    assert progress.save().exists()
+    model.bridge.kernel.assign(model.bridge.kernel * np.nan)
+    progress.step = 6
+    with pytest.raises(NonFiniteLoss, match="bridge/kernel became nan between steps 1 and 6"):
+        progress.save()
+    assert [path.name for path in progress.run.checkpoints.iterdir()] == [
+        "step-00000005.safetensors"
+    ]
 
 
 def test_a_run_whose_videos_changed_is_not_continued(unbroken, clips, tmp_path):
@@ -192,7 +223,7 @@ def test_signal_handlers_come_back():
         stop_requested = False
 
     before = signal.getsignal(signal.SIGINT)
-    with stop_on_interrupt(Progress, lambda: None):
+    with stop_on_interrupt(Progress):
         assert signal.getsignal(signal.SIGINT) is not before
         os.kill(os.getpid(), signal.SIGINT)
         assert Progress.stop_requested and signal.getsignal(signal.SIGINT) is before

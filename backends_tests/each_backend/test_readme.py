@@ -19,4 +19,5 @@ def test_examples_run(tmp_path, monkeypatch):
     clips[0].rename(tmp_path / "clip.mp4")
     exec(short, {})
     exec(reconstruction, {})
-    assert Image.open(tmp_path / "rebuilt.png").size[0] > 500
+    with Image.open(tmp_path / "rebuilt.png") as picture:
+        assert picture.width > 500

@@ -68,6 +68,8 @@ def test_importing_is_silent_and_adds_little_to_keras():
         (["pretrain", ".", "--set", "epoch=3"], "Did you mean 'epochs'?"),
         (["pretrain", str(ROOT / "README.md")], "README.md"),
         (["pretrain", "--resume", "--out", "nowhere"], "nowhere holds no run"),
+        (["pretrain", "--resume", "--set", "epochs=9"], "Received: --set. Leave that out"),
+        (["pretrain", "--resume", "--seed", "0"], "Received: --seed"),
         (["reconstruct", "nowhere", "clip.mp4"], "nowhere holds no run"),
     ],
 )

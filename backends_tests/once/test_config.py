@@ -102,6 +102,9 @@ def test_overrides_reach_config_and_recipe():
         ("mask=cube", "`mask` must be one of tube, random, frame, agnostic. Received: 'cube'"),
         ("mask_ratio=90", "`mask_ratio` must be between 0 and 1"),
         ("frames=15", "Use 14 or 16"),
+        ("warmup_epochs=-1", "`warmup_epochs` must not be negative"),
+        ("base_learning_rate=0", "`base_learning_rate` must be above 0"),
+        ("beta_2=1", "`beta_2` must be in [0, 1)"),
     ],
 )
 def test_wrong_overrides_are_explained(text, message):
@@ -152,3 +155,5 @@ def test_log_survives_a_half_written_line_and_rewinds(tmp_path):
     before = run.log.read_text().splitlines()
     run.rewind(20)
     assert run.log.read_text().splitlines() == before[:3]
+    run.rewind(-1)
+    assert run.rows() == []

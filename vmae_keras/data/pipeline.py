@@ -10,6 +10,7 @@ sample is made: neither the number of workers nor an interruption changes what t
 import functools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -317,6 +318,9 @@ def _read_ahead(dataset: grain.MapDataset, workers: int) -> grain.IterDataset:
 
 
 def _end_with_main_process(worker: int, workers: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the main one decides, and needs batches until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     # A worker waits for room in its queue for ever if the main process is killed; Grain lets it.
     def wait() -> None:
         multiprocessing.parent_process().join()

@@ -11,7 +11,7 @@ from tensorboardX import SummaryWriter
 from vmae_keras.training import checkpoint
 from vmae_keras.training.run import Run
 
-SAVE_SECONDS = 60.0  # at most this much work is lost to a kill, ...
+SAVE_SECONDS = 60.0  # this much work and a logging interval may be lost to a kill, ...
 SAVE_SHARE = 0.05  # ... unless saving would take more than this share of the time
 
 
@@ -24,14 +24,14 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         run: where to write.
-        display: called with (step, row or None) after each step; shows the state of the run.
+        display: a `vmae_keras.training.display.Display`, which shows the state of the run.
         start: steps already done.
         steps_per_epoch: to convert steps to epochs.
         clips_per_step: for the throughput.
         schedule: step -> learning rate.
 
     Raises:
-        NonFiniteLoss: at the end of an interval; nothing of the interval is saved.
+        NonFiniteLoss: at the end of an interval, for a loss or a weight; it is not saved.
     """
 
     async_safe = True  # reads no numbers between intervals, so that steps need not wait
@@ -42,14 +42,11 @@ class Progress(keras.callbacks.Callback):
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step
         self.schedule = schedule
         self.saved_at, self.save_took = time.monotonic(), 0.0
-        self.saved_step, self.validated = start, None  # the steps of the last save and validation
-        self.stop_requested = False
-
-    def on_train_begin(self, logs=None):
-        self.writer = SummaryWriter(str(self.run.tensorboard), purge_step=self.step or None)
-
-    def on_train_end(self, logs=None):
-        self.writer.close()
+        done = [row["step"] for row in run.rows() if row["validation_loss"] is not None]
+        self.saved_step, self.validated = start, max(done, default=None)
+        self.stop_requested = self.stop_noted = False
+        # What an earlier attempt logged after this step never was.
+        self.writer = SummaryWriter(str(run.tensorboard), purge_step=start + 1 if start else 0)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began, self.began_step, self.ended = time.monotonic(), self.step, None
@@ -63,19 +60,17 @@ class Progress(keras.callbacks.Callback):
         # Not at the batch's end: Keras calls that from another thread, and loses JAX's state then.
         if self.stop_requested:
             self.model.stop_training = True
+            if not self.stop_noted:
+                self.display.note("Stopping after this step ...")
+                self.stop_noted = True
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        self.display(self.step, None)
+        self.display.update(self.step, None)
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            raise NonFiniteLoss(
-                f"The loss became {logs['loss']} between steps {self.began_step + 1} and {self.step}. "
-                f"Checkpoints in {self.run.checkpoints} are from before. Lower the learning rate "
-                "(--set base_learning_rate=...), clip gradients (--set clip_norm=1.0), or use "
-                "--set precision=float32."
-            )
+        self._check_finite("loss", logs["loss"])
+        self._check_finite("validation loss", logs.get("val_loss", 0.0))
         steps, ended = self.step - self.began_step, self.ended or time.monotonic()
         row = {
             "step": self.step,
@@ -98,24 +93,38 @@ class Progress(keras.callbacks.Callback):
         for name, value in row.items():
             if name != "step" and value is not None:
                 self.writer.add_scalar(name, value, int(row["step"]))
-        self.display(self.step, row)
+        self.display.update(self.step, row)
 
     def save(self):
         began = time.monotonic()
+        # The last update may have spoilt weights that no loss has been computed of yet.
+        for variable in self.model.trainable_variables:
+            largest = keras.ops.max(keras.ops.abs(variable.value))
+            self._check_finite(
+                f"weight {variable.path}", float(keras.ops.convert_to_numpy(largest))
+            )
         path = checkpoint.save(self.run.checkpoints, self.step, self.model)
         self.saved_at, self.saved_step = time.monotonic(), self.step
         self.save_took = self.saved_at - began
         return path
 
+    def _check_finite(self, name, value):
+        if not math.isfinite(value):
+            raise NonFiniteLoss(
+                f"The {name} became {value} between steps {self.began_step + 1} and {self.step}. "
+                f"Checkpoints in {self.run.checkpoints} are from before. In a new run (another --out), "
+                "lower the learning rate (--set base_learning_rate=...), clip gradients "
+                "(--set clip_norm=1.0), or use --set precision=float32."
+            )
+
 
 @contextlib.contextmanager
-def stop_on_interrupt(progress: Progress, notify):
+def stop_on_interrupt(progress: Progress):
     """The first Ctrl-C (or SIGTERM) lets the running step end; a second one interrupts at once."""
     previous = {}
 
     def stop(number, _):
         progress.stop_requested = True
-        notify()
         for each, handler in previous.items():
             signal.signal(each, handler)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from keras import ops
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 _OPTIMIZER = "optimizer/"
@@ -32,7 +32,7 @@ def save(folder: Path, step: int, model, keep: int = 2) -> Path:
         name: np.asarray(ops.convert_to_numpy(variable.value), order="C")
         for name, variable in _variables(model).items()
     }
-    partial = path.with_suffix(".partial")
+    partial = folder / "writing.partial"  # one name: a kill leaves at most one such file
     save_file(tensors, partial, metadata={"step": str(step)})
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
@@ -46,8 +46,18 @@ def restore(path: Path, model) -> int:
     """Sets every variable of the model, and of its built optimizer if it has one; returns the step.
 
     Raises:
-        CheckpointError: variables that are missing, left over or of another shape, all listed.
+        CheckpointError: variables that are missing, left over or of another shape, all listed; or the
+            file is damaged.
     """
+    try:
+        return _restore(path, model)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is damaged: {error}. Delete it to go back to the checkpoint before."
+        ) from error
+
+
+def _restore(path, model):
     variables = _variables(model)
     with safe_open(path, "numpy") as file:
         stored = set(file.keys())

@@ -12,13 +12,22 @@ NOT_DECAYED = ("bias", "beta", "gamma", "scale1", "scale2", "log_scale", "mask_t
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear from 0 to `peak` over the warm-up, then half a cosine down to `minimum`.
 
-    Step s < warmup: peak * s / (warmup - 1). Afterwards, with i steps since the warm-up of n in all:
-    minimum + (peak - minimum) * (1 + cos(pi * i / n)) / 2.
+    Update s < warmup: peak * s / (warmup - 1). Afterwards, with i updates since the warm-up of n in
+    all: minimum + (peak - minimum) * (1 + cos(pi * i / n)) / 2.
+
+    Args:
+        peak, minimum: rates.
+        warmup_steps, total_steps: in updates of the weights.
+        accumulate: batches per update, as the optimizer's `gradient_accumulation_steps`. Keras asks
+            for the rate of a batch, not of an update.
+
+    Raises:
+        ValueError: a warm-up that is negative or leaves no step after it.
 
     Source: official `cosine_scheduler`; clause OPT-4.
     """
 
-    def __init__(self, peak, minimum, warmup_steps, total_steps):
+    def __init__(self, peak, minimum, warmup_steps, total_steps, accumulate=1):
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
                 "`warmup_steps` must be at least 0 and less than `total_steps`. "
@@ -26,9 +35,10 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             )
         self.peak, self.minimum = peak, minimum
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
+        self.accumulate = accumulate
 
     def __call__(self, step):
-        step = ops.cast(step, "float32")
+        step = ops.floor(ops.cast(step, "float32") / self.accumulate)
         warm = self.peak * step / max(self.warmup_steps - 1, 1)
         done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         cosine = 0.5 * (1.0 + ops.cos(np.pi * ops.clip(done, 0.0, 1.0)))
@@ -40,6 +50,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {
             "peak": self.peak, "minimum": self.minimum,
             "warmup_steps": self.warmup_steps, "total_steps": self.total_steps,
+            "accumulate": self.accumulate,
         }  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import difflib
+import types
+import typing
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.training.recipe import Recipe
@@ -42,8 +44,9 @@ def _parse(key, text, kind):
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    allowed = getattr(kind, "__args__", (kind,)) if not hasattr(kind, "__origin__") else (tuple,)
-    allowed = tuple(getattr(part, "__origin__", part) for part in allowed)
+    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    parts = typing.get_args(kind) if is_union else (kind,)
+    allowed = tuple(typing.get_origin(part) or part for part in parts)
     if float in allowed and type(value) is int:
         value = float(value)
     if type(value) not in allowed:

@@ -50,13 +50,10 @@ def build(settings: Settings, total_steps: int, steps_per_epoch: int):
     model = VideoMAE(settings.config, remat=recipe.remat, dtype=recipe.precision)
     updates = max(total_steps // recipe.accumulate, 1)
     warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
-    scale = recipe.learning_rate / recipe.base_learning_rate
     schedule = WarmupCosine(
-        recipe.learning_rate,
-        recipe.minimum_learning_rate * scale,
-        min(warmup, updates - 1),
-        updates,
-    )
+        recipe.learning_rate, recipe.final_learning_rate, min(warmup, updates - 1), updates,
+        recipe.accumulate,
+    )  # fmt: skip
     optimizer = AdamW(
         schedule, recipe.weight_decay, beta_1=recipe.beta_1, beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip_norm,
@@ -64,7 +61,7 @@ def build(settings: Settings, total_steps: int, steps_per_epoch: int):
     )  # fmt: skip
     model.compile(optimizer)
     model.optimizer.build(model.trainable_variables)
-    return model, lambda step: float(schedule(step // recipe.accumulate))
+    return model, lambda step: float(schedule(step))
 
 
 def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outcome:
@@ -85,7 +82,10 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
         CheckpointError: the last checkpoint does not fit the settings.
     """
     recipe = settings.recipe
-    files = list_videos(settings.data)
+    try:
+        files = list_videos(settings.data)
+    except ValueError as error:
+        raise RunError(f"The run's videos are gone. {error}") from error
     if digest([file.path for file in files]) != settings.videos:
         raise RunError(
             f"The list of videos in {settings.data} has changed since this run began, so it cannot "
@@ -97,12 +97,12 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
     model, schedule = build(settings, total_steps, steps_per_epoch)
     last = checkpoint.latest(run.checkpoints)
     start = checkpoint.restore(last, model) if last else 0
-    run.rewind(start)
+    run.rewind(start if last else -1)
     display.start(
         settings, model, start, total_steps, steps_per_epoch, len(training), len(held_out)
     )
     progress = Progress(
-        run, display.update, start=start, steps_per_epoch=steps_per_epoch,
+        run, display, start=start, steps_per_epoch=steps_per_epoch,
         clips_per_step=recipe.batch_size * recipe.repeats, schedule=schedule,
     )  # fmt: skip
     if start == 0:
@@ -115,7 +115,7 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
     }  # fmt: skip
     validation = _load(held_out, settings.config, common)
     log_steps = min(LOG_STEPS, steps_per_epoch)
-    with stop_on_interrupt(progress, lambda: display.note("Stopping after this step ...")):
+    with stop_on_interrupt(progress), progress.writer:
         if validation is not None and start == 0:
             _record_validation(model, validation, progress)
         for first, steps, intervals in _fits(start, total_steps, log_steps):
@@ -138,10 +138,10 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> Outc
                 shuffle=False,
                 verbose=0,
             )
-        if validation is not None and start < progress.step == total_steps != progress.validated:
+        if progress.step > progress.saved_step:
+            progress.save()
+        if validation is not None and progress.step == total_steps != progress.validated:
             _record_validation(model, validation, progress)
-    if progress.step > progress.saved_step:
-        progress.save()
     return Outcome(progress.step, total_steps, skipped.report())
 
 
@@ -159,7 +159,6 @@ def _load(held_out, config, common):
 def _record_validation(model, validation, progress):
     """A row with the validation loss alone: of the untrained model, or after the last step."""
     loss = model.evaluate(validation, batch_size=progress.clips_per_step, verbose=0)
-    progress.on_train_begin()
     progress.record(
         {
             "step": progress.step,
@@ -167,7 +166,6 @@ def _record_validation(model, validation, progress):
             "validation_loss": float(loss),
         }
     )
-    progress.on_train_end()
 
 
 def _fits(start, total, interval):

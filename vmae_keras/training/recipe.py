@@ -62,8 +62,16 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0.0 < value < 1.0:
                 raise ValueError(f"`{name}` must be between 0 and 1. Received: {value}.")
-        if not 0.0 <= self.validation < 1.0:
-            raise ValueError(f"`validation` must be in [0, 1). Received: {self.validation}.")
+        for name in ("validation", "beta_1", "beta_2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+        for name in ("warmup_epochs", "weight_decay", "minimum_learning_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        for name in ("base_learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {value}.")
         choices = {
             "mask": tuple(MASKS), "sampling": ("dense", "uniform"), "precision": PRECISIONS,
         }  # fmt: skip
@@ -77,6 +85,11 @@ class Recipe:
     def learning_rate(self) -> float:
         """The peak: base x videos per update / 256. Clause OPT-3."""
         return self.base_learning_rate * self.batch_size * self.accumulate / 256
+
+    @property
+    def final_learning_rate(self) -> float:
+        """The minimum, scaled as the peak is."""
+        return self.minimum_learning_rate * self.batch_size * self.accumulate / 256
 
 
 # VideoMAE (V1), appendix and official scripts: 64 GPUs; B trains 800 or 1600 epochs on K400.
