@@ -180,7 +180,7 @@ def _train(run, settings, workers):
     _report_skipped(console, outcome.skipped)
     if not outcome.finished:
         console.print(
-            f"Stopped after step {outcome.step} of {outcome.total_steps}; saved.\n"
+            f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
             f"Continue with: vmae pretrain --out {run.folder} --resume",
             highlight=False,
         )
