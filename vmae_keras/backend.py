@@ -1,5 +1,6 @@
 """All that depends on the backend: choosing it, naming its device, its fastest attention."""
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -51,18 +52,33 @@ def select(name: str | None = None) -> str:
 
 
 def import_keras():
-    """Imports Keras without TensorFlow's start-up remarks, for commands.
-
-    They would bury a command's first lines, on any backend where TensorFlow is installed too. Some of
-    them come before TensorFlow looks at its log level, hence the detour; an error brings them back.
-    """
+    """Imports Keras for a command, without TensorFlow's start-up remarks."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _without_remarks():
+        import keras  # noqa: F401
+
+
+def set_seed(seed: int):
+    """Seeds everything that Keras draws; which imports TensorFlow wherever it is installed."""
+    import keras
+
+    with _without_remarks():
+        keras.utils.set_random_seed(seed)
+
+
+@contextlib.contextmanager
+def _without_remarks():
+    """Holds back what is written to standard error, unless the block fails.
+
+    TensorFlow's remarks would bury a command's first lines, on any backend where it is installed too.
+    Some of them come before TensorFlow looks at its log level, hence the detour.
+    """
     sys.stderr.flush()
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as remarks:
         os.dup2(remarks.fileno(), 2)
         try:
-            import keras  # noqa: F401
+            yield
         except BaseException:
             remarks.seek(0)
             os.write(standard_error, remarks.read())

@@ -3,9 +3,9 @@
 import dataclasses
 import itertools
 
-import keras
 import numpy as np
 
+from vmae_keras import backend
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.pipeline import NoReadableVideo, pretraining_dataset, validation_dataset
 from vmae_keras.data.skipped import SkippedFiles
@@ -46,7 +46,7 @@ def split(files: list[VideoFile], recipe: Recipe, seed: int):
 def build(settings: Settings, total_steps: int, steps_per_epoch: int):
     """The compiled model and its learning-rate schedule, weights drawn by the run's seed."""
     recipe = settings.recipe
-    keras.utils.set_random_seed(settings.seed)
+    backend.set_seed(settings.seed)
     model = VideoMAE(settings.config, remat=recipe.remat, dtype=recipe.precision)
     updates = max(total_steps // recipe.accumulate, 1)
     warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
