@@ -3,7 +3,7 @@
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vmae_keras import backend
 
@@ -16,11 +16,10 @@ class Display:
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
+            # Within 80 columns, the time left included.
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[state]}"),
-            TextColumn("left"),
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
@@ -91,8 +90,8 @@ class Display:
         if row.get("loss") is not None:
             parts.append(f"loss {row['loss']:.4f}")
         if self.validation_loss is not None:
-            parts.append(f"validation {self.validation_loss:.4f}")
+            parts.append(f"val {self.validation_loss:.4f}")
         if row.get("learning_rate") is not None:
-            parts.append(f"rate {row['learning_rate']:.2e}")
-            parts.append(f"{row['clips_per_second']:.1f} clips/s")
-        return "  ".join(parts)
+            parts.append(f"rate {row['learning_rate']:.1e}")
+            parts.append(f"{row['clips_per_second']:.0f} clips/s")
+        return " ".join(parts)
