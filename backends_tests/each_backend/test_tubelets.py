@@ -1,0 +1,49 @@
+"""Cutting, joining and gathering tubelets."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends_tests.support import numpy
+from spec import reference
+from vmae_keras.tubelets import take, tubelets, untubelets
+
+parts = st.tuples(*(st.integers(1, 3) for _ in range(3)))
+
+
+@pytest.mark.clause("TUBE-1", "TUBE-2")
+@settings(max_examples=15, deadline=None)
+@given(
+    grid=parts,
+    tubelet=parts,
+    channels=st.integers(1, 4),
+    dtype=st.sampled_from(["uint8", "float32"]),
+)
+def test_tubelets_equal_the_oracle_and_invert(grid, tubelet, channels, dtype):
+    frames, height, width = (count * part for count, part in zip(grid, tubelet, strict=True))
+    video = np.random.default_rng(0).integers(0, 256, (2, frames, height, width, channels))
+    video = video.astype(dtype)
+    tokens = tubelets(keras.ops.convert_to_tensor(video), tubelet)
+    np.testing.assert_array_equal(numpy(tokens), reference.tubelets(video, tubelet))
+    np.testing.assert_array_equal(numpy(untubelets(tokens, tubelet, grid)), video)
+
+
+def test_transposes_stay_within_rank_five(monkeypatch):
+    """What LiteRT's builtin operators take; the textbook form needs rank eight."""
+    ranks = []
+    transpose = keras.ops.transpose
+    monkeypatch.setattr(
+        keras.ops, "transpose", lambda x, axes: ranks.append(len(axes)) or transpose(x, axes)
+    )
+    tokens = tubelets(np.zeros((1, 4, 6, 8, 3), "uint8"), (2, 3, 4))
+    untubelets(tokens, (2, 3, 4), (2, 2, 2))
+    assert len(ranks) == 4 and max(ranks) <= 5
+
+
+def test_take_gathers_each_clips_own_rows():
+    rows = np.arange(2 * 5 * 3).reshape(2, 5, 3).astype("float32")
+    ids = np.array([[4, 0], [1, 1]], "int32")
+    got = take(*(keras.ops.convert_to_tensor(x) for x in (rows, ids)))
+    np.testing.assert_array_equal(numpy(got), reference.take(rows, ids))
