@@ -7,5 +7,4 @@ configurations and seeds of `test_parity.py`, weights of sigma .5.
 PREDICTION = 3e-5  # of the largest prediction; measured 3.1e-6
 TARGET = 7e-6  # absolute, targets are of size 1 to 4; measured 7.1e-7
 LOSS = 4e-6  # relative; measured 3.9e-7
-GRADIENT = 1e-4  # of the largest entry of a weight's gradient; measured 9.5e-6
-EQUAL = 2e-6  # relative, two ways to the same numbers on one backend; measured 2.4e-7
+GRADIENT = 3e-4  # relative, where a weight's slope is steepest; measured 2.8e-5
