@@ -1,0 +1,54 @@
+"""A configuration as the oracle and the conformance suite know it: the published variants, and changes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from pathlib import Path
+
+VARIANTS = tomllib.loads(Path(__file__).with_name("variants.toml").read_text("utf-8"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes and options of one model, by the words of SPEC.md."""
+
+    frames: int = 16
+    height: int = 224
+    width: int = 224
+    channels: int = 3
+    tubelet: tuple[int, int, int] = (2, 16, 16)
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_dim: int = 3072
+    decoder_dim: int = 384
+    decoder_depth: int = 4
+    decoder_heads: int = 6
+    decoder_mlp_dim: int = 1536
+    norm_pix: bool = True
+    drop_path: float = 0.0
+    layer_scale: float = 0.0
+    cosine_attention: bool = False
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    layer_norm_epsilon: float = 1e-6
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(t, h, w)"""
+        p0, p1, p2 = self.tubelet
+        return self.frames // p0, self.height // p1, self.width // p2
+
+    @property
+    def num_tokens(self) -> int:
+        """N"""
+        return math.prod(self.grid)
+
+    @classmethod
+    def variant(cls, name: str, **changes) -> Config:
+        """A published variant of `variants.toml`, with some fields changed."""
+        fields = {field.name for field in dataclasses.fields(cls)}
+        sizes = {key: value for key, value in VARIANTS[name].items() if key in fields}
+        return cls(**{**sizes, "tubelet": tuple(sizes["tubelet"]), **changes})
