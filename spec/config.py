@@ -1,4 +1,4 @@
-"""A configuration as the oracle and the conformance suite know it: the published variants, and changes of them."""
+"""A configuration as the oracle and the conformance suite know it."""
 
 from __future__ import annotations
 
