@@ -48,7 +48,15 @@ class Config:
 
     @classmethod
     def variant(cls, name: str, **changes) -> Config:
-        """A published variant of `variants.toml`, with some fields changed."""
+        """A published variant of `variants.toml`, with some fields changed.
+
+        Raises:
+            ValueError: no variant has this name.
+        """
+        if name not in VARIANTS:
+            raise ValueError(
+                f"`name` must be one of {', '.join(VARIANTS)}. Received: name={name!r}."
+            )
         fields = {field.name for field in dataclasses.fields(cls)}
         sizes = {key: value for key, value in VARIANTS[name].items() if key in fields}
         return cls(**{**sizes, "tubelet": tuple(sizes["tubelet"]), **changes})

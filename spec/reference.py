@@ -1,4 +1,4 @@
-"""The oracle: SPEC.md's pretraining forward and loss in NumPy float64, in the paper's order.
+"""The oracle: SPEC.md's forwards and pretraining loss in NumPy float64, in the paper's order.
 
 A `config` is any object with the fields of the configuration; `weights` maps the names of WEIGHT-1
 to arrays. Letters of shapes: B clips; T, H, W, C frames, height, width, channels; N tokens, K of
@@ -16,6 +16,11 @@ import numpy as np
 
 Weights = Mapping[str, np.ndarray]
 Batch = Mapping[str, np.ndarray]
+
+
+def in_float64(weights: Weights) -> dict[str, np.ndarray]:
+    """The same weights, widened: the oracle computes in float64 whatever it is given."""
+    return {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
 
 # Clips -> tubelets -------------------------------------------------------------------------------
@@ -91,6 +96,12 @@ def sinusoid_positions(count: int, dim: int) -> np.ndarray:
 # The block ---------------------------------------------------------------------------------------
 
 
+def norm(x: np.ndarray, weights: Weights, path: str, config: Any) -> np.ndarray:
+    """(..., D) -> (..., D): the LayerNorm whose weights lie under `path`; all go through here."""
+    gamma, beta = weights[f"{path}/gamma"], weights[f"{path}/beta"]
+    return layer_norm(x, gamma, beta, config.layer_norm_epsilon)
+
+
 def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
     """(..., D) -> (..., D): biased variance, epsilon inside the root. BLOCK-2."""
     centred = x - x.mean(-1, keepdims=True)
@@ -110,26 +121,41 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def attention(x: np.ndarray, weights: Weights, path: str, heads: int, cosine: bool) -> np.ndarray:
-    """(B, K, D) -> (B, K, D): self-attention without a key bias. BLOCK-3, BLOCK-4, BLOCK-8."""
-    batch, count, dim = x.shape
+def split_heads(x: np.ndarray, heads: int) -> np.ndarray:
+    """(B, K, D) -> (B, heads, K, D / heads): consecutive heads. BLOCK-3."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def join_heads(x: np.ndarray) -> np.ndarray:
+    """(B, heads, K, D / heads) -> (B, K, D): the inverse of `split_heads`. BLOCK-4."""
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+
+
+def queries_keys_values(
+    x: np.ndarray, weights: Weights, path: str, heads: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(B, K, D) -> three of (B, heads, K, D / heads); no key bias. BLOCK-3."""
     q_bias, v_bias = weights[f"{path}/q_bias"], weights[f"{path}/v_bias"]
     bias = np.concatenate([q_bias, np.zeros_like(q_bias), v_bias])
     qkv = x @ weights[f"{path}/qkv/kernel"] + bias  # (B, K, 3D)
-    q, k, v = (
-        part.reshape(batch, count, heads, dim // heads).transpose(
-            0, 2, 1, 3
-        )  # (B, heads, K, D / heads)
-        for part in np.split(qkv, 3, axis=-1)
-    )
+    q, k, v = np.split(qkv, 3, axis=-1)
+    return split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)
+
+
+def length(x: np.ndarray) -> np.ndarray:
+    """(..., d) -> (..., 1): what cosine attention divides a query or a key by. BLOCK-8."""
+    return np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def attention(x: np.ndarray, weights: Weights, path: str, heads: int, cosine: bool) -> np.ndarray:
+    """(B, K, D) -> (B, K, D): self-attention. BLOCK-3, BLOCK-4, BLOCK-8."""
+    q, k, v = queries_keys_values(x, weights, path, heads)
     if cosine:
-        q = q / np.maximum(np.linalg.norm(q, axis=-1, keepdims=True), 1e-12)
-        k = k / np.maximum(np.linalg.norm(k, axis=-1, keepdims=True), 1e-12)
+        q, k = q / length(q), k / length(k)
         scale = np.exp(np.minimum(weights[f"{path}/log_scale"], 4.6052))  # (heads, 1, 1)
     else:
-        scale = (dim // heads) ** -0.5
-    mixed = softmax(scale * (q @ k.transpose(0, 1, 3, 2))) @ v  # (B, heads, K, D / heads)
-    mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, count, dim)
+        scale = q.shape[-1] ** -0.5
+    mixed = join_heads(softmax(scale * (q @ k.swapaxes(-1, -2))) @ v)  # (B, K, D)
     return mixed @ weights[f"{path}/projection/kernel"] + weights[f"{path}/projection/bias"]
 
 
@@ -143,27 +169,76 @@ def block(
     x: np.ndarray,
     weights: Weights,
     path: str,
+    config: Any,
     *,
     heads: int,
-    epsilon: float = 1e-6,
-    cosine: bool = False,
     keep: np.ndarray | None = None,
 ) -> np.ndarray:
     """(B, K, D) -> (B, K, D). `keep` (2, B) multiplies the branches. BLOCK-1, -6, -7."""
-
-    def norm(name: str, x: np.ndarray) -> np.ndarray:
-        return layer_norm(
-            x, weights[f"{path}/{name}/gamma"], weights[f"{path}/{name}/beta"], epsilon
-        )
-
     keep = np.ones((2, len(x))) if keep is None else np.asarray(keep, np.float64)
     scale1, scale2 = weights.get(f"{path}/scale1", 1.0), weights.get(f"{path}/scale2", 1.0)
-    attended = attention(norm("norm1", x), weights, f"{path}/attention", heads, cosine)
+    seen = norm(x, weights, f"{path}/norm1", config)
+    attended = attention(seen, weights, f"{path}/attention", heads, config.cosine_attention)
     x = x + keep[0][:, None, None] * (scale1 * attended)
-    return x + keep[1][:, None, None] * (scale2 * mlp(norm("norm2", x), weights, f"{path}/mlp"))
+    hidden = mlp(norm(x, weights, f"{path}/norm2", config), weights, f"{path}/mlp")
+    return x + keep[1][:, None, None] * (scale2 * hidden)
+
+
+def depth_and_heads(config: Any, part: str) -> tuple[int, int]:
+    """Of the stack "encoder" or "decoder"."""
+    sizes = {
+        "encoder": (config.depth, config.heads),
+        "decoder": (config.decoder_depth, config.decoder_heads),
+    }
+    return sizes[part]
+
+
+def stack(
+    x: np.ndarray,
+    weights: Weights,
+    part: str,
+    config: Any,
+    keep: np.ndarray | None,
+    out: dict[str, np.ndarray],
+) -> np.ndarray:
+    """(B, K, D) -> (B, K, D): the blocks of `part`, each one's output put into `out`."""
+    depth, heads = depth_and_heads(config, part)
+    for i in range(depth):
+        path, kept = f"{part}/block_{i}", None if keep is None else keep[i]
+        x = out[path] = block(x, weights, path, config, heads=heads, keep=kept)
+    return x
 
 
 # Encoder -> decoder -> predictions ---------------------------------------------------------------
+
+
+def encoder_tubelets(config: Any, video: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(B, T, H, W, C), ids (B, K) -> (B, K, P): what the embedding reads. INPUT-2, TUBE-2."""
+    video = (unit_video(video) - np.asarray(config.mean)) / np.asarray(config.std)
+    return take(tubelets(video, config.tubelet), ids)
+
+
+def encode(
+    config: Any,
+    weights: Weights,
+    video: np.ndarray,
+    ids: np.ndarray,
+    keep: np.ndarray | None,
+    out: dict[str, np.ndarray],
+) -> np.ndarray:
+    """Embeds the tokens `ids` (B, K) of a video and runs the encoder's blocks, without its norm.
+
+    -> (B, K, D); puts embedded and encoder/block_{i} into `out`. EMBED-1, EMBED-2, ENC-1.
+    """
+    tokens = encoder_tubelets(config, video, ids)
+    x = tokens @ weights["tubelet_embedding/kernel"] + weights["tubelet_embedding/bias"]
+    x = out["embedded"] = x + sinusoid_positions(token_count(config, video), config.dim)[ids]
+    return stack(x, weights, "encoder", config, keep, out)
+
+
+def token_count(config: Any, video: np.ndarray) -> int:
+    """N of this very video, which may be longer than the configuration's."""
+    return math.prod(np.shape(video)[1:4]) // math.prod(config.tubelet)
 
 
 def forward(
@@ -182,49 +257,61 @@ def forward(
     encoder/block_{i}, encoder/norm, bridge, decoder/input, decoder/block_{i}, decoder/norm,
     predictions. EMBED-1 to DEC-3.
     """
-    weights = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    weights = in_float64(weights)
     visible, decoded = np.asarray(batch["visible"]), np.asarray(batch["decoded"])
     out: dict[str, np.ndarray] = {}
 
-    def stack(x: np.ndarray, part: str, depth: int, heads: int, keep: np.ndarray | None):
-        for i in range(depth):
-            x = out[f"{part}/block_{i}"] = block(
-                x,
-                weights,
-                f"{part}/block_{i}",
-                heads=heads,
-                epsilon=config.layer_norm_epsilon,
-                cosine=config.cosine_attention,
-                keep=None if keep is None else keep[i],
-            )
-        return x
+    x = encode(config, weights, batch["video"], visible, encoder_keep, out)
+    x = out["encoder/norm"] = norm(x, weights, "encoder/norm", config)  # (B, V, D)
 
-    def norm(x: np.ndarray, part: str) -> np.ndarray:
-        gamma, beta = weights[f"{part}/norm/gamma"], weights[f"{part}/norm/beta"]
-        x = out[f"{part}/norm"] = layer_norm(x, gamma, beta, config.layer_norm_epsilon)
-        return x
-
-    video = (unit_video(batch["video"]) - np.asarray(config.mean)) / np.asarray(config.std)
-    tokens = tubelets(video, config.tubelet)  # (B, N, P)
-    count = tokens.shape[1]
-
-    embedded = (
-        take(tokens, visible) @ weights["tubelet_embedding/kernel"]
-        + weights["tubelet_embedding/bias"]
-    )
-    x = out["embedded"] = embedded + sinusoid_positions(count, config.dim)[visible]  # (B, V, D)
-    x = stack(x, "encoder", config.depth, config.heads, encoder_keep)
-    x = norm(x, "encoder")
-
-    positions = sinusoid_positions(count, config.decoder_dim)
+    positions = sinusoid_positions(token_count(config, batch["video"]), config.decoder_dim)
     x = out["bridge"] = x @ weights["bridge/kernel"]  # (B, V, d)
     known = x + positions[visible]
     query = weights["mask_token"] + positions[decoded]  # (B, M, d)
     x = out["decoder/input"] = np.concatenate([known, query], axis=1)  # (B, V + M, d)
-    x = stack(x, "decoder", config.decoder_depth, config.decoder_heads, decoder_keep)
-    x = norm(x[:, visible.shape[1] :], "decoder")  # (B, M, d)
+    x = stack(x, weights, "decoder", config, decoder_keep, out)[:, visible.shape[1] :]
+    x = out["decoder/norm"] = norm(x, weights, "decoder/norm", config)  # (B, M, d)
     x = out["predictions"] = x @ weights["head/kernel"] + weights["head/bias"]  # (B, M, P)
     return out if named else x
+
+
+# All tokens -> classes ---------------------------------------------------------------------------
+
+
+def classify(
+    config: Any,
+    weights: Weights,
+    video: np.ndarray,
+    *,
+    pooling: str = "mean",
+    named: bool = False,
+) -> Any:
+    """(B, T, H, W, C) -> logits (B, classes), in inference. FT-1 ("mean"), FT-2 ("first").
+
+    With `named`, returns a dict of every intermediate instead: embedded, encoder/block_{i}, fc_norm
+    (B, D) or encoder/norm (B, N, D), logits.
+    """
+    weights, path = in_float64(weights), pooling_norm(pooling)
+    out: dict[str, np.ndarray] = {}
+    every = np.tile(np.arange(token_count(config, video)), (len(video), 1))  # (B, N)
+    x = encode(config, weights, video, every, None, out)
+    if pooling == "mean":
+        x = out[path] = norm(x.mean(1), weights, path, config)  # (B, D)
+    else:
+        x = out[path] = norm(x, weights, path, config)  # (B, N, D)
+        x = x[:, 0]
+    x = out["logits"] = x @ weights["head/kernel"] + weights["head/bias"]  # (B, classes)
+    return out if named else x
+
+
+def pooling_norm(pooling: str) -> str:
+    """The path of the norm that a kind of pooling has. FT-4."""
+    if pooling not in ("mean", "first"):
+        raise ValueError(
+            '`pooling` must be "mean" or "first". '
+            f'Received: pooling={pooling!r}. Use "mean" where the weights have fc_norm.'
+        )
+    return "fc_norm" if pooling == "mean" else "encoder/norm"
 
 
 # Target and loss ---------------------------------------------------------------------------------

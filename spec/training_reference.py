@@ -1,52 +1,79 @@
-"""The oracle's weights, schedule and gradient: SPEC.md's WEIGHT, COUNT, INIT and OPT clauses."""
+"""The oracle's weights, costs, schedules and AdamW: SPEC.md's WEIGHT, COUNT, INIT and OPT clauses.
+
+And what fine-tuning adds to them: FT-4 to FT-7.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from spec.reference import Batch, Weights, pretraining_loss
+from spec.gradient_reference import pretraining_gradients
+from spec.reference import Batch, Weights, in_float64, pooling_norm, pretraining_loss
+
+Shapes = dict[str, tuple[int, ...]]
 
 
-def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+# Weights and their initialisation ----------------------------------------------------------------
+
+
+def weight_shapes(config: Any) -> Shapes:
     """Every trainable weight and its shape, in the forward's order. WEIGHT-1."""
-    values = math.prod(config.tubelet) * config.channels
-    encoder = (config.dim, config.depth, config.heads, config.mlp_dim)
-    decoder = (
-        config.decoder_dim,
-        config.decoder_depth,
-        config.decoder_heads,
-        config.decoder_mlp_dim,
+    sizes = (config.decoder_dim, config.decoder_depth, config.decoder_heads, config.decoder_mlp_dim)
+    return (
+        _encoder_shapes(config)
+        | _norm_shapes("encoder/norm", config.dim)
+        | {
+            "bridge/kernel": (config.dim, config.decoder_dim),
+            "mask_token": (1, 1, config.decoder_dim),
+        }
+        | _stack_shapes(config, "decoder", *sizes)
+        | _norm_shapes("decoder/norm", config.decoder_dim)
+        | _head_shapes(config.decoder_dim, _values(config))
     )
-    shapes: dict[str, tuple[int, ...]] = {
-        "tubelet_embedding/kernel": (values, config.dim),
+
+
+def classifier_weight_shapes(config: Any, classes: int, pooling: str = "mean") -> Shapes:
+    """The same of a classifier: no decoder, and one norm, by the pooling. FT-4."""
+    norm = _norm_shapes(pooling_norm(pooling), config.dim)
+    return _encoder_shapes(config) | norm | _head_shapes(config.dim, classes)
+
+
+def _values(config: Any) -> int:
+    """P"""
+    return math.prod(config.tubelet) * config.channels
+
+
+def _encoder_shapes(config: Any) -> Shapes:
+    """The tubelet embedding and the encoder's blocks, without its norm."""
+    embedding = {
+        "tubelet_embedding/kernel": (_values(config), config.dim),
         "tubelet_embedding/bias": (config.dim,),
     }
-    shapes |= _stack_shapes(config, "encoder", *encoder)
-    shapes["bridge/kernel"] = (config.dim, config.decoder_dim)
-    shapes["mask_token"] = (1, 1, config.decoder_dim)
-    shapes |= _stack_shapes(config, "decoder", *decoder)
-    shapes["head/kernel"] = (config.decoder_dim, values)
-    shapes["head/bias"] = (values,)
-    return shapes
+    sizes = (config.dim, config.depth, config.heads, config.mlp_dim)
+    return embedding | _stack_shapes(config, "encoder", *sizes)
 
 
-def _stack_shapes(
-    config: Any, part: str, dim: int, depth: int, heads: int, hidden: int
-) -> dict[str, tuple[int, ...]]:
+def _norm_shapes(path: str, dim: int) -> Shapes:
+    return {f"{path}/gamma": (dim,), f"{path}/beta": (dim,)}
+
+
+def _head_shapes(dim: int, outputs: int) -> Shapes:
+    return {"head/kernel": (dim, outputs), "head/bias": (outputs,)}
+
+
+def _stack_shapes(config: Any, part: str, dim: int, depth: int, heads: int, hidden: int) -> Shapes:
     one = {
-        "norm1/gamma": (dim,),
-        "norm1/beta": (dim,),
+        **_norm_shapes("norm1", dim),
         "attention/qkv/kernel": (dim, 3 * dim),
         "attention/q_bias": (dim,),
         "attention/v_bias": (dim,),
         "attention/projection/kernel": (dim, dim),
         "attention/projection/bias": (dim,),
-        "norm2/gamma": (dim,),
-        "norm2/beta": (dim,),
+        **_norm_shapes("norm2", dim),
         "mlp/hidden/kernel": (dim, hidden),
         "mlp/hidden/bias": (hidden,),
         "mlp/output/kernel": (hidden, dim),
@@ -56,10 +83,84 @@ def _stack_shapes(
         one |= {"scale1": (dim,), "scale2": (dim,)}
     if config.cosine_attention:
         one["attention/log_scale"] = (heads, 1, 1)
-    shapes = {
-        f"{part}/block_{i}/{name}": shape for i in range(depth) for name, shape in one.items()
+    return {f"{part}/block_{i}/{name}": shape for i in range(depth) for name, shape in one.items()}
+
+
+def initialisation(config: Any) -> dict[str, tuple[str, float]]:
+    """Every weight's rule: ("uniform", bound), ("constant", value) or ("truncated_normal", std).
+
+    The truncated normal is cut at one standard deviation. INIT-1 to INIT-4.
+    """
+
+    def rule(name: str, shape: tuple[int, ...]) -> tuple[str, float]:
+        if name == "mask_token":
+            return "truncated_normal", 0.02
+        if name == "bridge/kernel":
+            return "uniform", 1 / math.sqrt(config.dim)
+        if name.endswith("/kernel"):
+            return "uniform", math.sqrt(6 / (shape[0] + shape[1]))
+        return _constant(config, name)
+
+    shapes = weight_shapes(config)
+    return {name: rule(name, shape) for name, shape in shapes.items()} | _embedding_rules(config)
+
+
+def classifier_initialisation(
+    config: Any, classes: int, pooling: str = "mean", init_scale: float = 0.001
+) -> dict[str, tuple[str, float]]:
+    """The same of a classifier, with ("normal", standard deviation). FT-5."""
+
+    def rule(name: str) -> tuple[str, float]:
+        if name == "head/kernel":
+            return "normal", 0.02 * init_scale
+        if name.endswith("/kernel"):
+            return "normal", 0.02
+        return _constant(config, name)
+
+    shapes = classifier_weight_shapes(config, classes, pooling)
+    return {name: rule(name) for name in shapes} | _embedding_rules(config)
+
+
+def _embedding_rules(config: Any) -> dict[str, tuple[str, float]]:
+    """INIT-2: the bias too is drawn."""
+    rule = ("uniform", 1 / math.sqrt(_values(config)))
+    return {"tubelet_embedding/kernel": rule, "tubelet_embedding/bias": rule}
+
+
+def _constant(config: Any, name: str) -> tuple[str, float]:
+    """INIT-4; a name that no rule covers raises KeyError."""
+    constants = {
+        "gamma": 1.0,
+        "log_scale": math.log(10),
+        "scale1": config.layer_scale,
+        "scale2": config.layer_scale,
+        "bias": 0.0,
+        "q_bias": 0.0,
+        "v_bias": 0.0,
+        "beta": 0.0,
     }
-    return shapes | {f"{part}/norm/gamma": (dim,), f"{part}/norm/beta": (dim,)}
+    return "constant", constants[name.rsplit("/", 1)[-1]]
+
+
+def random_weights(
+    config: Any, generator: np.random.Generator, sigma: float = 0.5
+) -> dict[str, np.ndarray]:
+    """Weights for parity tests, large enough to show a wrong detail; gammas lie around 1."""
+    return random_weights_of(weight_shapes(config), generator, sigma)
+
+
+def random_weights_of(
+    shapes: Shapes, generator: np.random.Generator, sigma: float = 0.5
+) -> dict[str, np.ndarray]:
+    """The same for any table of shapes, such as `classifier_weight_shapes`."""
+    weights = {}
+    for name, shape in shapes.items():
+        centre = 1.0 if name.endswith("gamma") else 0.0
+        weights[name] = centre + sigma * generator.standard_normal(shape)
+    return weights
+
+
+# Numbers of weights, and of multiply-accumulates -------------------------------------------------
 
 
 def count_parameters(config: Any) -> int:
@@ -76,52 +177,36 @@ def count_encoder_parameters(config: Any) -> int:
     )
 
 
-def initialisation(config: Any) -> dict[str, tuple[str, float]]:
-    """Every weight's rule: ("uniform", bound), ("constant", value) or ("truncated_normal", std).
-
-    The truncated normal is cut at one standard deviation. INIT-1 to INIT-4.
-    """
-
-    def rule(name: str, shape: tuple[int, ...]) -> tuple[str, float]:
-        last = name.rsplit("/", 1)[-1]
-        if name == "mask_token":
-            return "truncated_normal", 0.02
-        if name == "tubelet_embedding/bias":
-            return "uniform", 1 / math.sqrt(math.prod(config.tubelet) * config.channels)
-        if name in ("tubelet_embedding/kernel", "bridge/kernel"):
-            return "uniform", 1 / math.sqrt(shape[0])
-        if last == "kernel":
-            return "uniform", math.sqrt(6 / (shape[0] + shape[1]))
-        constants = {
-            "gamma": 1.0,
-            "log_scale": math.log(10),
-            "scale1": config.layer_scale,
-            "scale2": config.layer_scale,
-            "bias": 0.0,
-            "q_bias": 0.0,
-            "v_bias": 0.0,
-            "beta": 0.0,
-        }
-        return "constant", constants[last]
-
-    return {name: rule(name, shape) for name, shape in weight_shapes(config).items()}
+def view_multiply_accumulates(config: Any, classes: int = 400) -> int:
+    """One forward of the classifier on one clip: matrix products alone. COUNT-3."""
+    tokens = math.prod(config.grid)
+    return (
+        tokens * _values(config) * config.dim
+        + stack_multiply_accumulates(tokens, config.dim, config.mlp_dim, config.depth)
+        + config.dim * classes
+    )
 
 
-def random_weights(
-    config: Any, generator: np.random.Generator, sigma: float = 0.5
-) -> dict[str, np.ndarray]:
-    """Weights for parity tests, large enough to show a wrong detail; gammas lie around 1."""
-    weights = {}
-    for name, shape in weight_shapes(config).items():
-        centre = 1.0 if name.endswith("gamma") else 0.0
-        weights[name] = centre + sigma * generator.standard_normal(shape)
-    return weights
+def pretraining_multiply_accumulates(config: Any, visible: int, decoded: int) -> int:
+    """One forward of the pretraining model on one clip of V visible, M decoded tokens. COUNT-4."""
+    encoder = (config.dim, config.mlp_dim, config.depth)
+    decoder = (config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth)
+    return (
+        visible * _values(config) * config.dim
+        + stack_multiply_accumulates(visible, *encoder)
+        + visible * config.dim * config.decoder_dim
+        + stack_multiply_accumulates(visible + decoded, *decoder)
+        + decoded * config.decoder_dim * _values(config)
+    )
 
 
-def decayed(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether AdamW's weight decay applies to a weight. OPT-2."""
-    kept_out = len(shape) == 1 or name.endswith("bias")
-    return not kept_out and name != "mask_token" and not name.endswith("log_scale")
+def stack_multiply_accumulates(tokens: int, dim: int, hidden: int, depth: int) -> int:
+    """Blocks over K tokens: q, k, v, projection; the MLP's two; logits and mixing. COUNT-3."""
+    dense = 4 * dim**2 + 2 * dim * hidden
+    return depth * (tokens * dense + 2 * tokens**2 * dim)
+
+
+# Schedules ---------------------------------------------------------------------------------------
 
 
 def drop_path_rates(rate: float, depth: int) -> np.ndarray:
@@ -144,6 +229,59 @@ def learning_rate(
         return peak * step / max(warmup_steps - 1, 1)
     progress = min((step - warmup_steps) / (total_steps - warmup_steps), 1.0)
     return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * progress))
+
+
+def layer_decay_scale(name: str, depth: int, decay: float) -> float:
+    """What multiplies the rate of a weight: 1 behind the encoder's blocks, less before. FT-6."""
+    if name.startswith("tubelet_embedding/"):
+        layer = 0
+    elif name.startswith("encoder/block_"):
+        layer = 1 + int(name.split("/")[1].removeprefix("block_"))
+    else:
+        layer = depth + 1
+    return decay ** (depth + 1 - layer)
+
+
+# AdamW -------------------------------------------------------------------------------------------
+
+
+def decayed(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether AdamW's weight decay applies to a weight. OPT-2."""
+    kept_out = len(shape) == 1 or name.endswith("bias")
+    return not kept_out and name != "mask_token" and not name.endswith("log_scale")
+
+
+def adamw_steps(
+    config: Any,
+    weights: Weights,
+    batches: Iterable[Batch],
+    rates: Iterable[float],
+    *,
+    weight_decay: float = 0.05,
+    beta_1: float = 0.9,
+    beta_2: float = 0.95,
+    epsilon: float = 1e-8,
+    layer_decay: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Pretrains for one update per batch and rate -> the weights. OPT-2, OPT-5, FT-6, FT-7."""
+    weights = in_float64(weights)
+    first = {name: np.zeros_like(w) for name, w in weights.items()}  # m
+    second = {name: np.zeros_like(w) for name, w in weights.items()}  # v
+    for step, (batch, rate) in enumerate(zip(batches, rates, strict=True), start=1):
+        _, gradients = pretraining_gradients(config, weights, batch)
+        for name, g in gradients.items():
+            scale = 1 if layer_decay is None else layer_decay_scale(name, config.depth, layer_decay)
+            r, w = rate * scale, weights[name]
+            if decayed(name, w.shape):
+                w = w - r * weight_decay * w
+            m = first[name] = beta_1 * first[name] + (1 - beta_1) * g
+            v = second[name] = beta_2 * second[name] + (1 - beta_2) * g**2
+            spread = np.sqrt(v / (1 - beta_2**step)) + epsilon
+            weights[name] = w - r * (m / (1 - beta_1**step)) / spread
+    return weights
+
+
+# Finite differences ------------------------------------------------------------------------------
 
 
 def gradient(
