@@ -27,6 +27,17 @@ class TruncatedNormal(keras.initializers.Initializer):
         return {"std": self.std, "seed": self.seed}
 
 
+def block_kernel(std: float | None):
+    """Of a kernel inside a block: Xavier's uniform, or normal with deviation `std`.
+
+    A new one for each kernel: an initializer of Keras draws the same numbers whenever it is called.
+    Source: official pretraining (INIT-1) and fine-tuning (FT-5).
+    """
+    if std is None:
+        return keras.initializers.GlorotUniform()
+    return keras.initializers.RandomNormal(stddev=std)
+
+
 def torch_linear_kernel():
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): kaiming_uniform(a=sqrt(5)). Clause INIT-2."""
     return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")

@@ -1,4 +1,4 @@
-"""The transformer that both the encoder and the decoder are made of."""
+"""What the models are made of: the tubelet embedding and the transformer of encoder and decoder."""
 
 import math
 
@@ -7,8 +7,56 @@ import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.initializers import block_kernel, torch_bias, torch_linear_kernel
+from vmae_keras.positions import sinusoid
+from vmae_keras.target import pixels
 
 LOG_SCALE_LIMIT = 4.6052  # of cosine attention; about log 100
+
+
+def check_video(video, config):
+    """Raises ValueError where a video (B, T, H, W, C) does not fit the configuration."""
+    expected = (config.frames, config.height, config.width, config.channels)
+    shape = tuple(video.shape)
+    if shape[1:] != expected:
+        raise ValueError(
+            f"`video` must have the shape (B, {', '.join(map(str, expected))}): frames, height, "
+            f"width, channels. Received: shape={shape}. Resize the clip, or build the model with "
+            "other sizes."
+        )
+
+
+def tubelet_embedding(config, dtype):
+    """A dense layer on flattened tubelets: the official Conv3d, for the tokens we choose. EMBED-1."""
+    return keras.layers.Dense(
+        config.dim, kernel_initializer=torch_linear_kernel(),
+        bias_initializer=torch_bias(config.tubelet_size), dtype=dtype, name="tubelet_embedding",
+    )  # fmt: skip
+
+
+def embed(tubelet_embedding, tokens, config, ids=None):
+    """Pixels (B, V, P) of any dtype and the ids (B, V) of their tokens -> what the encoder reads.
+
+    (B, V, D): normalised per channel, embedded, with positions; all N tokens in order without ids.
+    Clauses INPUT-2, EMBED-1, EMBED-2.
+    """
+    repeat = config.tubelet_size // config.channels
+    mean, std = (np.tile(np.float32(values), repeat) for values in (config.mean, config.std))
+    x = (pixels(tokens) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
+    positions = ops.convert_to_tensor(
+        sinusoid(config.num_tokens, config.dim), tubelet_embedding.compute_dtype
+    )
+    x = tubelet_embedding(x)
+    return x + (positions if ids is None else ops.take(positions, ids, axis=0))
+
+
+def transformer_options(config, *, remat, dtype):
+    """What every transformer of a model has in common, for `Transformer`."""
+    return {
+        "drop_path": config.drop_path, "layer_scale": config.layer_scale,
+        "cosine_attention": config.cosine_attention, "epsilon": config.layer_norm_epsilon,
+        "remat": remat, "dtype": dtype,
+    }  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -18,16 +66,23 @@ class Attention(keras.layers.Layer):
     Args:
         dim, heads: width and number of heads; `dim` is a multiple of `heads`.
         cosine: L2-normalised queries and keys with a learned logit scale per head (V2's option).
+        kernel_std: see `initializers.block_kernel`.
 
     Source: official `Attention` and `CosAttention`; clauses BLOCK-3, BLOCK-4, BLOCK-8.
     """
 
-    def __init__(self, dim, heads, *, cosine=False, **kwargs):
+    def __init__(self, dim, heads, *, cosine=False, kernel_std=None, **kwargs):
         super().__init__(**kwargs)
-        self.dim, self.heads, self.cosine = dim, heads, cosine
+        self.dim, self.heads, self.cosine, self.kernel_std = dim, heads, cosine, kernel_std
         # One (D, 3D) kernel: Xavier's bound depends on that shape.
-        self.qkv = keras.layers.Dense(3 * dim, use_bias=False, dtype=self.dtype_policy, name="qkv")
-        self.projection = keras.layers.Dense(dim, dtype=self.dtype_policy, name="projection")
+        self.qkv = keras.layers.Dense(
+            3 * dim, use_bias=False, kernel_initializer=block_kernel(kernel_std),
+            dtype=self.dtype_policy, name="qkv",
+        )  # fmt: skip
+        self.projection = keras.layers.Dense(
+            dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
+            name="projection",
+        )  # fmt: skip
 
     def build(self, input_shape):
         self.q_bias = self.add_weight(name="q_bias", shape=(self.dim,), initializer="zeros")
@@ -62,6 +117,7 @@ class Attention(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(), "dim": self.dim, "heads": self.heads, "cosine": self.cosine,
+            "kernel_std": self.kernel_std,
         }  # fmt: skip
 
 
@@ -69,11 +125,17 @@ class Attention(keras.layers.Layer):
 class MLP(keras.layers.Layer):
     """Two dense layers around the exact (erf) GELU; clause BLOCK-5."""
 
-    def __init__(self, dim, hidden_dim, **kwargs):
+    def __init__(self, dim, hidden_dim, *, kernel_std=None, **kwargs):
         super().__init__(**kwargs)
-        self.dim, self.hidden_dim = dim, hidden_dim
-        self.hidden = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="hidden")
-        self.output_ = keras.layers.Dense(dim, dtype=self.dtype_policy, name="output")
+        self.dim, self.hidden_dim, self.kernel_std = dim, hidden_dim, kernel_std
+        self.hidden = keras.layers.Dense(
+            hidden_dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
+            name="hidden",
+        )  # fmt: skip
+        self.output_ = keras.layers.Dense(
+            dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
+            name="output",
+        )  # fmt: skip
 
     def build(self, input_shape):
         self.hidden.build((None, None, self.dim))
@@ -84,7 +146,10 @@ class MLP(keras.layers.Layer):
         return self.output_(ops.gelu(self.hidden(x), approximate=False))
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "hidden_dim": self.hidden_dim}
+        return {
+            **super().get_config(), "dim": self.dim, "hidden_dim": self.hidden_dim,
+            "kernel_std": self.kernel_std,
+        }  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -96,6 +161,7 @@ class Block(keras.layers.Layer):
         layer_scale: initial value of scale1 and scale2; 0 means that there are none.
         cosine_attention: see `Attention`.
         epsilon: of the LayerNorms.
+        kernel_std: see `initializers.block_kernel`.
 
     Source: official `Block`; clauses BLOCK-1, BLOCK-2, BLOCK-6, BLOCK-7.
     """
@@ -109,20 +175,22 @@ class Block(keras.layers.Layer):
         layer_scale=0.0,
         cosine_attention=False,
         epsilon=1e-6,
+        kernel_std=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.settings = {
             "dim": dim, "heads": heads, "mlp_dim": mlp_dim, "layer_scale": layer_scale,
-            "cosine_attention": cosine_attention, "epsilon": epsilon,
+            "cosine_attention": cosine_attention, "epsilon": epsilon, "kernel_std": kernel_std,
         }  # fmt: skip
         dtype = self.dtype_policy
         self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
         self.attention = Attention(
-            dim, heads, cosine=cosine_attention, dtype=dtype, name="attention"
-        )
+            dim, heads, cosine=cosine_attention, kernel_std=kernel_std, dtype=dtype,
+            name="attention",
+        )  # fmt: skip
         self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
-        self.mlp = MLP(dim, mlp_dim, dtype=dtype, name="mlp")
+        self.mlp = MLP(dim, mlp_dim, kernel_std=kernel_std, dtype=dtype, name="mlp")
 
     def build(self, input_shape):
         shape = (None, None, self.settings["dim"])
@@ -156,34 +224,40 @@ class Block(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class Transformer(keras.layers.Layer):
-    """Pre-norm blocks and a final LayerNorm. Clauses ENC-2, DEC-2.
+    """Pre-norm blocks and a final LayerNorm. Clauses ENC-2, DEC-2, FT-1.
 
     Args:
         dim, depth, heads, mlp_dim: sizes.
         drop_path: rate of the last block; the rates rise linearly from 0 at the first.
-        layer_scale, cosine_attention, epsilon: see `Block`.
+        layer_scale, cosine_attention, epsilon, kernel_std: see `Block`.
+        final_norm: without it, the last block's output is the transformer's.
         remat: recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(
         self, dim, depth, heads, mlp_dim, *, drop_path=0.0, layer_scale=0.0,
-        cosine_attention=False, epsilon=1e-6, remat=False, **kwargs,
+        cosine_attention=False, epsilon=1e-6, kernel_std=None, final_norm=True, remat=False,
+        **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.settings = {
             "dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "drop_path": drop_path,
             "layer_scale": layer_scale, "cosine_attention": cosine_attention, "epsilon": epsilon,
-            "remat": remat,
+            "kernel_std": kernel_std, "final_norm": final_norm, "remat": remat,
         }  # fmt: skip
         dtype = self.dtype_policy
         self.blocks = [
             Block(
                 dim, heads, mlp_dim, layer_scale=layer_scale, cosine_attention=cosine_attention,
-                epsilon=epsilon, dtype=dtype, name=f"block_{index}",
+                epsilon=epsilon, kernel_std=kernel_std, dtype=dtype, name=f"block_{index}",
             )
             for index in range(depth)
         ]  # fmt: skip
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm")
+        self.norm = (
+            keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm")
+            if final_norm
+            else keras.layers.Identity(dtype=dtype, name="norm")
+        )
         self.rates = np.linspace(0.0, drop_path, depth, dtype="float32")
         if drop_path:
             self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_drop_path")

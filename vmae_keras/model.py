@@ -1,14 +1,19 @@
 """VideoMAE V1 and V2: clips -> tubelets -> encoder -> decoder -> loss, in the papers' order."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.initializers import TruncatedNormal, torch_bias, torch_linear_kernel
-from vmae_keras.layers import Transformer
+from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
+from vmae_keras.layers import (
+    Transformer,
+    check_video,
+    embed,
+    transformer_options,
+    tubelet_embedding,
+)
 from vmae_keras.positions import sinusoid
-from vmae_keras.target import pixels, target
+from vmae_keras.target import target
 from vmae_keras.tubelets import take, tubelets
 
 
@@ -43,15 +48,8 @@ class VideoMAE(keras.Model):
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
         self.remat = remat
         c, dtype = self.config, self.dtype_policy
-        shared = {
-            "drop_path": c.drop_path, "layer_scale": c.layer_scale, "cosine_attention": c.cosine_attention,
-            "epsilon": c.layer_norm_epsilon, "remat": remat, "dtype": dtype,
-        }  # fmt: skip
-        # A dense layer on flattened tubelets is the official Conv3d, for the tokens we choose.
-        self.tubelet_embedding = keras.layers.Dense(
-            c.dim, kernel_initializer=torch_linear_kernel(),
-            bias_initializer=torch_bias(c.tubelet_size), dtype=dtype, name="tubelet_embedding",
-        )  # fmt: skip
+        shared = transformer_options(c, remat=remat, dtype=dtype)
+        self.tubelet_embedding = tubelet_embedding(c, dtype)
         self.encoder = Transformer(c.dim, c.depth, c.heads, c.mlp_dim, **shared, name="encoder")
         self.bridge = keras.layers.Dense(
             c.decoder_dim, use_bias=False, kernel_initializer=torch_linear_kernel(), dtype=dtype,
@@ -83,7 +81,9 @@ class VideoMAE(keras.Model):
         """dict -> (B, M, P)"""
         self.check(batch)
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
-        position = self._positions(self.config.decoder_dim)
+        position = ops.convert_to_tensor(
+            sinusoid(self.config.num_tokens, self.config.decoder_dim), self.compute_dtype
+        )
         tokens = take(tubelets(batch["video"], self.config.tubelet), visible)  # (B, V, P)
         seen = self.encode(tokens, visible, training=training)  # (B, V, D)
         known = self.bridge(seen) + ops.take(position, visible, axis=0)  # (B, V, Dd)
@@ -94,11 +94,7 @@ class VideoMAE(keras.Model):
 
     def encode(self, tokens, ids, training=False):
         """Tubelets (B, V, P) of any dtype and their ids (B, V) -> features (B, V, D)."""
-        c = self.config
-        repeat = c.tubelet_size // c.channels
-        mean, std = (np.tile(np.float32(values), repeat) for values in (c.mean, c.std))
-        x = (pixels(tokens) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
-        x = self.tubelet_embedding(x) + ops.take(self._positions(c.dim), ids, axis=0)
+        x = embed(self.tubelet_embedding, tokens, self.config, ids)
         return self.encoder(x, training=training)
 
     def target(self, batch):
@@ -149,15 +145,7 @@ class VideoMAE(keras.Model):
                 "A batch needs the keys `video`, `visible` and `decoded`. "
                 f"Received: {sorted(batch)}. Add {missing}."
             )
-        c = self.config
-        expected = (c.frames, c.height, c.width, c.channels)
-        shape = tuple(batch["video"].shape)
-        if shape[1:] != expected:
-            raise ValueError(
-                f"`video` must have the shape (B, {', '.join(map(str, expected))}): frames, height, "
-                f"width, channels. Received: shape={shape}. Resize the clip, or build the model with "
-                "other sizes."
-            )
+        check_video(batch["video"], self.config)
         for key in ("visible", "decoded"):
             ids = batch[key]
             if len(ids.shape) != 2 or "int" not in str(ids.dtype):
@@ -170,10 +158,6 @@ class VideoMAE(keras.Model):
                 "`weight` must have one number per decoded token, shape (batch, count). "
                 f"Received: shape={tuple(batch['weight'].shape)}. Leave it out to have it derived."
             )
-
-    def _positions(self, dim):
-        table = ops.convert_to_tensor(sinusoid(self.config.num_tokens, dim))
-        return ops.cast(table, self.compute_dtype)
 
     def get_config(self):
         return {**super().get_config(), "config": self.config.to_dict(), "remat": self.remat}

@@ -2,10 +2,12 @@
 
 import time
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vmae_keras import backend
+from vmae_keras import backend, masks
+from vmae_keras.cost import pretraining_multiply_accumulates
 
 LINE_SECONDS = 10.0  # without a terminal, at most one line in this time
 
@@ -42,9 +44,9 @@ class Display:
         clips = recipe.batch_size * recipe.repeats
         self.console.print(
             f"{training} videos to train on, {held_out} held out for validation\n"
-            f"VideoMAE of {model.count_params() / 1e6:.1f} M weights, "
+            f"VideoMAE: {model.count_params() / 1e6:.1f} M weights, "
             f"{config.frames} x {config.height} x {config.width} clips, "
-            f"{config.num_tokens} tokens each\n"
+            f"{config.num_tokens} tokens, {_cost(settings) / 1e9:.3g} GMAC forward\n"
             f"{settings.backend} on {backend.device()}, {recipe.precision}; "
             f"{recipe.epochs} epochs of {steps_per_epoch} steps of {clips} clips",
             highlight=False,
@@ -95,3 +97,13 @@ class Display:
             parts.append(f"rate {row['learning_rate']:.1e}")
             parts.append(f"{row['clips_per_second']:.0f} clips/s")
         return " ".join(parts)
+
+
+def _cost(settings):
+    """Multiply-accumulates of one clip's forward; the masks' counts do not depend on the draw."""
+    recipe, config = settings.recipe, settings.config
+    ids = masks.pretraining(
+        config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+        decoder_ratio=recipe.decoder_mask_ratio,
+    )  # fmt: skip
+    return pretraining_multiply_accumulates(config, len(ids["visible"]), len(ids["decoded"]))

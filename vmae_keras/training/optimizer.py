@@ -1,11 +1,17 @@
 """AdamW as the papers use it: warm-up and cosine per step, no decay on one-dimensional weights."""
 
+import math
+import re
+
 import keras
 import numpy as np
 from keras import ops
 
+# A weight's name, the end of its path. Every weight is in one of them.
 DECAYED = ("kernel",)
-NOT_DECAYED = ("bias", "beta", "gamma", "scale1", "scale2", "log_scale", "mask_token")
+NOT_DECAYED = (
+    "bias", "q_bias", "v_bias", "beta", "gamma", "scale1", "scale2", "log_scale", "mask_token",
+)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -56,29 +62,104 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class AdamW(keras.optimizers.AdamW):
-    """Keras's AdamW that decays kernels alone and still does so after it is saved and reloaded.
+    """AdamW with torch's arithmetic, no decay on what should not decay, and layer-wise rates.
 
-    (`exclude_from_weight_decay` on Keras's own is forgotten by `get_config`.)
+    Keras's own adds epsilon before the second moment is corrected, and forgets on reloading which
+    weights do not decay.
+
+    Args:
+        learning_rate: a number, or a schedule of it.
+        weight_decay, beta_1, beta_2, epsilon: as in OPT-5.
+        layer_decay: multiplies the whole update of a weight, decay included, once for every layer
+            between it and the head; None for none. For fine-tuning, with every block trainable.
+        kwargs: of Keras's own: clipping, accumulation, moving average, ...
 
     Raises:
-        ValueError: on building, for a weight that no rule covers.
+        ValueError: `amsgrad`; on building, for weights that no rule covers.
 
-    Source: clauses OPT-1, OPT-2.
+    Source: official `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, FT-6, FT-7.
     """
 
-    def __init__(self, learning_rate=1e-3, weight_decay=0.05, beta_2=0.95, epsilon=1e-8, **kwargs):
-        kwargs = {"name": "adamw", **kwargs}  # checkpoints find weights by name
-        super().__init__(learning_rate, weight_decay, beta_2=beta_2, epsilon=epsilon, **kwargs)
-        # On TensorFlow it is matched with the name that TensorFlow gave the variable, "path/name:0".
-        ends = "|".join(NOT_DECAYED)
-        self.exclude_from_weight_decay(var_names=[rf"(^|[/_])({ends})(:0)?$"])
+    def __init__(
+        self, learning_rate=1e-3, weight_decay=0.05, beta_1=0.9, beta_2=0.95, epsilon=1e-8,
+        layer_decay=None, name="adamw", **kwargs,
+    ):  # fmt: skip
+        # Checkpoints find the optimizer's variables by its name.
+        super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, name=name, **kwargs)
+        if self.amsgrad:
+            raise ValueError("`amsgrad` is not part of it. Received: amsgrad=True. Leave it out.")
+        self.layer_decay = layer_decay
 
     def build(self, variables):
-        unknown = [
-            variable.path
-            for variable in variables
-            if not variable.name.endswith(DECAYED + NOT_DECAYED)
+        paths = [variable.path for variable in variables]
+        self._decays = [
+            self.weight_decay if decays and self._use_weight_decay(variable) else 0.0
+            for decays, variable in zip(decayed(paths), variables, strict=True)
         ]
-        if unknown:
-            raise ValueError(f"No rule says whether to decay these weights: {unknown}.")
+        self._scales = layer_scales(paths, self.layer_decay)
         super().build(variables)
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step` decays, at the layer's rate."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One update of one weight. Clause OPT-5."""
+        index = self._get_variable_index(variable)
+        m, v = self._momentums[index], self._velocities[index]
+        step = ops.cast(self.iterations + 1, "float32")
+        rate = ops.cast(learning_rate, "float32") * self._scales[index]
+        decay, first, second = (
+            ops.cast(factor, variable.dtype)
+            for factor in (
+                rate * self._decays[index],
+                rate / _correction(self.beta_1, step),
+                ops.rsqrt(_correction(self.beta_2, step)),
+            )
+        )
+        gradient = ops.cast(gradient, variable.dtype)
+        mean = m * self.beta_1 + gradient * (1.0 - self.beta_1)
+        square = v * self.beta_2 + ops.square(gradient) * (1.0 - self.beta_2)
+        self.assign(m, mean)
+        self.assign(v, square)
+        # One subtraction: 1 - rate * decay by itself would lose most of a small decay's digits.
+        change = variable * decay + mean * first / (ops.sqrt(square) * second + self.epsilon)
+        self.assign(variable, variable - change)
+
+    def get_config(self):
+        return {**super().get_config(), "layer_decay": self.layer_decay}
+
+
+def decayed(paths: list[str]) -> list[bool]:
+    """Whether weight decay touches each weight. Clause OPT-2.
+
+    Raises:
+        ValueError: weights that no rule covers, all listed.
+    """
+    names = [path.rsplit("/", 1)[-1] for path in paths]
+    unknown = [p for p, name in zip(paths, names, strict=True) if name not in DECAYED + NOT_DECAYED]
+    if unknown:
+        raise ValueError(f"No rule says whether to decay these weights. Received: {unknown}.")
+    return [name in DECAYED for name in names]
+
+
+def layer_scales(paths: list[str], decay: float | None) -> list[float]:
+    """What multiplies each weight's rate: decay^(depth + 1 - layer). Clause FT-6.
+
+    Layer 0 is the tubelet embedding, j + 1 the encoder's block j, depth + 1 every other weight.
+    """
+    if decay is None:
+        return [1.0] * len(paths)
+    blocks = [re.search(r"(^|/)encoder/block_(\d+)/", path) for path in paths]
+    depth = max((int(block[2]) + 1 for block in blocks if block), default=0)
+
+    def layer(path, block):
+        if re.search(r"(^|/)tubelet_embedding/", path):
+            return 0
+        return int(block[2]) + 1 if block else depth + 1
+
+    return [decay ** (depth + 1 - layer(*each)) for each in zip(paths, blocks, strict=True)]
+
+
+def _correction(beta, step):
+    """1 - beta^step, which in float32 as it stands would lose half of its digits near beta = 1."""
+    return -ops.expm1(step * (math.log(beta) if beta else -math.inf))

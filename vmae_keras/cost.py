@@ -1,0 +1,34 @@
+"""What a forward pass costs: multiply-accumulates of its matrix products, for one clip."""
+
+from vmae_keras.config import VideoMAEConfig
+
+
+def view_multiply_accumulates(config: VideoMAEConfig, classes: int = 400) -> int:
+    """Of a `VideoClassifier`: all N tokens. Source: clause COUNT-3."""
+    tokens = config.num_tokens
+    return (
+        tokens * config.tubelet_size * config.dim + _encoder(config, tokens) + config.dim * classes
+    )
+
+
+def pretraining_multiply_accumulates(config: VideoMAEConfig, visible: int, decoded: int) -> int:
+    """Of a `VideoMAE` that sees `visible` and decodes `decoded` tokens. Source: clause COUNT-4."""
+    decoder = _transformer(
+        visible + decoded, config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth
+    )
+    return (
+        visible * config.tubelet_size * config.dim
+        + _encoder(config, visible)
+        + visible * config.dim * config.decoder_dim
+        + decoder
+        + decoded * config.decoder_dim * config.tubelet_size
+    )
+
+
+def _encoder(config, tokens):
+    return _transformer(tokens, config.dim, config.mlp_dim, config.depth)
+
+
+def _transformer(tokens, dim, mlp_dim, depth):
+    """qkv, projection and MLP of each token, and each token's attention to all."""
+    return depth * (tokens * (4 * dim**2 + 2 * dim * mlp_dim) + 2 * tokens**2 * dim)
