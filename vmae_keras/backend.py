@@ -1,21 +1,23 @@
 """All that depends on the backend: choosing it, naming its device, its fastest attention."""
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import sys
 import tempfile
 
 BACKENDS = ("jax", "tensorflow", "torch")
+INFERENCE_BACKENDS = ("numpy", "openvino")  # Keras computes no gradients with them
 
 
 class BackendError(ValueError):
     """The backend asked for is unknown, not installed, or no longer to be chosen."""
 
 
-def installed() -> list[str]:
-    """The backends that can be imported here, without importing them."""
-    return [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+def installed(names: tuple[str, ...] = BACKENDS) -> list[str]:
+    """Those of the backends that can be imported here, without importing them."""
+    return [name for name in names if importlib.util.find_spec(name) is not None]
 
 
 def select(name: str | None = None) -> str:
@@ -34,7 +36,10 @@ def select(name: str | None = None) -> str:
             "pip install 'vmae-keras[jax]' (or [tensorflow], [torch])."
         )
     if name not in BACKENDS:
-        raise BackendError(f"The backend must be one of {', '.join(BACKENDS)}. Received: {name!r}.")
+        reason = ", which computes no gradients" if name in INFERENCE_BACKENDS else ""
+        raise BackendError(
+            f"The backend must be one of {', '.join(BACKENDS)}. Received: {name!r}{reason}."
+        )
     if name not in installed():
         raise BackendError(
             f"The backend {name!r} is not installed; installed: {', '.join(installed()) or 'none'}. "
@@ -93,6 +98,8 @@ def device() -> str:
     import keras
 
     name = keras.backend.backend()
+    if name in INFERENCE_BACKENDS:
+        return "cpu"
     if name == "jax":
         import jax
 
@@ -108,6 +115,58 @@ def device() -> str:
     cards = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(cards[0]) if cards else {}
     return details.get("device_name", "gpu" if cards else "cpu")
+
+
+def version() -> str:
+    """Of the running backend's package."""
+    import keras
+
+    return importlib.import_module(keras.backend.backend()).__version__.split("-")[0]
+
+
+def environment(name: str) -> dict[str, str]:
+    """Variables for a process that computes with a backend, beside others and to be compared with them.
+
+    On a GPU float32 means float32, not TF32, and no process takes the whole memory.
+    """
+    return {
+        **os.environ,
+        "KERAS_BACKEND": name,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+
+
+def predict(model, batch):
+    """A batch's predictions as a float32 NumPy array, computed in the model's own precision.
+
+    Keras's `predict` with OpenVINO computes float32 models in bfloat16 where the processor can, and
+    returns the bits of bfloat16 as float16. An exported model does neither.
+    """
+    import keras
+    import numpy as np
+
+    if keras.backend.backend() != "openvino":
+        return np.asarray(model.predict_on_batch(batch)).astype(np.float32)
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    signature = {
+        name: keras.InputSpec(dtype=str(value.dtype), shape=value.shape)
+        for name, value in batch.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model.xml"
+        model.export(path, format="openvino", input_signature=[signature], verbose=False)
+        exported = PrePostProcessor(openvino.Core().read_model(path))
+        exported.output().tensor().set_element_type(openvino.Type.f32)
+        compiled = openvino.Core().compile_model(
+            exported.build(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+    return compiled({port: batch[port.node.friendly_name] for port in compiled.inputs})[0]
 
 
 def attention(q, k, v, scale: float):

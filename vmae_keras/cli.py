@@ -52,7 +52,7 @@ def _errors_for_people(*kinds: type[Exception]):
 
 
 @app.command(
-    epilog="Example: `vmae pretrain clips/ --variant v2-b --recipe v2-k400-b --backend jax --out run`"
+    epilog="Example: `vmae pretrain clips/ --variant v2-b --recipe v2-hybrid-b --backend jax --out run`"
 )
 def pretrain(
     data: Annotated[
@@ -69,7 +69,8 @@ def pretrain(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="demo (default), v1-k400, v1-ssv2, v1-ucf101, v2-k400-b, v2-k400, v2-ssv2 or v2-g."
+            help="demo (default), v1-k400-s, v1-k400-b-800, v1-k400-b, v1-k400-l, v1-k400-h, v1-ssv2-s, "
+            "v1-ssv2-b-800, v1-ssv2-b, v1-ucf101-b, v2-hybrid-b, v2-hybrid-l or v2-hybrid-g."
         ),
     ] = None,
     change: Annotated[
@@ -274,3 +275,55 @@ def synthesize(
     with _errors_for_people(OSError):
         paths = write_moving_shapes(folder, count, seed=seed)
     typer.echo(f"{len(paths)} clips in {folder}")
+
+
+@app.command(epilog="Example: `vmae consistency --backends jax,torch --variant v2-s`")
+def consistency(
+    variant: Annotated[
+        str,
+        typer.Option(help="tiny, demo, v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."),
+    ] = "demo",
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Out of jax, tensorflow, torch, numpy, openvino; default: all installed. The last two "
+            "have no gradients.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the variant."),
+    ] = None,
+):
+    """Tell whether the backends of this machine compute the same.
+
+    Each builds the same model and computes forward, loss, gradients and a few updates by AdamW, in
+    float32 and mixed_bfloat16. The table says how far apart they are and how far they may be. Exit code
+    1: something is further, or a backend of --backends gave no result.
+    """
+    from rich.console import Console
+
+    from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.consistency.check import check, choose
+    from vmae_keras.consistency.setup import Setup
+    from vmae_keras.training.overrides import apply_overrides
+    from vmae_keras.training.recipe import RECIPES
+
+    with _errors_for_people(ValueError):
+        recipe = RECIPES["demo"]
+        config, changed = apply_overrides(VideoMAEConfig.variant(variant), recipe, change or [])
+        if changed != recipe:
+            raise ValueError(
+                "There is no recipe here: --set changes values of the variant alone. "
+                f"Received: {', '.join(change)}."
+            )
+        setup, names = Setup(config, steps, seed), choose(backends)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)  # for weights' names
+    agree, missing = check(setup, names, console)
+    if not agree or (backends and missing):
+        raise typer.Exit(1)

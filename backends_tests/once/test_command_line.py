@@ -44,7 +44,7 @@ def test_help_answers_within_a_second_and_loads_no_backend():
     assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("command", ["pretrain", "reconstruct", "synthesize"])
+@pytest.mark.parametrize("command", ["pretrain", "reconstruct", "synthesize", "consistency"])
 def test_every_command_has_help_with_an_example(command):
     code, text, _ = vmae(command, "--help")
     assert code == 0 and f"Example: vmae {command}" in text

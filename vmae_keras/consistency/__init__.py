@@ -1,0 +1,1 @@
+"""Whether the backends of this machine agree: `vmae consistency`."""

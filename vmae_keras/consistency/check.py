@@ -1,0 +1,56 @@
+"""The comparison from choice to verdict."""
+
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from vmae_keras import backend
+from vmae_keras.consistency import report
+from vmae_keras.consistency.comparison import Result, compare
+from vmae_keras.consistency.processes import NAMES, compute
+from vmae_keras.consistency.setup import Setup
+
+
+def choose(wanted: str | None) -> list[str]:
+    """Names of backends out of "jax,torch", those with gradients first; all installed ones of None.
+
+    Raises:
+        ValueError: unknown ones.
+    """
+    if wanted is None:
+        return backend.installed(NAMES)
+    names = [name.strip() for name in wanted.split(",")]
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ValueError(
+            f"`--backends` must be some of {', '.join(NAMES)}. Received: {', '.join(unknown)}."
+        )
+    return sorted(dict.fromkeys(names), key=lambda name: name not in backend.BACKENDS)
+
+
+def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[str]]:
+    """Runs the backends, prints the table; whether all agree, and the backends that gave no result."""
+    c = setup.config
+    console.print(
+        f"{c.frames} x {c.height} x {c.width} clips, {c.num_tokens} tokens; {setup.steps} steps of AdamW; "
+        f"seed {setup.seed}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="vmae-consistency-") as folder:
+        with report.progress(console, names) as (say, ended):
+            outcomes = compute(setup, names, Path(folder), say, ended)
+        results = {name: Result(one.result) for name, one in outcomes.items() if one.result}
+        missing = [name for name in names if name not in results]
+        if len(results) < 2:
+            console.print("There is nothing to compare: it takes two backends.")
+            return False, missing
+        rows = compare(results)
+        console.print()
+        console.print(report.table(rows, list(results)))
+        console.print()
+        console.print(report.reasons(rows))
+    agree, text = report.verdict(rows)
+    console.print()
+    style = "green" if agree else "red"
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    return agree, missing

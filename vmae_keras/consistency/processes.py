@@ -1,0 +1,77 @@
+"""One process per backend, since Keras fixes its backend when it is imported."""
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vmae_keras import backend
+from vmae_keras.consistency.setup import Setup
+
+AT_ONCE = 2
+NAMES = backend.BACKENDS + backend.INFERENCE_BACKENDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How one backend's worker ended: with a result, or why not; after how many seconds."""
+
+    result: Path | None
+    failure: str = ""
+    seconds: float = 0.0
+
+
+def compute(
+    setup: Setup,
+    names: list[str],
+    folder: Path,
+    say: Callable[[str, str], None],
+    ended: Callable[[str, Outcome], None],
+) -> dict[str, Outcome]:
+    """Runs the workers, two at a time; says what each one does now, and how it ended, from threads."""
+    setup.save(folder / "setup.json")
+    running = []
+
+    def work(name):
+        outcome = _outcome(name, folder, say, running)
+        ended(name, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            return dict(zip(names, pool.map(work, names), strict=True))
+        except BaseException:  # Ctrl-C among them
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
+
+
+def _outcome(name, folder, say, running):
+    if name not in backend.installed(NAMES):
+        package = f"'vmae-keras[{name}]'" if name in backend.BACKENDS else name
+        return Outcome(None, f"not installed. Install it: pip install {package}")
+    began = time.monotonic()
+    say(name, "starting")
+    result = folder / f"{name}.safetensors"
+    module = "vmae_keras.consistency.worker"
+    command = [sys.executable, "-m", module, str(folder / "setup.json"), str(result)]
+    with open(folder / f"{name}.errors", "w+", encoding="utf-8", errors="replace") as errors:
+        with subprocess.Popen(
+            command, env=backend.environment(name), stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process:
+            running.append(process)
+            for line in process.stdout:
+                say(name, line.strip())
+        errors.seek(0)
+        lines = [line.strip() for line in errors if line.strip()]
+    seconds = time.monotonic() - began
+    if process.returncode == 0:
+        return Outcome(result, seconds=seconds)
+    if process.returncode < 0:  # as when memory runs out
+        return Outcome(None, f"killed by {signal.Signals(-process.returncode).name}", seconds)
+    return Outcome(None, lines[-1] if lines else f"exit code {process.returncode}", seconds)

@@ -1,0 +1,101 @@
+"""What a person sees of a comparison: what runs now, one table, one line of verdict."""
+
+import contextlib
+import math
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from vmae_keras.consistency.comparison import QUANTITIES, Difference, Result, Row
+from vmae_keras.consistency.processes import Outcome
+
+
+@contextlib.contextmanager
+def progress(console: Console, names: list[str]):
+    """Gives `say(backend, what it does now)` and `ended(backend, its outcome)`.
+
+    One line per backend while they run; without a terminal, only the lines of those that ended.
+    """
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+
+    def say(name, doing):
+        bar.update(tasks[name], doing=doing)
+
+    def ended(name, outcome: Outcome):
+        bar.remove_task(tasks[name])
+        text = outcome.failure
+        if outcome.result:
+            text = f"{Result(outcome.result).about()}, {outcome.seconds:.0f} s"
+        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    with bar:
+        tasks = {name: bar.add_task(name, total=None, doing="waiting") for name in names}
+        yield say, ended
+
+
+def table(rows: list[Row], names: list[str]) -> Table:
+    """A row per quantity: the differences from the first backend, that of the furthest pair (named unless
+    the first is one of it), and the tolerance."""
+    first, *others = names
+    shown = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column(f"from {first}", overflow="fold", ratio=1)
+    for heading in (*others, "furthest", "allowed"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    precision = None
+    for row in rows:
+        if row.precision != precision:
+            precision = row.precision
+            shown.add_row(f"[bold]{precision}")
+        pair, worst = row.worst
+        share = f"of {worst.share:.0%} of all entries" if worst.share < 1 else ""
+        details = "".join(f"\n  [dim]{text}[/dim]" for text in (worst.weight, share) if text)
+        shown.add_row(
+            row.quantity.title + details,
+            *(_figure(row.differences.get((first, name)), row) for name in others),
+            "\n".join(
+                [_figure(worst, row), *(f"[dim]{name}[/dim]" for name in pair if first not in pair)]
+            ),
+            f"{row.tolerance.value:.1e}" if row.tolerance else "-",
+        )
+    return shown
+
+
+def reasons(rows: list[Row]) -> Table:
+    """What each difference is a share of, and where it comes from."""
+    shown = Table.grid(padding=(0, 2, 0, 0))
+    for quantity in QUANTITIES.values():
+        if any(row.quantity is quantity for row in rows):
+            shown.add_row(quantity.title, f"of {quantity.of}; {quantity.reason}")
+    return shown
+
+
+def verdict(rows: list[Row]) -> tuple[bool, str]:
+    """Whether all that is judged is within its tolerance, and the line that says so."""
+    judged = [row for row in rows if row.tolerance]
+    failed = [row for row in judged if not row.passes]
+    if not failed:
+        return True, f"The backends agree in all {len(judged)} rows that are judged."
+    row = max(failed, key=_excess)
+    (one, other), worst = row.worst
+    place = f", in {worst.weight}" if worst.weight else ""
+    return False, (
+        f"The backends disagree in {len(failed)} of {len(judged)} rows. Furthest: {row.quantity.title}, "
+        f"{row.precision}, {one} and {other}: {worst.value:.1e}, allowed {row.tolerance.value:.1e}{place}."
+    )
+
+
+def _excess(row):
+    worst = row.worst[1].value
+    return math.inf if math.isnan(worst) else worst / row.tolerance.value
+
+
+def _figure(difference: Difference | None, row: Row) -> str:
+    if difference is None:
+        return "-"
+    text = f"{difference.value:.1e}"
+    allowed = row.tolerance is None or difference.value <= row.tolerance.value
+    return text if allowed else f"[bold red]{text} ![/]"

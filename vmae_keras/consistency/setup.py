@@ -1,0 +1,75 @@
+"""What every backend computes: one model, its weights and batches, all from NumPy and a seed."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras import masks
+from vmae_keras.config import VideoMAEConfig
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+CLIPS = 2
+RATE = 1e-3
+SIGMA = 0.2  # of all that is no kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A model and how to try it.
+
+    Nothing is drawn by Keras, whose draws differ between backends.
+
+    Args:
+        config: the model.
+        steps: updates by AdamW, each on a batch of its own.
+        seed: of weights and batches.
+
+    Raises:
+        ValueError: a model that draws while it trains.
+    """
+
+    config: VideoMAEConfig
+    steps: int = 3
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.config.drop_path:
+            raise ValueError(
+                "Backends cannot be compared with `drop_path`: each draws in its own way. "
+                f"Received: drop_path={self.config.drop_path}. Use drop_path=0."
+            )
+
+    def weights(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        """float32 weights: kernels of the deviation that they are initialised with, the rest not 0.
+
+        A fresh model's biases are 0 and its gammas 1, which would hide wrong ones. Larger kernels
+        saturate the attention: then rounding grows faster than what a wrong detail changes.
+        """
+        generator = np.random.default_rng([self.seed, 0])
+        weights = {}
+        for name in sorted(shapes):
+            sigma = shapes[name][0] ** -0.5 if name.endswith("kernel") else SIGMA
+            draw = sigma * generator.standard_normal(shapes[name], dtype=np.float32)
+            weights[name] = np.float32(draw + name.endswith("gamma"))
+        return weights
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Clips of random pixels with V2's two masks; other ones at every step."""
+        c, generator = self.config, np.random.default_rng([self.seed, 1, step])
+        ids = [
+            masks.pretraining(c.grid, generator, ratio=0.75, decoder_ratio=0.5)
+            for _ in range(CLIPS)
+        ]
+        batch = {name: np.stack([clip[name] for clip in ids]) for name in ids[0]}
+        shape = (CLIPS, c.frames, c.height, c.width, c.channels)
+        return {**batch, "video": generator.integers(0, 256, shape, dtype=np.uint8)}
+
+    def save(self, path: Path):
+        path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Setup":
+        fields = json.loads(path.read_text("utf-8"))
+        return cls(**{**fields, "config": VideoMAEConfig(**fields["config"])})

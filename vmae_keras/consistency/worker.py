@@ -1,0 +1,84 @@
+"""One backend's part: `python -m vmae_keras.consistency.worker SETUP RESULT`, with $KERAS_BACKEND.
+
+Writes a safetensors file of float32 arrays, for each precision: `{precision}/forward` (B, M, P),
+`{precision}/loss` (), `{precision}/gradient/{weight}` and, over all steps, `{precision}/update/{weight}`.
+Prints a line before each part.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+from safetensors.numpy import save_file
+
+from vmae_keras import backend
+from vmae_keras.consistency.setup import PRECISIONS, RATE, Setup
+from vmae_keras.model import VideoMAE
+from vmae_keras.training.optimizer import AdamW
+
+
+class RecordingAdamW(AdamW):
+    """AdamW that keeps the last gradient of every weight."""
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self.gradients = self.add_optimizer_variables(variables, "gradient")
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign(self.gradients[self._get_variable_index(variable)], gradient)
+        super().update_step(gradient, variable, learning_rate)
+
+
+def quantities(setup: Setup, precision: str):
+    """Yields (name, array) of all that the running backend can compute."""
+    _announce(precision, "forward")
+    model = VideoMAE(setup.config, dtype=precision)
+    variables = {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
+    start = setup.weights({name: tuple(v.shape) for name, v in variables.items()})
+    for name, variable in variables.items():
+        variable.assign(start[name])
+    optimizer = RecordingAdamW(RATE, weight_decay=0.05)
+    model.compile(optimizer)
+    batch = setup.batch(0)
+    forward = backend.predict(model, batch)
+    yield "forward", forward
+    yield "loss", _array(model.compute_loss(x=batch, y_pred=ops.convert_to_tensor(forward)))
+    if keras.backend.backend() not in backend.BACKENDS:
+        return
+    _announce(precision, "gradients")
+    model.train_on_batch(batch)
+    for name, gradient in zip(variables, optimizer.gradients, strict=True):
+        yield f"gradient/{name}", _array(gradient)
+    _announce(precision, f"{setup.steps} steps of AdamW")
+    for step in range(1, setup.steps):
+        model.train_on_batch(setup.batch(step))
+    for name, variable in variables.items():
+        yield f"update/{name}", _array(variable) - start[name]
+
+
+def _array(tensor):
+    return np.array(ops.convert_to_numpy(tensor), np.float32, order="C")
+
+
+def _announce(precision, part):
+    sys.stdout.write(f"{precision}: {part}\n")
+    sys.stdout.flush()
+
+
+def main(setup_path: str, result_path: str):
+    setup = Setup.load(Path(setup_path))
+    tensors = {
+        f"{precision}/{name}": array
+        for precision in PRECISIONS
+        for name, array in quantities(setup, precision)
+    }
+    save_file(
+        tensors, result_path, metadata={"device": backend.device(), "version": backend.version()}
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
