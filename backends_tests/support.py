@@ -13,11 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 VIDEOS = Path(os.environ.get("VMAE_TEST_VIDEOS", ROOT.parent / "shared" / "videos"))
 
 
+def by_path(model):
+    """The trainable variables by the specification's names (WEIGHT-1, FT-4)."""
+    return {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
+
+
 def assign(model, weights):
-    """Sets a model's weights from a dict keyed as the specification keys them (WEIGHT-1)."""
-    paths = {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
-    assert paths.keys() == weights.keys()
-    for path, variable in paths.items():
+    """Sets a model's weights from a dict keyed as the specification keys them."""
+    variables = by_path(model)
+    assert variables.keys() == weights.keys()
+    for path, variable in variables.items():
         variable.assign(weights[path])
 
 

@@ -46,6 +46,7 @@ def test_a_side_close_to_the_target_becomes_the_target_if_there_is_room():
         return {bottom - top for _, top, _, bottom in boxes}
 
     assert sides((256, 340), 226) == {256, 226, 192, 168}  # 224 is within two pixels
+    assert sides((256, 340), 227) == {256, 224, 192, 168}  # and here it is not
     assert sides((222, 222), 224) == {222, 194, 166, 146}  # 224 does not fit
 
 

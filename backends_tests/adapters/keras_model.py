@@ -1,0 +1,102 @@
+"""The conformance suite's view of this library, on whatever backend Keras runs."""
+
+import dataclasses
+
+import keras
+
+from backends_tests.support import assign, by_path, numpy
+from spec.conformance import adapter
+from vmae_keras import VideoMAE, VideoMAEConfig
+from vmae_keras.classifier import VideoClassifier
+from vmae_keras.training.optimizer import AdamW
+
+
+class Adapter(adapter.Adapter):
+    """No gaps."""
+
+    def __init__(self):
+        self.name = f"vmae_keras on {keras.backend.backend()}"
+
+    def build(self, config):
+        return Model(VideoMAE(ours(config)))
+
+    def build_classifier(self, config, classes, pooling):
+        return Classifier(VideoClassifier(ours(config), classes, pooling=pooling))
+
+
+class Model(adapter.Model):
+    """Compiled as a whole where the backend compiles; JAX takes longer operation by operation."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def shapes(self):
+        return shapes(self.model)
+
+    def load(self, weights):
+        assign(self.model, weights)
+
+    def forward(self, batch):
+        return self.model.predict_on_batch(batch)
+
+    def loss(self, batch):
+        if not self.model.compiled:
+            self.model.compile("sgd")
+        return float(self.model.test_on_batch(batch))
+
+    def target(self, batch):
+        return numpy(self.model.target(batch))
+
+    def gradients(self, batch):
+        return gradients(self.model, batch)
+
+    def train(self, batches, rates, **settings):
+        self.model.compile(AdamW(**settings))
+        for batch, rate in zip(batches, rates, strict=True):
+            self.model.optimizer.learning_rate = rate
+            self.model.train_on_batch(batch)
+        return values(self.model)
+
+
+class Classifier(adapter.Classifier):
+    def __init__(self, model):
+        self.model = model
+
+    def shapes(self):
+        return shapes(self.model)
+
+    def load(self, weights):
+        assign(self.model, weights)
+
+    def classify(self, video):
+        return self.model.predict_on_batch(video)
+
+
+class GradientForWeight(keras.optimizers.Optimizer):
+    """Leaves in each variable its gradient, unrounded by a difference of weights."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign(variable, gradient)
+
+
+def gradients(model, batch):
+    """Every trainable weight's gradient in training, by path; the weights stay as they are."""
+    before = values(model)
+    model.compile(GradientForWeight(0.0))
+    model.train_on_batch(batch)
+    found = values(model)
+    assign(model, before)
+    return found
+
+
+def ours(config):
+    """The specification's configuration as the library's."""
+    return VideoMAEConfig(**dataclasses.asdict(config))
+
+
+def shapes(model):
+    return {path: tuple(variable.shape) for path, variable in by_path(model).items()}
+
+
+def values(model):
+    return {path: numpy(variable.value).copy() for path, variable in by_path(model).items()}

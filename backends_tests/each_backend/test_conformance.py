@@ -1,0 +1,43 @@
+"""The library against the specification: every check of `spec/conformance`, and models drawn at random."""
+
+import pytest
+from hypothesis import given
+
+from backends_tests import strategies
+from backends_tests.adapters.keras_model import Adapter
+from spec.conformance.checks import CHECKS
+from spec.conformance.observations import LOSS, PREDICTION, Subject, difference
+from spec.tolerances import TOLERANCES
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """Models are built, and mostly compiled, once for all checks."""
+    return Subject(Adapter())
+
+
+def parameters():
+    """A test per check and case; `--dist loadgroup` runs those that share a model in one process."""
+    models = {}
+    for check in CHECKS:
+        for case in check.cases:
+            group = f"model {models.setdefault(case.model, len(models))}"
+            clauses = dict.fromkeys((*check.clauses, *case.clauses))
+            marks = [pytest.mark.clause(*clauses), pytest.mark.xdist_group(group)]
+            yield pytest.param(check, case, id=f"{check.name}: {case.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("check", "case"), list(parameters()))
+def test_conforms(subject, check, case):
+    finding = check.examine(subject, case)
+    assert finding.passed, f"{finding.measured:.2g} > {finding.tolerance:.2g}: {finding.text}"
+
+
+@pytest.mark.clause("TUBE-1", "TUBE-2", "BLOCK-1", "DEC-1", "DUAL-1", "DUAL-2", "LOSS-1", "LOSS-2")
+@strategies.profile()
+@given(case=strategies.cases())
+def test_a_drawn_model_predicts_what_the_oracle_does(case):
+    subject = Subject(Adapter())
+    for quantity in (PREDICTION, LOSS):
+        found = difference(quantity, subject.answer(quantity, case), quantity.oracle(case))
+        assert found.error <= TOLERANCES[quantity.name].value, f"{quantity.name} {found.text}"

@@ -1,0 +1,138 @@
+"""Prints which clauses of spec/SPEC.md hold on which implementation, from the records of test runs.
+
+    python -m backends_tests.report build/clauses
+
+`pytest --clauses FOLDER` writes the records, and `python -m spec.conformance ADAPTER --json FILE` those of
+another implementation: one file for each, which names its column. Exits with 1 where a test failed, an id
+is unknown, or a clause has no passing test on one of the library's backends; one that was skipped, or that
+is a known gap, did not pass.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backends_tests.clauses import LIBRARY, clauses, unknown
+
+BACKENDS = ("jax", "tensorflow", "torch")
+COLUMNS = ("oracle", *BACKENDS, "hugging_face")
+# The worst of a clause's tests is its cell.
+CELLS = {"fail": "FAIL", "deviates": "deviates", "gap": "gap", "pass": "pass", "skip": "-"}
+STYLES = {"FAIL": "bold red", "deviates": "red", "gap": "yellow"}
+
+
+def main(arguments=None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("records", nargs="+", type=Path, help="record files, or folders of them")
+    found = read(parser.parse_args(arguments).records)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    console.print(table(found))
+    for line in remarks(found):
+        console.print(Text(line), soft_wrap=True)
+    wrong = problems(found)
+    for line in wrong:
+        console.print(Text(line, "bold red"), soft_wrap=True)
+    count = Counter(record["state"] for records in found.values() for record in records)
+    console.print(
+        f"{len(clauses())} clauses, {count.total()} checks: {count['pass']} passed, "
+        f"{count['fail']} failed, {count['gap']} known gaps, {count['deviates']} deviate, "
+        f"{count['skip']} skipped."
+    )
+    if not wrong:
+        console.print(f"Every clause has a passing test on {', '.join(BACKENDS)}.")
+    return 1 if wrong else 0
+
+
+def read(paths) -> dict[str, list[dict]]:
+    """Files and folders -> implementation -> records."""
+    files = [
+        file
+        for path in paths
+        for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])
+    ]
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in files}
+
+
+def states(found, name) -> dict[str, set[str]]:
+    """Clause -> states of its tests on an implementation; empty where that was not recorded."""
+    seen = defaultdict(set)
+    if name in found:
+        for record in found[name] + (found.get(LIBRARY, []) if name in BACKENDS else []):
+            for clause in record["clauses"]:
+                seen[clause].add(record["state"])
+    return seen
+
+
+def table(found) -> Table:
+    """A row per clause, a column per implementation."""
+    grid = Table(box=None, padding=(0, 2, 0, 0))
+    grid.add_column("clause", no_wrap=True)
+    grid.add_column("says", max_width=48)
+    columns = {}
+    for name in (*COLUMNS, *sorted(found.keys() - {*COLUMNS, LIBRARY})):
+        columns[name] = states(found, name)
+        grid.add_column(name, no_wrap=True)
+    for clause, text in clauses().items():
+        cells = [
+            next((cell for state, cell in CELLS.items() if state in seen[clause]), "-")
+            for seen in columns.values()
+        ]
+        says = Text(text, no_wrap=True, overflow="ellipsis")
+        grid.add_row(clause, says, *(Text(cell, STYLES.get(cell, "")) for cell in cells))
+    return grid
+
+
+def failed(name, record) -> bool:
+    """A peer may deviate; the library may not."""
+    return record["state"] == "fail" or (record["state"] == "deviates" and name in BACKENDS)
+
+
+def remarks(found) -> list[str]:
+    """What did not pass and need not: gaps, a peer's deviations, skips, what was not recorded."""
+    merged = defaultdict(dict)
+    for name, records in found.items():
+        for record in records:
+            if record["state"] != "pass" and not failed(name, record):
+                reason = record["note"] or record["check"]
+                merged[record["state"], name, reason] |= dict.fromkeys(record["clauses"])
+    lines = [
+        f"{state}, {name}: {', '.join(ids)}: {reason}"
+        for (state, name, reason), ids in sorted(merged.items())
+    ]
+    absent = {*COLUMNS, LIBRARY} - {*found, *BACKENDS}
+    return lines + [f"Not recorded: {name}." for name in sorted(absent)]
+
+
+def problems(found) -> list[str]:
+    """What makes the report fail."""
+    lines = []
+    for name, records in found.items():
+        for record in records:
+            ids = record["clauses"]
+            if failed(name, record):
+                lines.append(
+                    f"{CELLS[record['state']]}, {name}: {', '.join(ids)}: {record['check']}"
+                )
+            if strangers := unknown(ids):
+                lines.append(
+                    f"Not in spec/SPEC.md: {', '.join(strangers)}: {name}, {record['check']}"
+                )
+    for name in BACKENDS:
+        passing = {clause for clause, seen in states(found, name).items() if "pass" in seen}
+        without = [clause for clause in clauses() if clause not in passing]
+        if name not in found:
+            lines.append(f"Not recorded: {name}.")
+        elif without:
+            lines.append(f"No passing test on {name}: {', '.join(without)}.")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

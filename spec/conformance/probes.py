@@ -1,0 +1,81 @@
+"""Cases in which the epsilon of a single LayerNorm shows (BLOCK-2).
+
+Against a variance of order 1, as ordinary weights give, 1e-12 for 1e-6 changes nothing that float32 could
+show. So one token's residual stream is made tiny: what the tubelet embedding or the mask token puts on it
+all but cancels its position, and the branches before the LayerNorm in question are silent. All
+other LayerNorms see a variance of order 1.
+
+The token has id 0, where the sinusoid is 0 or 1, so the cancellation is exact in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from spec.conformance.cases import FOUR_TOKENS, Case, ClassifierCase
+from spec.reference import sinusoid_positions
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Probe(Case):
+    """Of the pretraining model, with two visible tokens and two decoded ones."""
+
+    @functools.cached_property
+    def batch(self) -> dict[str, np.ndarray]:
+        first, second = np.int32([[0, 2]]), np.int32([[1, 3]])
+        if self.name.startswith("decoder/"):
+            first, second = second, first
+        return {**super().batch, "visible": first, "decoded": second}
+
+
+def _quieten(path: str, weights: dict[str, np.ndarray]) -> None:
+    """Leaves a tiny stream in front of the LayerNorm `path`."""
+    part = "decoder" if path.startswith("decoder/") else "encoder"
+    start = weights["mask_token" if part == "decoder" else "tubelet_embedding/bias"]
+    random = np.random.default_rng(0).standard_normal(start.shape)
+    positions = sinusoid_positions(FOUR_TOKENS.num_tokens, start.shape[-1])
+    if path == "fc_norm":  # of the mean, where the cancellation is not exact
+        start[...] = 1e-2 * random - positions.mean(0)
+    else:
+        start[...] = 3e-4 * random - positions[0]
+    if part == "encoder":
+        weights["tubelet_embedding/kernel"][...] = 0
+    for norm, branch in _branches(part, weights):
+        if norm == path:
+            break
+        weights[f"{branch}/kernel"][...] = 0
+        weights[f"{branch}/bias"][...] = 0
+
+
+def _branches(part: str, weights: dict[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Every LayerNorm of the blocks, and where its branch ends, in the order of the forward."""
+    blocks = sorted({name.split("/")[1] for name in weights if name.startswith(f"{part}/block_")})
+    return [
+        (f"{part}/{block}/{norm}", f"{part}/{block}/{branch}")
+        for block in blocks
+        for norm, branch in (("norm1", "attention/projection"), ("norm2", "mlp/output"))
+    ]
+
+
+def _paths(part: str, depth: int) -> list[str]:
+    blocks = [f"{part}/block_{i}/norm{index}" for i in range(depth) for index in (1, 2)]
+    return [*blocks, f"{part}/norm"]
+
+
+PRETRAINING = tuple(
+    Probe(path, FOUR_TOKENS, {"ratio": 0.5}, adjust=functools.partial(_quieten, path), clips=1)
+    for path in (
+        *_paths("encoder", FOUR_TOKENS.depth),
+        *_paths("decoder", FOUR_TOKENS.decoder_depth),
+    )
+)
+CLASSIFIERS = tuple(
+    ClassifierCase(
+        path, FOUR_TOKENS, adjust=functools.partial(_quieten, path), clauses=(clause,),
+        pooling=pooling, clips=1,
+    )
+    for path, pooling, clause in (("fc_norm", "mean", "FT-1"), ("encoder/norm", "first", "FT-2"))
+)  # fmt: skip

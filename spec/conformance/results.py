@@ -1,0 +1,105 @@
+"""Runs the checks on an implementation: what passes, what deviates and why, what is a known gap."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from spec.conformance.adapter import Adapter, NotOffered
+from spec.conformance.cases import Case
+from spec.conformance.checks import CHECKS, Check
+from spec.conformance.deviations import FORWARD, OPTIMISER
+from spec.conformance.diagnosis import Diagnosis, Observation, diagnose
+from spec.conformance.observations import GRADIENT, THREE_STEPS, Subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Of one check on one case: its state is "pass", "deviates" or "gap"; a note if it is not the first."""
+
+    check: Check
+    case: Case
+    clauses: tuple[str, ...]
+    state: str
+    measured: float = math.nan
+    tolerance: float = math.nan
+    note: str = ""
+
+    def record(self) -> dict:
+        """Plain values, for JSON."""
+        return {
+            "clauses": list(self.clauses),
+            "layer": self.check.layer,
+            "check": f"{self.check.name}: {self.case.name}",
+            "state": self.state,
+            "measured": self.measured if math.isfinite(self.measured) else None,
+            "tolerance": self.tolerance if math.isfinite(self.tolerance) else None,
+            "note": self.note,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Of an implementation: the results in the checks' order, and what explains those that deviate."""
+
+    results: list[Result]
+    diagnosis: Diagnosis
+
+    @property
+    def passed(self) -> bool:
+        """A known gap is no failure."""
+        return all(result.state != "deviates" for result in self.results)
+
+
+def run(
+    adapter: Adapter,
+    checks: Sequence[Check] = CHECKS,
+    progress: Callable[[Check], None] = lambda check: None,
+) -> Report:
+    """Examines every check on every case, and looks for what explains those that deviate."""
+    subject = Subject(adapter)
+    results = []
+    for check in checks:
+        progress(check)
+        results += [examine(subject, check, case) for case in check.cases]
+    observations = {
+        index: Observation(check.quantity, case, subject.answer(check.quantity, case), limit)
+        for index, (check, case, limit) in enumerate(
+            (result.check, result.case, result.tolerance) for result in results
+        )
+        if check.quantity and math.isfinite(limit)
+    }
+    diagnosis = _diagnose(list(observations.values()))
+    for index, observation in observations.items():
+        if results[index].state == "deviates" and (causes := diagnosis.causes(observation)):
+            note = f"explained by {'; '.join(map(str, causes))}"
+            results[index] = dataclasses.replace(results[index], note=note)
+    return Report(results, diagnosis)
+
+
+def examine(subject: Subject, check: Check, case: Case) -> Result:
+    """An exception that the implementation raises is a deviation too."""
+    clauses = tuple(dict.fromkeys((*check.clauses, *case.clauses)))
+    known = subject.adapter.gaps
+    needs = dict.fromkeys((*check.needs, *case.clauses))
+    if gaps := tuple(clause for clause in needs if clause in known):
+        note = "; ".join(dict.fromkeys(known[clause] for clause in gaps))
+        return Result(check, case, gaps, "gap", note=note)
+    try:
+        finding = check.examine(subject, case)
+    except NotOffered as missing:
+        return Result(check, case, clauses, "gap", note=f"the adapter offers no `{missing}`")
+    except Exception as error:
+        return Result(check, case, clauses, "deviates", note=f"{type(error).__name__}: {error}")
+    state, note = ("pass", "") if finding.passed else ("deviates", finding.text)
+    return Result(check, case, clauses, state, finding.measured, finding.tolerance, note)
+
+
+def _diagnose(observations: list[Observation]) -> Diagnosis:
+    """The forward first; where it and its gradients are right, the optimiser."""
+    forward = [each for each in observations if each.quantity not in (GRADIENT, THREE_STEPS)]
+    backward = [each for each in observations if each.quantity is GRADIENT]
+    if all(each.explained(()) for each in (*forward, *backward)):
+        return diagnose(observations, OPTIMISER)
+    return diagnose(forward, FORWARD)

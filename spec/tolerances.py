@@ -1,0 +1,32 @@
+"""The tolerances of `tolerances.toml`: about ten times the noise that was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """How far a float32 implementation may be from the float64 oracle.
+
+    Args:
+        value: the largest error that passes.
+        of: what the error is relative to.
+        measured: the noise that was seen.
+        where: on which implementation, for what.
+    """
+
+    value: float
+    of: str
+    measured: float
+    where: str
+
+
+TOLERANCES = {
+    name: Tolerance(**entry)
+    for name, entry in tomllib.loads(
+        Path(__file__).with_name("tolerances.toml").read_text("utf-8")
+    ).items()
+}
