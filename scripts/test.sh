@@ -1,16 +1,46 @@
 #!/usr/bin/env bash
-# The whole suite: format, lint, import layers, tests without a backend, tests on each backend.
+# The whole suite: format, lint, import layers, golden vectors, then the tests of the oracle, of the library
+# without a backend and on each one, and of other implementations. Ends with the table of clauses.
+#   bash scripts/test.sh [--nightly]     --nightly: many more random examples
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
-prepare dev,jax,tensorflow,torch
 
-export TF_CPP_MIN_LOG_LEVEL=3
+profile=suite limit=300
+if [ "${1:-}" = --nightly ]; then
+    profile=nightly limit=7200
+elif [ $# -gt 0 ]; then
+    echo "Unknown argument: $1. Usage: test.sh [--nightly]" >&2
+    exit 2
+fi
+
+prepare dev,jax,tensorflow,torch,peers
+export TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=$profile
+# Many tests build the same small models: JAX compiles each once.
+export JAX_COMPILATION_CACHE_DIR=$PWD/build/jax-cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
 ruff format --check .
 ruff check .
 lint-imports
-pytest -n 2 backends_tests/once
+python -m spec.vectors --check
+
+records=build/clauses
+rm -rf "$records"
+mkdir -p "$records"
+failed=0
+run() { # one folder's tests; where some fail, the others still run and the table shows both
+    echo "== $1 ${KERAS_BACKEND:-}"
+    pytest -n 2 --dist loadgroup --timeout $limit --clauses "$records" "backends_tests/$1" || failed=1
+}
+run oracle
+run once
 for backend in jax tensorflow torch; do
-    echo "== $backend"
-    KERAS_BACKEND=$backend pytest -n 2 backends_tests/each_backend
+    KERAS_BACKEND=$backend run each_backend
 done
+run peers
+# That it deviates is known, and held by the tests of `peers`: this is for the table.
+python -m spec.conformance backends_tests.adapters.hugging_face:Adapter \
+    --json "$records/hugging_face.json" || true
+python -m backends_tests.report "$records" || failed=1
+exit $failed
