@@ -9,7 +9,7 @@ from spec.config import Config
 from spec.conformance.cases import Case, floating, noise
 
 # JAX compiles each example anew: few of them, always the same, unless asked for more.
-settings.register_profile("suite", max_examples=3, derandomize=True, deadline=None)
+settings.register_profile("suite", max_examples=2, derandomize=True, deadline=None)
 settings.register_profile(
     "nightly",
     max_examples=200,
