@@ -27,30 +27,36 @@ ONE_MASK = (
     f"every masked token is decoded, with equal weight; V2's decoder mask is absent: {SOURCE}"
 )
 
-# A parameter's name, to ours. Blocks keep what follows their number for the second table.
+# Their names of parameters to ours: modules, what lies in a block, ends.
 OUTSIDE = (
-    (r"videomae\.embeddings\.patch_embeddings\.projection\.", "tubelet_embedding/"),
-    (r"videomae\.encoder\.layer\.(\d+)\.", r"encoder/block_\1/"),
-    (r"videomae\.layernorm\.", "encoder/norm/"),
-    (r"encoder_to_decoder\.", "bridge/"),
-    (r"decoder\.decoder_layers\.(\d+)\.", r"decoder/block_\1/"),
-    (r"decoder\.norm\.", "decoder/norm/"),
-    (r"decoder\.head\.|classifier\.", "head/"),
-    (r"fc_norm\.", "fc_norm/"),
+    (r"^videomae\.embeddings\.patch_embeddings\.projection\.", "tubelet_embedding/"),
+    (r"^videomae\.encoder\.layer\.(\d+)\.", r"encoder/block_\1/"),
+    (r"^videomae\.layernorm\.", "encoder/norm/"),
+    (r"^encoder_to_decoder\.", "bridge/"),
+    (r"^decoder\.decoder_layers\.(\d+)\.", r"decoder/block_\1/"),
+    (r"^decoder\.norm\.", "decoder/norm/"),
+    (r"^(decoder\.head|classifier)\.", "head/"),
+    (r"^fc_norm\.", "fc_norm/"),
 )
 INSIDE = (
-    (r"layernorm_before\.", "norm1/"),
-    (r"layernorm_after\.", "norm2/"),
-    (r"attention\.attention\.(query|key|value)\.weight", "attention/qkv/kernel"),
-    (r"attention\.attention\.(q|k|v)\w+\.bias", r"attention/\1_bias"),
-    (r"attention\.output\.dense\.", "attention/projection/"),
-    (r"intermediate\.dense\.", "mlp/hidden/"),
-    (r"output\.dense\.", "mlp/output/"),
+    (r"/layernorm_before\.", "/norm1/"),
+    (r"/layernorm_after\.", "/norm2/"),
+    (r"/attention\.attention\.(query|key|value)\.weight$", "/attention/qkv/kernel"),
+    (r"/attention\.attention\.(q|k|v)\w+\.bias$", r"/attention/\1_bias"),
+    (r"/attention\.output\.dense\.", "/attention/projection/"),
+    (r"/intermediate\.dense\.", "/mlp/hidden/"),
+    (r"/output\.dense\.", "/mlp/output/"),
 )
-LAST = ((r"(norm\d?/)weight", r"\1gamma"), (r"(norm\d?/)bias", r"\1beta"), (r"/weight", "/kernel"))
+LAST = (
+    (r"(norm\d?)/weight$", r"\1/gamma"),
+    (r"(norm\d?)/bias$", r"\1/beta"),
+    (r"/weight$", "/kernel"),
+)
 
 
 class Adapter(adapter.Adapter):
+    """Of the models for pretraining and for classification."""
+
     name = f"transformers {__version__}"
     gaps = {  # noqa: RUF012
         "DUAL-2": ONE_MASK,
@@ -183,8 +189,8 @@ class Model(Wrapped, adapter.Model):
     def _run(self, batch):
         masked = np.ones((len(batch["video"]), self.config.num_tokens), bool)
         np.put_along_axis(masked, batch["visible"], False, axis=1)
-        expected = np.flatnonzero(masked).reshape(len(masked), -1) % self.config.num_tokens
-        if not np.array_equal(expected, batch["decoded"]) or "weight" in batch:
+        decoded = np.stack([np.flatnonzero(clip) for clip in masked])
+        if not np.array_equal(decoded, batch["decoded"]) or "weight" in batch:
             raise ValueError("All masked tokens are decoded, in ascending order.")
         return self.model(self._pixels(batch["video"]), bool_masked_pos=torch.from_numpy(masked))
 
@@ -198,10 +204,6 @@ class Classifier(Wrapped, adapter.Classifier):
 def translated(name):
     """-> our name, and 0, 1 or 2 where it is the query's, key's or value's part of ours."""
     part = re.search(r"\.(query|key|value)\.weight$", name)
-    for pattern, ours in OUTSIDE:
-        name = re.sub(f"^({pattern})" if "(" not in pattern else f"^{pattern}", ours, name)
-    for pattern, ours in INSIDE:
-        name = re.sub(rf"(?<=\d/){pattern}", ours, name)
-    for pattern, ours in LAST:
-        name = re.sub(f"{pattern}$", ours, name)
+    for pattern, ours in (*OUTSIDE, *INSIDE, *LAST):
+        name = re.sub(pattern, ours, name)
     return name, ["query", "key", "value"].index(part[1]) if part else None

@@ -27,6 +27,24 @@ def test_the_oracle_conforms():
     assert report.diagnosis.deviations == report.diagnosis.unexplained == ()
 
 
+class Spent(oracle.Model):
+    def train(self, batches, rates, **settings):
+        self.weights = super().train(batches, rates, **settings)
+        return self.weights
+
+
+class Spending(oracle.Adapter):
+    """Training leaves its models with the trained weights."""
+
+    def build(self, config):
+        return Spent(config, ())
+
+
+def test_training_spoils_no_check_that_comes_later():
+    checks = [each for each in reversed(CHECKS) if each.needs == () and each.quantity]
+    assert run(Spending(), checks).passed
+
+
 # Diagnosis ---------------------------------------------------------------------------------------
 
 

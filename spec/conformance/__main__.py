@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -66,7 +67,7 @@ def table(name: str, results: list[Result]) -> Table:
         rows.setdefault((result.check, result.state), []).append(result)
     for check, state in sorted(rows, key=lambda row: CHECKS.index(row[0])):
         group = rows[check, state]
-        worst = max(group, key=lambda result: result.measured)
+        worst = max(group, key=lambda result: np.nan_to_num(result.measured))
         clauses = dict.fromkeys(clause for result in group for clause in result.clauses)
         grid.add_row(
             check.layer, check.name, ", ".join(clauses), str(len(group)), number(worst.measured),

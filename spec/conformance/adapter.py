@@ -57,7 +57,10 @@ class Model:
         beta_2: float,
         epsilon: float,
     ) -> dict[str, np.ndarray]:
-        """-> the weights after one step of AdamW per batch and rate, from those loaded. OPT-2, OPT-5."""
+        """-> the weights after one step of AdamW per batch and rate, from those loaded. OPT-2, OPT-5.
+
+        They need not be put back.
+        """
         raise NotOffered("train")
 
 

@@ -57,9 +57,10 @@ CHECKS: list[Check] = []
 def check(layer: str, *clauses: str, on: tuple[Case, ...], needs: tuple[str, ...] = ()):
     """Registers a function of a subject and a case; its name, in words, is the check's."""
 
-    def register(examine: Callable[[Subject, Case], Finding]) -> None:
-        name = examine.__name__.strip("_").replace("_", " ")
+    def register(examine: Callable[[Subject, Case], Finding]):
+        name = examine.__name__.replace("_", " ")
         CHECKS.append(Check(layer, name, clauses, on, examine, needs))
+        return examine
 
     return register
 
@@ -80,10 +81,11 @@ def compare(
 
 # Names and shapes --------------------------------------------------------------------------------
 
-MODELS = (cases.V1, cases.LAYER_SCALE, cases.COSINE_ATTENTION, *cases.CLASSIFIERS)
+MODELS = (cases.V1, cases.LAYER_SCALE, cases.COSINE_ATTENTION)
 
 
 @check("names and shapes", "WEIGHT-1", "POS-2", on=MODELS)
+@check("names and shapes", "FT-4", on=cases.CLASSIFIERS)
 def names_of_weights(subject: Subject, case: Case) -> Finding:
     """No weight is missing and none too many: no table of positions, no bias of keys."""
     got, expected = subject.model(case).shapes().keys(), case.shapes.keys()
@@ -92,6 +94,7 @@ def names_of_weights(subject: Subject, case: Case) -> Finding:
 
 
 @check("names and shapes", "WEIGHT-1", "WEIGHT-2", on=MODELS)
+@check("names and shapes", "FT-4", "WEIGHT-2", on=cases.CLASSIFIERS)
 def shapes_of_weights(subject: Subject, case: Case) -> Finding:
     """Kernels are (in, out)."""
     got = subject.model(case).shapes()
@@ -130,9 +133,9 @@ def _predictions(subject: Subject, case: Case, **changes: np.ndarray) -> np.ndar
 
 
 def _equal(got: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> Finding:
-    """Of the largest value."""
-    error = np.abs(got - expected).max() / np.abs(expected).max()
-    return Finding(float(error), tolerance, what)
+    """Relative to the largest value."""
+    found = difference(observations.PREDICTION, got, expected)
+    return Finding(found.error, tolerance, f"{what}: {found.text}")
 
 
 @check("invariants", on=(cases.V1,))

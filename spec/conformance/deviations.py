@@ -366,7 +366,6 @@ REST = [
 
 # Optimiser ---------------------------------------------------------------------------------------
 
-
 OPTIMISER = [
     Deviation(
         "OPT-2", "every weight decays", "decayed", lambda decayed: lambda name, shape: True,

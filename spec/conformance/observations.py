@@ -27,12 +27,14 @@ class Quantity:
         ask: (model, case) -> its answer.
         oracle: case -> the same in float64.
         relative_to: "all" values' largest, the largest of "each" array, or "nothing".
+        trains: asking leaves the model with other weights.
     """
 
     name: str
     ask: Callable[[Any, Case], Any]
     oracle: Callable[[Case], Any]
     relative_to: str = "all"
+    trains: bool = False
 
 
 def _batches(case: Case) -> list[dict[str, np.ndarray]]:
@@ -74,6 +76,7 @@ THREE_STEPS = Quantity(
         case,
         training_reference.adamw_steps(case.config, case.weights, _batches(case), RATES, **ADAMW),
     ),
+    trains=True,
 )
 LOGITS = Quantity(
     "logits",
@@ -108,6 +111,8 @@ class Subject:
         key = (quantity.name, case)
         if key not in self._answers:
             self._answers[key] = quantity.ask(self.model(case), case)
+            if quantity.trains:
+                del self._loaded[case.model]
         return self._answers[key]
 
 

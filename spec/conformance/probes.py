@@ -2,8 +2,8 @@
 
 Against a variance of order 1, as ordinary weights give, 1e-12 for 1e-6 changes nothing that float32 could
 show. So one token's residual stream is made tiny: what the tubelet embedding or the mask token puts on it
-all but cancels its position, and the branches before the LayerNorm in question are silent. All
-other LayerNorms see a variance of order 1.
+all but cancels its position, and the branches before the LayerNorm in question are silent. The variance at
+every other LayerNorm is of order 1.
 
 The token has id 0, where the sinusoid is 0 or 1, so the cancellation is exact in float32.
 """
