@@ -40,6 +40,7 @@ SCHEDULE = f"{VECTORS}::test_learning_rates[learning_rate/2]"
 ADAMW = "each_backend/test_optimizer.py"
 STEPS = f"{ADAMW}::test_three_steps_equal_the_oracle[0.9-0.95-None]"
 CLASSIFIER = "each_backend/test_classifier.py"
+OPTIONS = "each_backend/test_options.py"
 NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
 MASKS = "once/test_masks.py"
 CELL = f"{VECTORS}::test_running_cells[running_cell/4]"
@@ -96,8 +97,8 @@ MUTANTS = [
     Mutant("another epsilon in norm2", "layers.py", 'epsilon=epsilon, dtype=dtype, name="norm2"',
            'epsilon=1e-12, dtype=dtype, name="norm2"',
            conforms("epsilon of one LayerNorm", "decoder/block_0/norm2")),
-    Mutant("another epsilon in the last norm", "layers.py", 'epsilon=epsilon, dtype=dtype, name="norm")',
-           'epsilon=1e-5, dtype=dtype, name="norm")',
+    Mutant("another epsilon in the last norm", "layers.py", "epsilon=final_epsilon or epsilon",
+           "epsilon=1e-5",
            conforms("epsilon of one LayerNorm", "decoder/norm")),
     Mutant("another epsilon by default", "config.py", "layer_norm_epsilon: float = 1e-6",
            "layer_norm_epsilon: float = 1e-12",
@@ -220,8 +221,8 @@ MUTANTS = [
            "keras.initializers.TruncatedNormal(0, 0.02)", INITIAL),
     Mutant("bridge drawn as blocks are", "model.py", "kernel_initializer=torch_linear_kernel()",
            'kernel_initializer="glorot_uniform"', INITIAL),
-    Mutant("tubelet bias of zero", "layers.py", "bias_initializer=torch_bias(config.tubelet_size)",
-           'bias_initializer="zeros"', INITIAL),
+    Mutant("tubelet bias of zero", "layers.py", "initializer=torch_bias(c.tubelet_size)",
+           'initializer="zeros"', INITIAL),
     Mutant("log_scale from 0", "layers.py", "math.log(10.0)",
            "0.0", INITIAL),
     Mutant("decoder's MLP rounded up", "config.py", "int(decoder_dim * mlp_ratio)",
@@ -287,10 +288,23 @@ MUTANTS = [
            "once/test_data_pipeline.py::test_repeats_share_the_video_but_not_the_mask"),
 
     # Fine-tuning and evaluation
-    Mutant("norm before the mean", "classifier.py", "self.fc_norm(ops.mean(x, axis=1))",
+    Mutant("norm before the mean", "encoder.py", "self.fc_norm(ops.mean(x, axis=1))",
            "ops.mean(self.fc_norm(x), axis=1)", conforms("logits", "mean pooling")),
-    Mutant("the last token for the first", "classifier.py", "x[:, 0]",
+    Mutant("the last token for the first", "encoder.py", "x[:, 0]",
            "x[:, -1]", conforms("logits", "first token")),
+    # Options of other implementations' models
+    Mutant("a tanh GELU that is not", "layers.py", "ops.gelu(x, approximate=True)",
+           "ops.gelu(x, approximate=False)", f"{OPTIONS}::test_predictions_equal_the_oracle[tanh GELU]"),
+    Mutant("leaky ReLU of Keras's slope", "layers.py", "ops.leaky_relu(x, 0.01)",
+           "ops.leaky_relu(x)", f"{OPTIONS}::test_activations_equal_the_oracle[leaky_relu]"),
+    Mutant("a norm behind every encoder", "model.py", "final_norm=c.encoder_norm, ",
+           "", f"{OPTIONS}::test_predictions_equal_the_oracle[no encoder norm]"),
+    Mutant("one epsilon for all norms", "model.py", "final_epsilon=c.last_norm_epsilon, ",
+           "", f"{OPTIONS}::test_predictions_equal_the_oracle[own epsilon of the last norm]"),
+    Mutant("positions of the own grid", "positions.py", "position_grid in (None, grid)",
+           "True", f"{OPTIONS}::test_predictions_equal_the_oracle[positions of another grid]"),
+    Mutant("learned positions decay", "training/optimizer.py", 'DECAYED = ("kernel",)',
+           'DECAYED = ("kernel", "positions")', f"{OPTIONS}::test_learned_positions_are_a_weight_that_does_not_decay"),
     Mutant("head dropout in inference", "classifier.py", "self.head_dropout(x, training=training)",
            "self.head_dropout(x, training=True)",
            f"{CLASSIFIER}::test_dropout_takes_the_heads_input_in_training_alone"),

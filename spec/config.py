@@ -34,6 +34,12 @@ class Config:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     layer_norm_epsilon: float = 1e-6
+    last_norm_epsilon: float | None = None
+    activation: str = "gelu"
+    query_value_bias: bool = True
+    encoder_norm: bool = True
+    learned_positions: bool = False
+    position_grid: tuple[int, int, int] | None = None
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -71,7 +71,7 @@ class Backward:
         """y = n gamma + beta, n = (x - mean) / sqrt(variance + epsilon). BLOCK-2."""
         centred = x - x.mean(-1, keepdims=True)
         variance = (centred**2).mean(-1, keepdims=True)
-        spread = np.sqrt(variance + self.config.layer_norm_epsilon)
+        spread = np.sqrt(variance + reference.norm_epsilon(path, self.config))
         normal = centred / spread
         self.gradients[f"{path}/gamma"] = (slope * normal).sum((0, 1))
         self.gradients[f"{path}/beta"] = slope.sum((0, 1))
@@ -105,8 +105,8 @@ class Backward:
             self.gradients[f"{path}/log_scale"] = by_log_scale
 
         by_qkv = np.concatenate([reference.join_heads(part) for part in (by_q, by_k, by_v)], -1)
-        by_bias = by_qkv.sum((0, 1))
-        self.gradients[f"{path}/q_bias"], _, self.gradients[f"{path}/v_bias"] = np.split(by_bias, 3)
+        by_q, _, by_v = np.split(by_qkv.sum((0, 1)), 3)
+        self.gradients |= {f"{path}/q_bias": by_q, f"{path}/v_bias": by_v}
         return self.dense(x, f"{path}/qkv", by_qkv)
 
     def mlp(self, x: np.ndarray, path: str, slope: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ class Backward:
         )
         y = x + keep[0][:, None, None] * (weights.get(f"{path}/scale1", 1.0) * attended)
         n2 = reference.norm(y, weights, f"{path}/norm2", config)
-        hidden = reference.mlp(n2, weights, f"{path}/mlp")
+        hidden = reference.mlp(n2, weights, f"{path}/mlp", config.activation)
 
         by_hidden = self.scale(hidden, f"{path}/scale2", keep[1], slope)
         by_n2 = self.mlp(n2, f"{path}/mlp", by_hidden)
@@ -167,7 +167,16 @@ def pretraining_gradients(
     encoder_keep: np.ndarray | None = None,
     decoder_keep: np.ndarray | None = None,
 ) -> tuple[np.float64, Gradients]:
-    """-> the loss of `reference.pretraining_loss` and its derivative by each of the weights."""
+    """-> the loss of `reference.pretraining_loss` and its derivative by each of the weights.
+
+    Raises:
+        ValueError: an activation other than the GELU.
+    """
+    if config.activation != "gelu":
+        raise ValueError(
+            "Of the activations, only the GELU's derivative is here. "
+            f"Received: activation={config.activation!r}. Use `training_reference.gradient`."
+        )
     weights = reference.in_float64(weights)
     visible, decoded = np.asarray(batch["visible"]), np.asarray(batch["decoded"])
     out = reference.forward(
@@ -192,8 +201,11 @@ def pretraining_gradients(
 
     *inputs, x = stack_values("embedded", "encoder")
     by_normed = back.dense(out["encoder/norm"], "bridge", slope[:, :seen])
-    slope = back.norm(x, "encoder/norm", by_normed)
+    slope = back.norm(x, "encoder/norm", by_normed) if config.encoder_norm else by_normed
     slope = back.stack(inputs, "encoder", encoder_keep, slope)
+    positions = np.zeros((config.num_tokens, config.dim))
+    np.add.at(positions, visible, slope)
+    back.gradients["tubelet_embedding/positions"] = positions
     tokens = reference.encoder_tubelets(config, batch["video"], visible)
     back.dense(tokens, "tubelet_embedding", slope)
     gradients = {name: back.gradients[name] for name in weights}

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from spec.position_reference import resize_positions
+
 Weights = Mapping[str, np.ndarray]
 Batch = Mapping[str, np.ndarray]
 
@@ -93,13 +95,29 @@ def sinusoid_positions(count: int, dim: int) -> np.ndarray:
     return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
 
 
+def fixed_positions(config: Any, video: np.ndarray, dim: int) -> np.ndarray:
+    """-> (N, dim): the table for this very video, which may be longer than the configuration's. POS-4."""
+    grid = [size // part for size, part in zip(np.shape(video)[1:4], config.tubelet, strict=True)]
+    if config.position_grid is None:
+        return sinusoid_positions(math.prod(grid), dim)
+    table = sinusoid_positions(math.prod(config.position_grid), dim)
+    return resize_positions(table, config.position_grid, grid)
+
+
 # The block ---------------------------------------------------------------------------------------
 
 
 def norm(x: np.ndarray, weights: Weights, path: str, config: Any) -> np.ndarray:
     """(..., D) -> (..., D): the LayerNorm whose weights lie under `path`; all go through here."""
     gamma, beta = weights[f"{path}/gamma"], weights[f"{path}/beta"]
-    return layer_norm(x, gamma, beta, config.layer_norm_epsilon)
+    return layer_norm(x, gamma, beta, norm_epsilon(path, config))
+
+
+def norm_epsilon(path: str, config: Any) -> float:
+    """Of the LayerNorm whose weights lie under `path`. OPTION-4."""
+    if path in ("decoder/norm", "fc_norm") and config.last_norm_epsilon is not None:
+        return config.last_norm_epsilon
+    return config.layer_norm_epsilon
 
 
 def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
@@ -113,6 +131,43 @@ def gelu(x: np.ndarray) -> np.ndarray:
     """x times the normal distribution function, exact, not the tanh form. BLOCK-5."""
     erf = np.vectorize(math.erf, otypes=[np.float64])
     return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-x), by the tangent, which does not overflow."""
+    return (1.0 + np.tanh(x / 2.0)) / 2.0
+
+
+def activate(x: np.ndarray, name: str) -> np.ndarray:
+    """(..., D) -> (..., D): the MLP's activation. BLOCK-5, OPTION-1."""
+    match name:
+        case "gelu":
+            return gelu(x)
+        case "gelu_tanh":
+            return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+        case "quick_gelu":
+            return x * sigmoid(1.702 * x)
+        case "relu":
+            return np.maximum(x, 0.0)
+        case "relu2":
+            return np.maximum(x, 0.0) ** 2
+        case "relu6":
+            return np.clip(x, 0.0, 6.0)
+        case "leaky_relu":
+            return np.maximum(x, 0.01 * x)
+        case "silu":
+            return x * sigmoid(x)
+        case "mish":
+            return x * np.tanh(np.logaddexp(0.0, x))
+        case "hard_swish":
+            return x * np.clip(x + 3.0, 0.0, 6.0) / 6.0
+        case "sigmoid":
+            return sigmoid(x)
+        case "tanh":
+            return np.tanh(x)
+        case "linear":
+            return x
+    raise ValueError(f"`activation` must be one of OPTION-1's. Received: {name!r}.")
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -135,9 +190,10 @@ def queries_keys_values(
     x: np.ndarray, weights: Weights, path: str, heads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(B, K, D) -> three of (B, heads, K, D / heads); no key bias. BLOCK-3."""
-    q_bias, v_bias = weights[f"{path}/q_bias"], weights[f"{path}/v_bias"]
-    bias = np.concatenate([q_bias, np.zeros_like(q_bias), v_bias])
-    qkv = x @ weights[f"{path}/qkv/kernel"] + bias  # (B, K, 3D)
+    qkv = x @ weights[f"{path}/qkv/kernel"]  # (B, K, 3D)
+    if f"{path}/q_bias" in weights:  # OPTION-2
+        q_bias, v_bias = weights[f"{path}/q_bias"], weights[f"{path}/v_bias"]
+        qkv = qkv + np.concatenate([q_bias, np.zeros_like(q_bias), v_bias])
     q, k, v = np.split(qkv, 3, axis=-1)
     return split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)
 
@@ -159,9 +215,10 @@ def attention(x: np.ndarray, weights: Weights, path: str, heads: int, cosine: bo
     return mixed @ weights[f"{path}/projection/kernel"] + weights[f"{path}/projection/bias"]
 
 
-def mlp(x: np.ndarray, weights: Weights, path: str) -> np.ndarray:
-    """(B, K, D) -> (B, K, D). BLOCK-5."""
-    hidden = gelu(x @ weights[f"{path}/hidden/kernel"] + weights[f"{path}/hidden/bias"])
+def mlp(x: np.ndarray, weights: Weights, path: str, activation: str) -> np.ndarray:
+    """(B, K, D) -> (B, K, D). BLOCK-5, OPTION-1."""
+    hidden = x @ weights[f"{path}/hidden/kernel"] + weights[f"{path}/hidden/bias"]
+    hidden = activate(hidden, activation)
     return hidden @ weights[f"{path}/output/kernel"] + weights[f"{path}/output/bias"]
 
 
@@ -180,7 +237,8 @@ def block(
     seen = norm(x, weights, f"{path}/norm1", config)
     attended = attention(seen, weights, f"{path}/attention", heads, config.cosine_attention)
     x = x + keep[0][:, None, None] * (scale1 * attended)
-    hidden = mlp(norm(x, weights, f"{path}/norm2", config), weights, f"{path}/mlp")
+    seen = norm(x, weights, f"{path}/norm2", config)
+    hidden = mlp(seen, weights, f"{path}/mlp", config.activation)
     return x + keep[1][:, None, None] * (scale2 * hidden)
 
 
@@ -232,7 +290,10 @@ def encode(
     """
     tokens = encoder_tubelets(config, video, ids)
     x = tokens @ weights["tubelet_embedding/kernel"] + weights["tubelet_embedding/bias"]
-    x = out["embedded"] = x + sinusoid_positions(token_count(config, video), config.dim)[ids]
+    positions = weights.get("tubelet_embedding/positions")  # POS-5
+    if positions is None:
+        positions = fixed_positions(config, video, config.dim)
+    x = out["embedded"] = x + positions[ids]
     return stack(x, weights, "encoder", config, keep, out)
 
 
@@ -262,9 +323,11 @@ def forward(
     out: dict[str, np.ndarray] = {}
 
     x = encode(config, weights, batch["video"], visible, encoder_keep, out)
-    x = out["encoder/norm"] = norm(x, weights, "encoder/norm", config)  # (B, V, D)
+    if config.encoder_norm:  # OPTION-3
+        x = norm(x, weights, "encoder/norm", config)
+    out["encoder/norm"] = x  # (B, V, D)
 
-    positions = sinusoid_positions(token_count(config, batch["video"]), config.decoder_dim)
+    positions = fixed_positions(config, batch["video"], config.decoder_dim)
     x = out["bridge"] = x @ weights["bridge/kernel"]  # (B, V, d)
     known = x + positions[visible]
     query = weights["mask_token"] + positions[decoded]  # (B, M, d)

@@ -25,7 +25,7 @@ def weight_shapes(config: Any) -> Shapes:
     sizes = (config.decoder_dim, config.decoder_depth, config.decoder_heads, config.decoder_mlp_dim)
     return (
         _encoder_shapes(config)
-        | _norm_shapes("encoder/norm", config.dim)
+        | (_norm_shapes("encoder/norm", config.dim) if config.encoder_norm else {})
         | {
             "bridge/kernel": (config.dim, config.decoder_dim),
             "mask_token": (1, 1, config.decoder_dim),
@@ -53,6 +53,8 @@ def _encoder_shapes(config: Any) -> Shapes:
         "tubelet_embedding/kernel": (_values(config), config.dim),
         "tubelet_embedding/bias": (config.dim,),
     }
+    if config.learned_positions:
+        embedding["tubelet_embedding/positions"] = (math.prod(config.grid), config.dim)
     sizes = (config.dim, config.depth, config.heads, config.mlp_dim)
     return embedding | _stack_shapes(config, "encoder", *sizes)
 
@@ -79,6 +81,8 @@ def _stack_shapes(config: Any, part: str, dim: int, depth: int, heads: int, hidd
         "mlp/output/kernel": (hidden, dim),
         "mlp/output/bias": (dim,),
     }
+    if not config.query_value_bias:
+        del one["attention/q_bias"], one["attention/v_bias"]
     if config.layer_scale > 0:
         one |= {"scale1": (dim,), "scale2": (dim,)}
     if config.cosine_attention:
@@ -93,7 +97,7 @@ def initialisation(config: Any) -> dict[str, tuple[str, float]]:
     """
 
     def rule(name: str, shape: tuple[int, ...]) -> tuple[str, float]:
-        if name == "mask_token":
+        if name in ("mask_token", "tubelet_embedding/positions"):
             return "truncated_normal", 0.02
         if name == "bridge/kernel":
             return "uniform", 1 / math.sqrt(config.dim)
@@ -113,7 +117,7 @@ def classifier_initialisation(
     def rule(name: str) -> tuple[str, float]:
         if name == "head/kernel":
             return "normal", 0.02 * init_scale
-        if name.endswith("/kernel"):
+        if name.endswith(("/kernel", "/positions")):
             return "normal", 0.02
         return _constant(config, name)
 
@@ -248,7 +252,7 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
 def decayed(name: str, shape: tuple[int, ...]) -> bool:
     """Whether AdamW's weight decay applies to a weight. OPT-2."""
     kept_out = len(shape) == 1 or name.endswith("bias")
-    return not kept_out and name != "mask_token" and not name.endswith("log_scale")
+    return not kept_out and name != "mask_token" and not name.endswith(("log_scale", "positions"))
 
 
 def adamw_steps(

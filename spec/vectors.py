@@ -26,6 +26,7 @@ from spec import masks_reference as masks
 from spec import reference
 from spec import training_reference as training
 from spec.config import Config
+from spec.position_reference import resize_positions
 from spec.gradient_reference import pretraining_gradients
 from spec.vector_files import MARGIN, Contents, Tensors, differences, encode, room
 
@@ -246,7 +247,7 @@ def positions() -> Contents:
         ([2, 3, 3], [2, 3, 3]),
     ):
         table = draws.dyadic(math.prod(grid), 6)
-        resized = evaluation.resize_positions(table, grid, new_grid)
+        resized = resize_positions(table, grid, new_grid)
         cases.add("resize", grid=grid, new_grid=new_grid, table=table, resized=resized)
     return cases.contents()
 

@@ -42,6 +42,8 @@ class Weight:
                 return tensor.T
             case "conv3d":
                 return tensor.transpose(2, 3, 4, 1, 0).reshape(self.shape)
+            case "positions":
+                return tensor[0]
         raise ValueError(f"`layout` must be one of weights.toml's. Received: {self.layout!r}.")
 
 
@@ -53,12 +55,16 @@ def expand(config: Any, model: str, classes: int | None = None) -> dict[str, Wei
         "P": math.prod(config.tubelet) * config.channels,
         "D": config.dim,
         "Dd": config.decoder_dim,
+        "N": math.prod(config.grid),
         "K": classes,
     }
     options = {
         None: True,
         "layer_scale": config.layer_scale > 0,
         "cosine_attention": config.cosine_attention,
+        "query_value_bias": config.query_value_bias,
+        "learned_positions": config.learned_positions,
+        "encoder_norm": config.encoder_norm or model != "pretraining",
     }
     whole = dict.fromkeys(UPSTREAMS, "")  # these names have no {blocks}
     weights = {}
@@ -105,6 +111,8 @@ def _weight(config: Any, entry: dict, path: str, sizes: dict, blocks: dict[str, 
     upstream_shape = shape[::-1] if entry["layout"] == "transpose" else shape
     if entry["layout"] == "conv3d":
         upstream_shape = (config.dim, config.channels, *config.tubelet)
+    if entry["layout"] == "positions":
+        upstream_shape = (1, *shape)
     names = {}
     for upstream in blocks.keys() & entry.keys():
         listed = entry[upstream] if isinstance(entry[upstream], list) else [entry[upstream]]

@@ -7,13 +7,14 @@ __version__ = "0.1.0"
 # Loaded on first use: the command line and the workers of the data pipeline need no Keras.
 _HOME = {
     "VideoClassifier": "vmae_keras.classifier",
+    "VideoEncoder": "vmae_keras.encoder",
     "VideoMAE": "vmae_keras.model",
     "VideoMAEConfig": "vmae_keras.config",
     "masks": None,
     "data": None,
 }
 
-__all__ = ["VideoClassifier", "VideoMAE", "VideoMAEConfig", "data", "masks"]
+__all__ = ["VideoClassifier", "VideoEncoder", "VideoMAE", "VideoMAEConfig", "data", "masks"]
 
 
 def __getattr__(name):

@@ -5,6 +5,10 @@ import math
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+ACTIVATIONS = (
+    "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "relu6", "leaky_relu", "silu", "mish",
+    "hard_swish", "sigmoid", "tanh", "linear",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +30,17 @@ class VideoMAEConfig:
         mean, std: per channel, subtracted from and divided into the encoder's input in [0, 1].
             ImageNet's by default; 0 and 1 where there are not three channels.
         layer_norm_epsilon: of every LayerNorm (1e-6 in the official code).
+        last_norm_epsilon: of the decoder's norm and of `fc_norm`, where it differs.
+        activation: of the MLPs, one of `ACTIVATIONS`.
+        query_value_bias: whether queries and values have biases.
+        encoder_norm: whether a LayerNorm follows the encoder of the pretraining model.
+        learned_positions: the encoder's positions are a weight, not the fixed table.
+        position_grid: (t, h, w) that the fixed table is made for, and resized from; None: the model's own.
 
     Raises:
         ValueError: sizes that do not divide, or values out of range.
 
-    Source: clauses CONFIG-1, CONFIG-2; VideoMAE section 3, VideoMAE V2 section 3.
+    Source: clauses CONFIG-1, CONFIG-2, OPTION-*; VideoMAE section 3, VideoMAE V2 section 3.
     """
 
     frames: int = 16
@@ -53,6 +63,12 @@ class VideoMAEConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     layer_norm_epsilon: float = 1e-6
+    last_norm_epsilon: float | None = None
+    activation: str = "gelu"
+    query_value_bias: bool = True
+    encoder_norm: bool = True
+    learned_positions: bool = False
+    position_grid: tuple[int, int, int] | None = None
 
     def __post_init__(self):
         three = self.channels == 3
@@ -64,6 +80,8 @@ class VideoMAEConfig:
             value = getattr(self, name)
             object.__setattr__(self, name, default if value is None else tuple(value))
         object.__setattr__(self, "tubelet", tuple(self.tubelet))
+        if self.position_grid is not None:
+            object.__setattr__(self, "position_grid", tuple(self.position_grid))
         self._check()
 
     def _check(self):
@@ -74,10 +92,17 @@ class VideoMAEConfig:
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: {name}={value!r}."
                 )
-        if len(self.tubelet) != 3 or any(not isinstance(p, int) or p < 1 for p in self.tubelet):
+        for name in ("tubelet", "position_grid"):
+            value = getattr(self, name) or (1, 1, 1)
+            if len(value) != 3 or any(not isinstance(p, int) or p < 1 for p in value):
+                raise ValueError(
+                    f"`{name}` must be three positive integers (time, height, width). "
+                    f"Received: {name}={value}."
+                )
+        if self.activation not in ACTIVATIONS:
             raise ValueError(
-                "`tubelet` must be three positive integers (frames, rows, columns). "
-                f"Received: tubelet={self.tubelet}."
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}. "
+                f"Received: activation={self.activation!r}."
             )
         for name, part in zip(("frames", "height", "width"), self.tubelet, strict=True):
             size = getattr(self, name)

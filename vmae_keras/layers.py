@@ -7,11 +7,29 @@ import numpy as np
 from keras import ops
 
 from vmae_keras import backend
-from vmae_keras.initializers import block_kernel, torch_bias, torch_linear_kernel
-from vmae_keras.positions import sinusoid
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.initializers import TruncatedNormal, block_kernel, torch_bias, torch_linear_kernel
+from vmae_keras.positions import fixed
 from vmae_keras.target import pixels
 
 LOG_SCALE_LIMIT = 4.6052  # of cosine attention; about log 100
+
+# What the names of `config.ACTIVATIONS` mean; clauses BLOCK-5, OPTION-1.
+ACTIVATIONS = {
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),
+    "relu": ops.relu,
+    "relu2": lambda x: ops.square(ops.relu(x)),
+    "relu6": ops.relu6,
+    "leaky_relu": lambda x: ops.leaky_relu(x, 0.01),
+    "silu": ops.silu,
+    "mish": lambda x: x * ops.tanh(ops.softplus(x)),
+    "hard_swish": ops.hard_silu,
+    "sigmoid": ops.sigmoid,
+    "tanh": ops.tanh,
+    "linear": lambda x: x,
+}
 
 
 def check_video(video, config):
@@ -26,28 +44,59 @@ def check_video(video, config):
         )
 
 
-def tubelet_embedding(config, dtype):
-    """A dense layer on flattened tubelets: the official Conv3d, for the tokens we choose. EMBED-1."""
-    return keras.layers.Dense(
-        config.dim, kernel_initializer=torch_linear_kernel(),
-        bias_initializer=torch_bias(config.tubelet_size), dtype=dtype, name="tubelet_embedding",
-    )  # fmt: skip
+@keras.saving.register_keras_serializable(package="vmae_keras")
+class TubeletEmbedding(keras.layers.Layer):
+    """Pixels of tokens -> what the encoder reads: normalised per channel, embedded, with positions.
 
+    A dense layer on flattened tubelets: the official Conv3d, for the tokens we choose.
 
-def embed(tubelet_embedding, tokens, config, ids=None):
-    """Pixels (B, V, P) of any dtype and the ids (B, V) of their tokens -> what the encoder reads.
+    Args:
+        config: a `VideoMAEConfig` or its dict.
+        normal_positions: learned positions start as in fine-tuning, not as in pretraining.
 
-    (B, V, D): normalised per channel, embedded, with positions; all N tokens in order without ids.
-    Clauses INPUT-2, EMBED-1, EMBED-2.
+    Source: clauses INPUT-2, EMBED-1, EMBED-2, POS-4, POS-5.
     """
-    repeat = config.tubelet_size // config.channels
-    mean, std = (np.tile(np.float32(values), repeat) for values in (config.mean, config.std))
-    x = (pixels(tokens) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
-    positions = ops.convert_to_tensor(
-        sinusoid(config.num_tokens, config.dim), tubelet_embedding.compute_dtype
-    )
-    x = tubelet_embedding(x)
-    return x + (positions if ids is None else ops.take(positions, ids, axis=0))
+
+    def __init__(self, config, *, normal_positions=False, name="tubelet_embedding", **kwargs):
+        # Pixels must not be rounded to half precision before they are normalised.
+        super().__init__(name=name, autocast=False, **kwargs)
+        self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
+        self.normal_positions = normal_positions
+
+    def build(self, input_shape=None):
+        c = self.config
+        self.kernel = self.add_weight(
+            name="kernel", shape=(c.tubelet_size, c.dim), initializer=torch_linear_kernel()
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(c.dim,), initializer=torch_bias(c.tubelet_size)
+        )
+        if c.learned_positions:
+            normal = keras.initializers.RandomNormal(stddev=0.02)
+            self.positions = self.add_weight(
+                name="positions", shape=(c.num_tokens, c.dim),
+                initializer=normal if self.normal_positions else TruncatedNormal(0.02),
+            )  # fmt: skip
+
+    def call(self, tokens, ids=None):
+        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> (B, V, D); all N in order without ids."""
+        c, dtype = self.config, self.compute_dtype
+        repeat = c.tubelet_size // c.channels
+        mean, std = (np.tile(np.float32(values), repeat) for values in (c.mean, c.std))
+        x = (pixels(tokens) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
+        x = ops.matmul(ops.cast(x, dtype), ops.cast(self.kernel, dtype)) + ops.cast(
+            self.bias, dtype
+        )
+        positions = ops.cast(
+            self.positions if c.learned_positions else fixed(c.grid, c.dim, c.position_grid), dtype
+        )
+        return x + (positions if ids is None else ops.take(positions, ids, axis=0))
+
+    def get_config(self):
+        return {
+            **super().get_config(), "config": self.config.to_dict(),
+            "normal_positions": self.normal_positions,
+        }  # fmt: skip
 
 
 def transformer_options(config, *, remat, dtype):
@@ -55,6 +104,7 @@ def transformer_options(config, *, remat, dtype):
     return {
         "drop_path": config.drop_path, "layer_scale": config.layer_scale,
         "cosine_attention": config.cosine_attention, "epsilon": config.layer_norm_epsilon,
+        "activation": config.activation, "query_value_bias": config.query_value_bias,
         "remat": remat, "dtype": dtype,
     }  # fmt: skip
 
@@ -66,14 +116,18 @@ class Attention(keras.layers.Layer):
     Args:
         dim, heads: width and number of heads; `dim` is a multiple of `heads`.
         cosine: L2-normalised queries and keys with a learned logit scale per head (V2's option).
+        query_value_bias: whether queries and values have biases.
         kernel_std: see `initializers.block_kernel`.
 
-    Source: official `Attention` and `CosAttention`; clauses BLOCK-3, BLOCK-4, BLOCK-8.
+    Source: official `Attention` and `CosAttention`; clauses BLOCK-3, BLOCK-4, BLOCK-8, OPTION-2.
     """
 
-    def __init__(self, dim, heads, *, cosine=False, kernel_std=None, **kwargs):
+    def __init__(
+        self, dim, heads, *, cosine=False, query_value_bias=True, kernel_std=None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.dim, self.heads, self.cosine, self.kernel_std = dim, heads, cosine, kernel_std
+        self.query_value_bias = query_value_bias
         # One (D, 3D) kernel: Xavier's bound depends on that shape.
         self.qkv = keras.layers.Dense(
             3 * dim, use_bias=False, kernel_initializer=block_kernel(kernel_std),
@@ -85,8 +139,9 @@ class Attention(keras.layers.Layer):
         )  # fmt: skip
 
     def build(self, input_shape):
-        self.q_bias = self.add_weight(name="q_bias", shape=(self.dim,), initializer="zeros")
-        self.v_bias = self.add_weight(name="v_bias", shape=(self.dim,), initializer="zeros")
+        if self.query_value_bias:
+            self.q_bias = self.add_weight(name="q_bias", shape=(self.dim,), initializer="zeros")
+            self.v_bias = self.add_weight(name="v_bias", shape=(self.dim,), initializer="zeros")
         if self.cosine:
             self.log_scale = self.add_weight(
                 name="log_scale",
@@ -99,9 +154,11 @@ class Attention(keras.layers.Layer):
     def call(self, x, last=None):
         """(B, N, D) -> (B, N, D), or (B, last, D) for the last tokens' queries alone."""
         count = x.shape[1]
-        q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
-        bias = ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])
-        qkv = ops.reshape(self.qkv(x) + bias, (-1, count, 3, self.heads, self.dim // self.heads))
+        qkv = self.qkv(x)  # (B, N, 3D)
+        if self.query_value_bias:
+            q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
+            qkv = qkv + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])
+        qkv = ops.reshape(qkv, (-1, count, 3, self.heads, self.dim // self.heads))
         q, k, v = (ops.squeeze(part, 2) for part in ops.split(qkv, 3, axis=2))
         if last is not None:
             q = q[:, -last:]
@@ -117,17 +174,18 @@ class Attention(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(), "dim": self.dim, "heads": self.heads, "cosine": self.cosine,
-            "kernel_std": self.kernel_std,
+            "query_value_bias": self.query_value_bias, "kernel_std": self.kernel_std,
         }  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class MLP(keras.layers.Layer):
-    """Two dense layers around the exact (erf) GELU; clause BLOCK-5."""
+    """Two dense layers around an activation, by default the exact (erf) GELU; BLOCK-5, OPTION-1."""
 
-    def __init__(self, dim, hidden_dim, *, kernel_std=None, **kwargs):
+    def __init__(self, dim, hidden_dim, *, activation="gelu", kernel_std=None, **kwargs):
         super().__init__(**kwargs)
         self.dim, self.hidden_dim, self.kernel_std = dim, hidden_dim, kernel_std
+        self.activation = activation
         self.hidden = keras.layers.Dense(
             hidden_dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
             name="hidden",
@@ -143,12 +201,12 @@ class MLP(keras.layers.Layer):
 
     def call(self, x):
         """(B, N, D) -> (B, N, D)"""
-        return self.output_(ops.gelu(self.hidden(x), approximate=False))
+        return self.output_(ACTIVATIONS[self.activation](self.hidden(x)))
 
     def get_config(self):
         return {
             **super().get_config(), "dim": self.dim, "hidden_dim": self.hidden_dim,
-            "kernel_std": self.kernel_std,
+            "activation": self.activation, "kernel_std": self.kernel_std,
         }  # fmt: skip
 
 
@@ -159,7 +217,8 @@ class Block(keras.layers.Layer):
     Args:
         dim, heads, mlp_dim: widths and heads.
         layer_scale: initial value of scale1 and scale2; 0 means that there are none.
-        cosine_attention: see `Attention`.
+        cosine_attention, query_value_bias: see `Attention`.
+        activation: of the MLP.
         epsilon: of the LayerNorms.
         kernel_std: see `initializers.block_kernel`.
 
@@ -167,30 +226,25 @@ class Block(keras.layers.Layer):
     """
 
     def __init__(
-        self,
-        dim,
-        heads,
-        mlp_dim,
-        *,
-        layer_scale=0.0,
-        cosine_attention=False,
-        epsilon=1e-6,
-        kernel_std=None,
-        **kwargs,
-    ):
+        self, dim, heads, mlp_dim, *, layer_scale=0.0, cosine_attention=False, epsilon=1e-6,
+        activation="gelu", query_value_bias=True, kernel_std=None, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.settings = {
             "dim": dim, "heads": heads, "mlp_dim": mlp_dim, "layer_scale": layer_scale,
-            "cosine_attention": cosine_attention, "epsilon": epsilon, "kernel_std": kernel_std,
+            "cosine_attention": cosine_attention, "epsilon": epsilon, "activation": activation,
+            "query_value_bias": query_value_bias, "kernel_std": kernel_std,
         }  # fmt: skip
         dtype = self.dtype_policy
         self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
         self.attention = Attention(
-            dim, heads, cosine=cosine_attention, kernel_std=kernel_std, dtype=dtype,
-            name="attention",
+            dim, heads, cosine=cosine_attention, query_value_bias=query_value_bias,
+            kernel_std=kernel_std, dtype=dtype, name="attention",
         )  # fmt: skip
         self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
-        self.mlp = MLP(dim, mlp_dim, kernel_std=kernel_std, dtype=dtype, name="mlp")
+        self.mlp = MLP(
+            dim, mlp_dim, activation=activation, kernel_std=kernel_std, dtype=dtype, name="mlp"
+        )
 
     def build(self, input_shape):
         shape = (None, None, self.settings["dim"])
@@ -229,32 +283,38 @@ class Transformer(keras.layers.Layer):
     Args:
         dim, depth, heads, mlp_dim: sizes.
         drop_path: rate of the last block; the rates rise linearly from 0 at the first.
-        layer_scale, cosine_attention, epsilon, kernel_std: see `Block`.
+        layer_scale, cosine_attention, epsilon, activation, query_value_bias, kernel_std: see `Block`.
         final_norm: without it, the last block's output is the transformer's.
+        final_epsilon: of the final norm; None: as the others'.
         remat: recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(
         self, dim, depth, heads, mlp_dim, *, drop_path=0.0, layer_scale=0.0,
-        cosine_attention=False, epsilon=1e-6, kernel_std=None, final_norm=True, remat=False,
-        **kwargs,
+        cosine_attention=False, epsilon=1e-6, activation="gelu", query_value_bias=True,
+        kernel_std=None, final_norm=True, final_epsilon=None, remat=False, **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.settings = {
             "dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "drop_path": drop_path,
             "layer_scale": layer_scale, "cosine_attention": cosine_attention, "epsilon": epsilon,
-            "kernel_std": kernel_std, "final_norm": final_norm, "remat": remat,
+            "activation": activation, "query_value_bias": query_value_bias,
+            "kernel_std": kernel_std, "final_norm": final_norm, "final_epsilon": final_epsilon,
+            "remat": remat,
         }  # fmt: skip
         dtype = self.dtype_policy
         self.blocks = [
             Block(
                 dim, heads, mlp_dim, layer_scale=layer_scale, cosine_attention=cosine_attention,
-                epsilon=epsilon, kernel_std=kernel_std, dtype=dtype, name=f"block_{index}",
+                epsilon=epsilon, activation=activation, query_value_bias=query_value_bias,
+                kernel_std=kernel_std, dtype=dtype, name=f"block_{index}",
             )
             for index in range(depth)
         ]  # fmt: skip
         self.norm = (
-            keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm")
+            keras.layers.LayerNormalization(
+                epsilon=final_epsilon or epsilon, dtype=dtype, name="norm"
+            )
             if final_norm
             else keras.layers.Identity(dtype=dtype, name="norm")
         )

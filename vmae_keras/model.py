@@ -5,14 +5,8 @@ from keras import ops
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
-from vmae_keras.layers import (
-    Transformer,
-    check_video,
-    embed,
-    transformer_options,
-    tubelet_embedding,
-)
-from vmae_keras.positions import sinusoid
+from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
+from vmae_keras.positions import fixed
 from vmae_keras.target import target
 from vmae_keras.tubelets import take, tubelets
 
@@ -49,15 +43,17 @@ class VideoMAE(keras.Model):
         self.remat = remat
         c, dtype = self.config, self.dtype_policy
         shared = transformer_options(c, remat=remat, dtype=dtype)
-        self.tubelet_embedding = tubelet_embedding(c, dtype)
-        self.encoder = Transformer(c.dim, c.depth, c.heads, c.mlp_dim, **shared, name="encoder")
+        self.tubelet_embedding = TubeletEmbedding(c, dtype=dtype)
+        self.encoder = Transformer(
+            c.dim, c.depth, c.heads, c.mlp_dim, final_norm=c.encoder_norm, **shared, name="encoder"
+        )
         self.bridge = keras.layers.Dense(
             c.decoder_dim, use_bias=False, kernel_initializer=torch_linear_kernel(), dtype=dtype,
             name="bridge",
         )  # fmt: skip
         self.decoder = Transformer(
-            c.decoder_dim, c.decoder_depth, c.decoder_heads, c.decoder_mlp_dim, **shared,
-            name="decoder",
+            c.decoder_dim, c.decoder_depth, c.decoder_heads, c.decoder_mlp_dim,
+            final_epsilon=c.last_norm_epsilon, **shared, name="decoder",
         )  # fmt: skip
         self.head = keras.layers.Dense(c.tubelet_size, dtype=dtype, name="head")
         self.build()
@@ -70,7 +66,7 @@ class VideoMAE(keras.Model):
         self.mask_token = self.add_weight(
             name="mask_token", shape=(1, 1, c.decoder_dim), initializer=TruncatedNormal(0.02)
         )
-        self.tubelet_embedding.build((None, None, c.tubelet_size))
+        self.tubelet_embedding.build()
         self.encoder.build((None, None, c.dim))
         self.bridge.build((None, None, c.dim))
         self.decoder.build((None, None, c.decoder_dim))
@@ -81,10 +77,11 @@ class VideoMAE(keras.Model):
         """dict -> (B, M, P)"""
         self.check(batch)
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
+        c = self.config
         position = ops.convert_to_tensor(
-            sinusoid(self.config.num_tokens, self.config.decoder_dim), self.compute_dtype
+            fixed(c.grid, c.decoder_dim, c.position_grid), self.compute_dtype
         )
-        tokens = take(tubelets(batch["video"], self.config.tubelet), visible)  # (B, V, P)
+        tokens = take(tubelets(batch["video"], c.tubelet), visible)  # (B, V, P)
         seen = self.encode(tokens, visible, training=training)  # (B, V, D)
         known = self.bridge(seen) + ops.take(position, visible, axis=0)  # (B, V, Dd)
         mask_token = ops.cast(self.mask_token, self.compute_dtype)
@@ -94,8 +91,7 @@ class VideoMAE(keras.Model):
 
     def encode(self, tokens, ids, training=False):
         """Tubelets (B, V, P) of any dtype and their ids (B, V) -> features (B, V, D)."""
-        x = embed(self.tubelet_embedding, tokens, self.config, ids)
-        return self.encoder(x, training=training)
+        return self.encoder(self.tubelet_embedding(tokens, ids), training=training)
 
     def target(self, batch):
         """dict -> float32 (B, M, P): what `call` should have returned."""

@@ -1,4 +1,4 @@
-"""The fixed sinusoid position table, and a table for another grid, in NumPy."""
+"""The fixed position table, and a table for another grid, in NumPy."""
 
 import functools
 import math
@@ -16,10 +16,29 @@ def sinusoid(count: int, dim: int) -> np.ndarray:
 
     Source: VideoMAE section 3.4 and official `get_sinusoid_encoding_table`; clauses POS-1, POS-2.
     """
+    return _read_only(_sinusoid(count, dim))
+
+
+@functools.lru_cache(maxsize=32)
+def fixed(grid: Grid, dim: int, position_grid: Grid | None = None) -> np.ndarray:
+    """float32 (t h w, dim): the sinusoid for a grid, or the one of `position_grid` resized to it.
+
+    Source: clauses POS-1, POS-4.
+    """
+    if position_grid in (None, grid):
+        return sinusoid(math.prod(grid), dim)
+    return _read_only(resize(_sinusoid(math.prod(position_grid), dim), position_grid, grid))
+
+
+def _sinusoid(count, dim):
     columns = np.arange(dim)
     angles = np.arange(count)[:, None] / np.power(10000.0, 2 * (columns // 2) / dim)
-    table = np.where(columns % 2 == 0, np.sin(angles), np.cos(angles)).astype(np.float32)
-    table.setflags(write=False)  # the cached table is shared
+    return np.where(columns % 2 == 0, np.sin(angles), np.cos(angles))
+
+
+def _read_only(table):
+    table = table.astype(np.float32)
+    table.setflags(write=False)  # a cached table has many readers
     return table
 
 

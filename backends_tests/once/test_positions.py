@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec import evaluation_reference
+from spec.position_reference import resize_positions
 from vmae_keras.positions import resize, sinusoid
 
 GRIDS = st.tuples(*[st.integers(1, 7)] * 3)
@@ -22,7 +22,7 @@ def test_resized_table_equals_the_oracle(grid, new_grid, seed):
     table = random_table(grid, seed)
     got = resize(table, grid, new_grid)
     assert got.shape == (np.prod(new_grid), 3)
-    expected = evaluation_reference.resize_positions(table, grid, new_grid)
+    expected = resize_positions(table, grid, new_grid)
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_a_sinusoid_table_resizes_in_its_own_dtype():
     table = sinusoid(24, 8)
     got = resize(table, (2, 3, 4), (2, 6, 8))
     assert got.dtype == np.float32
-    expected = evaluation_reference.resize_positions(table, (2, 3, 4), (2, 6, 8))
+    expected = resize_positions(table, (2, 3, 4), (2, 6, 8))
     np.testing.assert_array_equal(got, expected.astype(np.float32))
 
 

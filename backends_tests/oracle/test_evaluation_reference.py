@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spec import evaluation_reference as evaluation
+from spec.position_reference import resize_positions
 from spec import reference
 
 clause = pytest.mark.clause
@@ -39,7 +40,7 @@ def test_torch_interpolates_to_the_same_positions(grid, new_grid):
     lines = volume.permute(2, 3, 1, 0).reshape(h * w, 6, t)
     lines = interpolate(lines, size=new_grid[0], mode="linear", align_corners=False)
     expected = lines.permute(2, 0, 1).reshape(-1, 6).numpy()
-    resized = evaluation.resize_positions(table, grid, new_grid)
+    resized = resize_positions(table, grid, new_grid)
     assert resized.shape == (math.prod(new_grid), 6)
     np.testing.assert_allclose(resized, expected, rtol=1e-13, atol=1e-13)
 
@@ -47,13 +48,13 @@ def test_torch_interpolates_to_the_same_positions(grid, new_grid):
 @clause("POS-3")
 def test_a_row_and_a_clip_by_hand():
     """POS-3: doubled, sources lie at -1/4, 1/4, 3/4, 5/4: weights by Keys' formula with a = -.75."""
-    line = evaluation.resize_positions([[0.0], [4.0]], (2, 1, 1), (4, 1, 1))
+    line = resize_positions([[0.0], [4.0]], (2, 1, 1), (4, 1, 1))
     assert line.ravel().tolist() == [0, 1, 3, 4]
     at_3_4, at_5_4, at_7_4 = 67 / 256, -27 / 256, -9 / 256  # the kernel, 225 / 256 at 1/4
     first = at_5_4  # neighbours -2, -1, 0 and 1 of -1/4; only 1 is not the edge of 0
     second = at_3_4 + at_7_4  # neighbours -1, 0, 1 and 2 of 1/4; 2 is the edge of 1
     for grid, new_grid in (((1, 2, 1), (1, 4, 1)), ((1, 1, 2), (1, 1, 4))):
-        row = evaluation.resize_positions([[0.0], [1.0]], grid, new_grid).ravel()
+        row = resize_positions([[0.0], [1.0]], grid, new_grid).ravel()
         assert row.tolist() == [first, second, 1 - second, 1 - first]
 
 
@@ -62,20 +63,20 @@ def test_an_axis_of_unchanged_length_is_left_to_the_bit():
     """POS-3: a table that needs no resizing, and rows that do not hear of each other."""
     table = reference.sinusoid_positions(24, 8)
     for values in (table, -table):  # zeros of both signs
-        same = evaluation.resize_positions(values, (2, 3, 4), (2, 3, 4))
+        same = resize_positions(values, (2, 3, 4), (2, 3, 4))
         assert same.tobytes() == values.tobytes()
-    wide = evaluation.resize_positions(table, (2, 3, 4), (2, 3, 8)).reshape(2, 3, 8, 8)
+    wide = resize_positions(table, (2, 3, 4), (2, 3, 8)).reshape(2, 3, 8, 8)
     for slot, row in np.ndindex(2, 3):
         alone = table.reshape(2, 3, 4, 8)[slot, row]
         np.testing.assert_array_equal(
-            wide[slot, row], evaluation.resize_positions(alone, (1, 1, 4), (1, 1, 8))
+            wide[slot, row], resize_positions(alone, (1, 1, 4), (1, 1, 8))
         )
 
 
 @clause("POS-3")
 def test_a_constant_stays_a_constant():
     """POS-3: the weights of the neighbours sum to one, at the edges too."""
-    resized = evaluation.resize_positions(np.full((60, 2), 3.0), (3, 4, 5), (5, 9, 3))
+    resized = resize_positions(np.full((60, 2), 3.0), (3, 4, 5), (5, 9, 3))
     np.testing.assert_allclose(resized, 3.0, rtol=2e-14)  # measured 1.8e-15
 
 

@@ -160,7 +160,12 @@ def test_a_convolution_from_torch_gives_torchs_embedding():
 
 
 def test_the_table_uses_its_vocabulary_and_refuses_other_words():
-    assert {entry["layout"] for entry in TABLE["weight"]} == {"same", "transpose", "conv3d"}
+    assert {entry["layout"] for entry in TABLE["weight"]} == {
+        "same",
+        "transpose",
+        "conv3d",
+        "positions",
+    }
     with pytest.raises(ValueError, match="Received: 'classifier'"):
         expand(small_config(), "classifier")
     with pytest.raises(ValueError, match=r"v1-s, v1-b.*Received: name='v1-g'"):

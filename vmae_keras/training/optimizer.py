@@ -11,6 +11,7 @@ from keras import ops
 DECAYED = ("kernel",)
 NOT_DECAYED = (
     "bias", "q_bias", "v_bias", "beta", "gamma", "scale1", "scale2", "log_scale", "mask_token",
+    "positions",
 )  # fmt: skip
 
 
