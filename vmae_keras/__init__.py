@@ -10,11 +10,12 @@ _HOME = {
     "VideoEncoder": "vmae_keras.encoder",
     "VideoMAE": "vmae_keras.model",
     "VideoMAEConfig": "vmae_keras.config",
+    "load": "vmae_keras.presets",
     "masks": None,
     "data": None,
 }
 
-__all__ = ["VideoClassifier", "VideoEncoder", "VideoMAE", "VideoMAEConfig", "data", "masks"]
+__all__ = ["VideoClassifier", "VideoEncoder", "VideoMAE", "VideoMAEConfig", "data", "load", "masks"]
 
 
 def __getattr__(name):

@@ -1,8 +1,13 @@
 """The encoder with a head: clips -> logits, for fine-tuning a pretrained VideoMAE."""
 
 import keras
+import numpy as np
+from keras import ops
 
 from vmae_keras.encoder import KERNEL_STD, Backbone
+from vmae_keras.initializers import blank
+from vmae_keras.presets import by_path
+from vmae_keras.weights.tensor_files import WeightsError
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -61,8 +66,58 @@ class VideoClassifier(Backbone):
         x = self.features(video, training=training)  # (B, D)
         return self.head(self.head_dropout(x, training=training))
 
+    def with_classes(self, rows, labels=None):
+        """A classifier of other classes out of this one's: K710's head made into K400's.
+
+        Args:
+            rows: for each new class, the number of this model's class whose weights it takes; see
+                `vmae_keras.weights.classes.match_classes`.
+            labels: the new classes' names; None takes this model's.
+
+        Raises:
+            ValueError: a number that is no class of this model.
+
+        Source: clause WEIGHT-7.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or not len(rows) or rows.min() < 0 or rows.max() >= self.classes:
+            raise ValueError(
+                f"`rows` must be numbers of classes, 0 to {self.classes - 1}. Received: shape="
+                f"{rows.shape}, {rows.min(initial=0)} to {rows.max(initial=0)}."
+            )
+        if labels is None and self.labels:
+            labels = [self.labels[row] for row in rows]
+        settings = {**self.get_config(), "classes": len(rows), "labels": labels}
+        with blank():
+            model = VideoClassifier(**settings)
+        mine, new = by_path(self), by_path(model)
+        for path, variable in new.items():
+            value = mine[path].value
+            variable.assign(ops.take(value, rows, axis=-1) if path.startswith("head/") else value)
+        return model
+
     def get_config(self):
         return {
             **super().get_config(), "classes": self.classes, "labels": self.labels,
             "head_dropout": self.head_dropout_rate, "init_scale": self.init_scale,
         }  # fmt: skip
+
+    @staticmethod
+    def preset_arguments(stored, config, arguments):
+        """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        labels = arguments.get("labels")
+        classes = arguments.get("classes") or (len(labels) if labels else stored.classes)
+        if classes is None:
+            raise WeightsError(
+                f"{stored.source} has no head: it holds a model of the kind {stored.kind!r}. Say how "
+                "many classes the new head has: classes=..., or labels=[...]."
+            )
+        same_names = None in (labels, stored.labels) or tuple(labels) == stored.labels
+        keeps_head = classes == stored.classes and same_names
+        arguments = {"pooling": stored.pooling or "mean", **arguments, "classes": classes}
+        if keeps_head:
+            arguments.setdefault("labels", stored.labels)
+        new = () if keeps_head else ("head/kernel", "head/bias")
+        if "fc_norm/gamma" not in stored.tensors:
+            new += ("fc_norm/gamma", "fc_norm/beta")
+        return config, arguments, new

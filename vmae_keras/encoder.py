@@ -5,6 +5,7 @@ from keras import ops
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
+from vmae_keras.presets import Preset
 from vmae_keras.tubelets import tubelets
 
 KERNEL_STD = 0.02  # of the blocks, as `trunc_normal_` of the official fine-tuning leaves them
@@ -16,7 +17,7 @@ _EQUAL = (
 )  # fmt: skip
 
 
-class Backbone(keras.Model):
+class Backbone(Preset, keras.Model):
     """What encoder and classifier have in common; see `VideoEncoder`. Subclasses build themselves."""
 
     def __init__(self, config, *, pooling, remat, name, **kwargs):
@@ -119,7 +120,7 @@ class Backbone(keras.Model):
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class VideoEncoder(keras.Model):
+class VideoEncoder(Backbone):
     """A video (B, T, H, W, C), uint8 or float in [0, 1], to features in the compute dtype.
 
     Args:
@@ -141,3 +142,11 @@ class VideoEncoder(keras.Model):
     def call(self, video, training=False):
         """(B, T, H, W, C) -> (B, N, D), or (B, D) with a pooling"""
         return self.features(video, training=training)
+
+    @staticmethod
+    def preset_arguments(stored, config, arguments):
+        """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        arguments = {"pooling": stored.pooling, **arguments}
+        if arguments["pooling"] is None and "encoder/norm/gamma" not in stored.tensors:
+            config = config.replace(encoder_norm=False)  # a classifier with mean pooling has none
+        return config, arguments, ()

@@ -7,12 +7,14 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
 from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
 from vmae_keras.positions import fixed
+from vmae_keras.presets import Preset
 from vmae_keras.target import target
 from vmae_keras.tubelets import take, tubelets
+from vmae_keras.weights.tensor_files import WeightsError
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class VideoMAE(keras.Model):
+class VideoMAE(Preset, keras.Model):
     """A masked autoencoder of video that holds its own loss: `compile(optimizer)`, `fit(batches)`.
 
     A batch is a dict:
@@ -157,3 +159,13 @@ class VideoMAE(keras.Model):
 
     def get_config(self):
         return {**super().get_config(), "config": self.config.to_dict(), "remat": self.remat}
+
+    @staticmethod
+    def preset_arguments(stored, config, arguments):
+        """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        if stored.kind != "pretraining":
+            raise WeightsError(
+                f"{stored.source} has no decoder: it holds a model of the kind {stored.kind!r}. Load it "
+                "with VideoEncoder or VideoClassifier, or with `vmae_keras.load`."
+            )
+        return config, arguments, ()

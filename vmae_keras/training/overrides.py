@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.training.recipe import Recipe
@@ -20,11 +21,24 @@ def apply_overrides(
     Raises:
         ValueError: unknown key, no "=", a value of the wrong type or out of range.
     """
+    changes = _changes(overrides, VideoMAEConfig, Recipe)
+    return config.replace(**changes[VideoMAEConfig]), dataclasses.replace(recipe, **changes[Recipe])
+
+
+def config_changes(overrides: list[str]) -> dict[str, Any]:
+    """Fields of a `VideoMAEConfig` out of "key=value" texts, for a model that is yet to be known.
+
+    Raises:
+        ValueError: as `apply_overrides`.
+    """
+    return _changes(overrides, VideoMAEConfig)[VideoMAEConfig]
+
+
+def _changes(overrides, *owners):
     fields = {
-        owner: {field.name: field.type for field in dataclasses.fields(owner)}
-        for owner in (VideoMAEConfig, Recipe)
+        owner: {field.name: field.type for field in dataclasses.fields(owner)} for owner in owners
     }
-    changes = {VideoMAEConfig: {}, Recipe: {}}
+    changes = {owner: {} for owner in owners}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
@@ -36,7 +50,7 @@ def apply_overrides(
             hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
             raise ValueError(f"No setting is called {key!r}. {hint}")
         changes[owner][key] = _parse(key, value, fields[owner][key])
-    return config.replace(**changes[VideoMAEConfig]), dataclasses.replace(recipe, **changes[Recipe])
+    return changes
 
 
 def _parse(key, text, kind):

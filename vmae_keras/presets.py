@@ -1,0 +1,213 @@
+"""`from_preset` and `save_to_preset`, by Keras's conventions, for whoever's weights they are."""
+
+import dataclasses
+import json
+import os
+import warnings
+import zipfile
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+import vmae_keras
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.initializers import blank
+from vmae_keras.positions import resize
+from vmae_keras.weights import names
+from vmae_keras.weights.recognise import Stored
+from vmae_keras.weights.source import keras_settings, locate, read_stored
+from vmae_keras.weights.tensor_files import Tensor, WeightsError
+
+_CLASSES = {"pretraining": "VideoMAE", "encoder": "VideoEncoder", "classifier": "VideoClassifier"}
+_FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}
+_WEIGHTS = "model.weights.h5"
+
+
+class Preset:
+    """What models have in common that can be loaded from presets and saved as one."""
+
+    @classmethod
+    def from_preset(cls, preset, load_weights=True, **changes):
+        """A model with published weights, or saved ones.
+
+            VideoMAE.from_preset("hf://MCG-NJU/videomae-base")
+            VideoClassifier.from_preset("hf://MCG-NJU/videomae-base", classes=10, drop_path=0.1)
+            VideoEncoder.from_preset("vit_b_k710_dl_from_giant.pth", frames=32)
+
+        Args:
+            preset: a folder (of `save_to_preset`, of Hugging Face, of `vmae pretrain`), a file (an
+                official `.pth`, safetensors, `.keras`), or `hf://owner/name[@revision][/file]`. What
+                it is shows in its content, not in its name.
+            load_weights: without it, the same model with fresh weights.
+            changes: fields of the `VideoMAEConfig`, or arguments of the class. With other `frames`,
+                `height` or `width`, tokens keep their places (clauses POS-2 to POS-5). `heads` overrides
+                what no shape tells. For a classifier, `classes` (or `labels`) other than the file's ask
+                for a new head.
+
+        Raises:
+            WeightsError: a file that is damaged, hostile or no VideoMAE; weights that are missing, left
+                over or mis-shaped, all listed; a model of another kind.
+            HubError: the hub cannot be reached, or has no such model.
+        """
+        path, overrides, arguments = _opened(preset, changes)
+        own = _own_model(path)
+        if own is not None and type(own) is cls and not changes and load_weights:
+            return own
+        stored = _stored(own, path) if own is not None else read_stored(path, overrides)
+        if type(own) is cls:
+            arguments = {**_arguments(own), **arguments}
+        return _build(cls, stored, load_weights, overrides, arguments)
+
+    def save_to_preset(self, preset):
+        """Writes a folder that `from_preset` reads: config.json, metadata.json, model.weights.h5.
+
+        Killed at any moment, it leaves no folder that could be taken for a whole one.
+        """
+        folder = Path(preset)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)
+        partial_file = folder / f"partial.{_WEIGHTS}"
+        self.save_weights(partial_file)
+        os.replace(partial_file, folder / _WEIGHTS)
+        metadata = {
+            "keras_version": keras.__version__,
+            "vmae_keras_version": vmae_keras.__version__,
+            "parameter_count": self.count_params(),
+            "date_saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        settings = {
+            "module": type(self).__module__,
+            "class_name": type(self).__name__,
+            "config": self.get_config(),
+            "registered_name": keras.saving.get_registered_name(type(self)),
+        }
+        for name, values in (("metadata.json", metadata), ("config.json", settings)):
+            (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def load(preset, **changes):
+    """The model that a preset holds: a `VideoMAE`, a `VideoClassifier` or a `VideoEncoder`.
+
+    Args and errors are those of `from_preset`.
+    """
+    path, overrides, _ = _opened(preset, changes)
+    own = _own_model(path)
+    if own is not None:
+        return own if not changes else type(own).from_preset(path, **changes)
+    kind = read_stored(path, overrides).kind
+    return getattr(vmae_keras, _CLASSES[kind]).from_preset(path, **changes)
+
+
+def stored_model(model) -> Stored:
+    """A model as one that was read from a file."""
+    return _stored(model, model.name)
+
+
+def _opened(preset, changes):
+    overrides = {name: value for name, value in changes.items() if name in _FIELDS}
+    arguments = {name: value for name, value in changes.items() if name not in _FIELDS}
+    return locate(preset), overrides, arguments
+
+
+def _own_model(path):
+    """The model of a preset folder or a `.keras` file; None if it is something else."""
+    if path.is_file():
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            if "metadata.json" not in archive.namelist():
+                return None
+        return keras.saving.load_model(path)
+    settings = keras_settings(path)
+    if settings is None:
+        return None
+    name = settings["class_name"]
+    if name not in _CLASSES.values():
+        raise WeightsError(
+            f"{path} holds a {name!r}. Known are {', '.join(sorted(_CLASSES.values()))}."
+        )
+    with blank():
+        model = getattr(vmae_keras, name).from_config(settings["config"])
+    model.load_weights(path / _WEIGHTS)
+    return model
+
+
+def _arguments(model):
+    """Of the constructor, without the configuration and the name."""
+    config = model.get_config()
+    return {name: value for name, value in config.items() if name not in ("config", "name")}
+
+
+def _stored(model, source):
+    kind = next(kind for kind, name in _CLASSES.items() if name == type(model).__name__)
+    tensors = {
+        path: Tensor(tuple(variable.shape), partial(_value, variable))
+        for path, variable in by_path(model).items()
+    }
+    return Stored(
+        model.config, kind, getattr(model, "pooling", None), getattr(model, "classes", None),
+        getattr(model, "labels", None), tensors, "keras", str(source),
+    )  # fmt: skip
+
+
+def _value(variable):
+    return np.asarray(ops.convert_to_numpy(variable.value), "float32")
+
+
+def by_path(model):
+    """The trainable variables by path, without the model's name (WEIGHT-1, FT-4)."""
+    return {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
+
+
+def _build(cls, stored, load_weights, overrides, arguments):
+    for note in stored.notes:
+        warnings.warn(f"{stored.source}: {note}.", stacklevel=3)
+    config = _with_places(stored.config, overrides)
+    config, arguments, new = cls.preset_arguments(stored, config, arguments)
+    if not load_weights:
+        return cls(config, **arguments)
+    with blank():
+        model = cls(config, **arguments)
+    variables = {path: v for path, v in by_path(model).items() if path not in new}
+    shapes = {path: tuple(v.shape) for path, v in variables.items()}
+    readers = {path: stored.tensors[path] for path in variables.keys() & stored.tensors.keys()}
+    if config.learned_positions and config.grid != stored.config.grid:
+        name = "tubelet_embedding/positions"
+        table = readers[name]
+        readers[name] = Tensor(
+            shapes[name], lambda: resize(table.read(), stored.config.grid, config.grid)
+        )
+    faults = [f"missing: {path}" for path in variables if path not in readers]
+    faults += [
+        f"shape {readers[path].shape}, wanted {shapes[path]}: {path}"
+        for path in variables
+        if path in readers and readers[path].shape != shapes[path]
+    ]
+    if faults:
+        raise WeightsError(
+            f"{stored.source} holds {_described(stored)}; it does not fit this {cls.__name__}:\n  "
+            + "\n  ".join(faults)
+        )
+    for path, variable in variables.items():
+        variable.assign(readers[path].read())
+    return model
+
+
+def _with_places(config, overrides):
+    """The configuration with changes; a fixed table for another height or width keeps its places."""
+    changed = config.replace(**overrides)
+    if changed.learned_positions or changed.position_grid is not None:
+        return changed
+    if changed.grid[1:] == config.grid[1:]:
+        return changed
+    return changed.replace(position_grid=(changed.grid[0], *config.grid[1:]))
+
+
+def _described(stored):
+    count = names.count({path: tensor.shape for path, tensor in stored.tensors.items()})
+    classes = f", {stored.classes} classes" if stored.classes else ""
+    return f"a {_CLASSES[stored.kind]} ({count / 1e6:.1f} M weights{classes})"

@@ -1,0 +1,128 @@
+"""Whether a converted model computes what its source computes, each in its own framework."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from vmae_keras import masks
+from vmae_keras.model import VideoMAE
+from vmae_keras.presets import by_path, load
+from vmae_keras.weights.names import HUGGING_FACE
+from vmae_keras.weights.source import keras_settings, locate, read_stored
+
+# Of the largest output: float32 through dozens of blocks, and epsilons of 1e-5 in place of 1e-6.
+TOLERANCE = 1e-4
+_CLIPS = 2
+_TRANSFORMERS = {
+    "pretraining": "VideoMAEForPreTraining",
+    "classifier": "VideoMAEForVideoClassification",
+    "encoder": "VideoMAEModel",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison with the source as this library runs it; `difference` None: not run, `why` says."""
+
+    what: str
+    difference: float | None
+    why: str = ""
+
+    @property
+    def passes(self) -> bool:
+        return self.difference is None or self.difference <= TOLERANCE
+
+
+def verify(source: str, out: Path, **changes: Any) -> list[Row]:
+    """Runs source and result on random clips, here and, where it is theirs, in transformers.
+
+    Differences are shares of the largest output, of the loss, and of the weights that differ at all.
+
+    Args:
+        changes: see `Preset.from_preset`; they were given to the conversion too.
+    """
+    ours = load(source, **changes)
+    fields = {name: getattr(ours.config, name) for name in ("frames", "height", "width", "heads")}
+    # A folder says these itself; an official file does not.
+    again = load(out, **({} if out.is_dir() else fields))
+    batch = _batch(ours.config)
+    outputs, loss = _run(ours, batch)
+    rows = [
+        Row("weights, read again", _differing(ours, again)),
+        *_rows("result, read again", _run(again, batch), outputs, loss),
+    ]
+    for what, place in (("source", locate(source)), ("result", out)):
+        rows += _in_transformers(what, place, ours, batch, outputs, loss)
+    return rows
+
+
+def _in_transformers(what, place, ours, batch, outputs, loss):
+    if place.is_dir() and (keras_settings(place) or (place / "run.json").is_file()):
+        return []  # of this library
+    if not place.is_dir() or read_stored(place, {}).origin != HUGGING_FACE:
+        return [Row(f"{what}, in its own framework", None, "the official code is no package")]
+    name = f"{what}, in transformers"
+    if missing := [p for p in ("transformers", "torch") if importlib.util.find_spec(p) is None]:
+        return [Row(name, None, f"not installed: {', '.join(missing)}")]
+    return _rows(name, _run_transformers(place, ours, batch), outputs, loss)
+
+
+def _rows(what, found, outputs, loss):
+    got, its_loss = found
+    rows = [Row(f"{what}: outputs", float(np.abs(got - outputs).max() / np.abs(outputs).max()))]
+    if None not in (its_loss, loss):
+        rows.append(Row(f"{what}: loss", abs(its_loss - loss) / abs(loss)))
+    return rows
+
+
+def _batch(config):
+    """Random clips, and masks that leave a quarter of the tokens visible."""
+    generator = np.random.default_rng(0)
+    ids = [
+        masks.pretraining(config.grid, generator, kind="random", ratio=0.75) for _ in range(_CLIPS)
+    ]
+    batch = {name: np.stack([clip[name] for clip in ids]) for name in ids[0]}
+    shape = (_CLIPS, config.frames, config.height, config.width, config.channels)
+    return {**batch, "video": generator.integers(0, 256, shape, dtype=np.uint8)}
+
+
+def _run(model, batch):
+    if not isinstance(model, VideoMAE):
+        return model.predict(batch["video"], verbose=0), None
+    outputs = model.predict(batch, verbose=0)
+    model.compile()
+    loss = model.compute_loss(batch, y_pred=keras.ops.convert_to_tensor(outputs))
+    return outputs, float(keras.ops.convert_to_numpy(loss))
+
+
+def _run_transformers(folder, ours, batch):
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    c, kind = ours.config, read_stored(folder, {}).kind
+    model = getattr(transformers, _TRANSFORMERS[kind]).from_pretrained(folder).eval()
+    normal = (batch["video"] / 255 - np.array(c.mean)) / np.array(c.std)
+    pixels = torch.from_numpy(normal.transpose(0, 1, 4, 2, 3).astype("float32"))
+    with torch.no_grad():
+        if kind != "pretraining":
+            return model(pixels)[0].numpy(), None
+        masked = np.ones((_CLIPS, c.num_tokens), bool)
+        np.put_along_axis(masked, batch["visible"], False, axis=1)
+        found = model(pixels, bool_masked_pos=torch.from_numpy(masked))
+        return found.logits.numpy(), float(found.loss)
+
+
+def _differing(one, other):
+    """The share of weights that are not equal to the bit."""
+    mine, theirs = by_path(one), by_path(other)
+    different = total = 0
+    for path, variable in mine.items():
+        values = [keras.ops.convert_to_numpy(each.value) for each in (variable, theirs[path])]
+        different += int((values[0] != values[1]).sum())
+        total += values[0].size
+    return different / total

@@ -1,0 +1,33 @@
+"""From the classes of one data set to those of another, by their names. Clause WEIGHT-7."""
+
+import re
+from collections.abc import Sequence
+
+
+def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
+    """For each wanted class the number of the one that has its name, as K400's within K710's.
+
+    Names are compared without regard to case, to spaces, underscores and hyphens, and to quotes and
+    brackets: "Tai_Chi" is "tai chi".
+
+    Raises:
+        ValueError: wanted classes that are not there, all listed; or two that are there have one name.
+    """
+    places: dict[str, int] = {}
+    twice = []
+    for place, name in enumerate(have):
+        if _plain(name) in places:
+            twice.append(name)
+        places[_plain(name)] = place
+    missing = [name for name in want if _plain(name) not in places]
+    for what, names in (("that occur twice", twice), ("that are not among them", missing)):
+        if names:
+            raise ValueError(
+                f"Classes cannot be matched by name. Received: {', '.join(map(repr, names))}, {what}. "
+                "Pass the numbers of the classes yourself."
+            )
+    return [places[_plain(name)] for name in want]
+
+
+def _plain(name):
+    return re.sub(r"[\W_]+", "", name).casefold()

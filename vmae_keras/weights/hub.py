@@ -1,0 +1,328 @@
+"""Model files of the Hugging Face hub: `hf://owner/name` becomes a local path.
+
+huggingface_hub downloads, with its cache, its log-in and its variables ($HF_ENDPOINT, $HF_HUB_CACHE,
+$HF_HOME, $HF_TOKEN, $HF_HUB_OFFLINE). This module chooses what: a configuration and one set of weights,
+never code. Names of files come from the network, too: only plain ones are used.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# A repository's weights are the first of these that it has.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model.weights.h5",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+_PREFIX = "hf://"
+_FORM = "hf://owner/name, hf://owner/name@revision or hf://owner/name/folder/file.pth"
+_HANDLE = re.compile(
+    r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w.-]*))?(/(?P<file>[^\\]+))?", re.ASCII
+)
+_PLAIN = re.compile(r"\w[\w.-]*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubError(ValueError):
+    """A model of the hub cannot be had: what was asked, what the hub said, and the way out."""
+
+
+def is_hub(handle: str) -> bool:
+    """Whether `handle` names a model on the hub: whether it starts with "hf://"."""
+    return isinstance(handle, str) and handle.startswith(_PREFIX)
+
+
+def fetch(
+    handle: str,
+    *,
+    endpoint: str | None = None,
+    cache: Path | None = None,
+    offline: bool | None = None,
+) -> Path:
+    """The local path of what `handle` names, downloaded if it is not in the cache yet.
+
+    The weights of a repository are the first that it has of `WEIGHTS`, an index with all its shards, else
+    the only *.pth at its top. A download is compared with the sha256 that the hub states, once. Where the
+    hub cannot be reached, what lies complete in the cache is used. A file goes on where its connection
+    broke; one that was given up starts again.
+
+    Args:
+        handle: "hf://owner/name" or "hf://owner/name/folder/file.pth", the name optionally followed by
+            "@revision" (a branch or tag without slash, or a commit; "main" by default).
+        endpoint: address of the hub; $HF_ENDPOINT by default.
+        cache: folder of the hub's cache; $HF_HUB_CACHE by default.
+        offline: use the cache alone; always so with $HF_HUB_OFFLINE.
+
+    Returns:
+        For a repository the folder with its weights, config.json and preprocessor_config.json, as far as it
+        has them; for a file that file, with the config.json of its folder beside it, if there is one.
+
+    Raises:
+        HubError: malformed handle, no access, no such repository, revision or file, no known weights, no
+            answer and nothing complete in the cache, shards that are no plain names, or a corrupt download.
+    """
+    asked = _parse(handle)
+    from huggingface_hub import constants
+
+    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+    cache = Path(cache or constants.HF_HUB_CACHE).expanduser().resolve()
+    if offline:
+        return _collect(_Cached(asked, cache, "offline mode"))
+    try:
+        snapshot = _Online(asked, endpoint, cache)
+    # $HF_HUB_OFFLINE as well: huggingface_hub refuses to connect.
+    except _UnreachableError as error:
+        return _collect(_Cached(asked, cache, error.said))
+    path = _collect(snapshot)
+    snapshot.remember()
+    return path
+
+
+@dataclass(frozen=True)
+class _Asked:
+    handle: str
+    repository: str
+    revision: str
+    file: str | None
+
+
+def _parse(handle: str) -> _Asked:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    malformed = HubError(f"`handle` must have the form {_FORM}. Received: handle={handle!r}.")
+    match = _HANDLE.fullmatch(handle)
+    if not match or not {"", ".", ".."}.isdisjoint((match["file"] or "file").split("/")):
+        raise malformed
+    try:
+        validate_repo_id(match["repository"])
+    except HFValidationError:
+        raise malformed from None
+    return _Asked(handle, match["repository"], match["revision"] or "main", match["file"])
+
+
+def _collect(snapshot: "_Online | _Cached") -> Path:
+    """Gets the wanted files of a snapshot; weights last, so that they never lie there alone."""
+    asked = snapshot.asked
+    weights = asked.file or _weights(snapshot.names)
+    if weights is None:
+        raise snapshot.lacks("weights of a known name")
+    if weights not in snapshot.names:
+        raise snapshot.lacks(weights)
+    folder = posixpath.dirname(weights)
+    shards = []
+    if weights.endswith((".safetensors.index.json", ".bin.index.json")):
+        shards = [posixpath.join(folder, name) for name in _shards(asked, snapshot.get(weights))]
+        for name in shards:
+            if name not in snapshot.names:
+                raise snapshot.lacks(name)
+    beside = ["config.json"]
+    if not asked.file:
+        beside += ["preprocessor_config.json"]
+        beside += ["metadata.json"] * (weights == "model.weights.h5")  # a Keras preset
+    for name in beside:
+        if posixpath.join(folder, name) in snapshot.names:
+            snapshot.get(posixpath.join(folder, name))
+    for name in shards:
+        snapshot.get(name)
+    path = snapshot.get(weights)
+    return path if asked.file else path.parent
+
+
+def _weights(names) -> str | None:
+    for name in WEIGHTS:
+        if name in names:
+            return name
+    checkpoints = [name for name in names if name.endswith(".pth") and _PLAIN.fullmatch(name)]
+    return checkpoints[0] if len(checkpoints) == 1 else None
+
+
+def _shards(asked: _Asked, index: Path) -> list[str]:
+    """The files that an index names: plain names, with the suffix that its own name announces."""
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        hostile = [
+            name for name in names if not _PLAIN.fullmatch(name) or not name.endswith(suffix)
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise HubError(
+            f"{index.name} of {asked.repository} is not an index of weights: JSON with a `weight_map`. "
+            f"Received: handle={asked.handle!r}. Name a file of weights: hf://owner/name/folder/file.pth."
+        ) from None
+    if hostile:
+        raise HubError(
+            f"{index.name} of {asked.repository} must name shards in its own folder that end in {suffix}. "
+            f"Received: {', '.join(map(repr, hostile[:3]))}. Nothing that it names was downloaded; "
+            "do not trust this repository."
+        )
+    return names
+
+
+class _Online:
+    """A repository at one commit, as the hub lists it."""
+
+    def __init__(self, asked: _Asked, endpoint: str, cache: Path):
+        from huggingface_hub import HfApi, constants
+
+        self.asked, self._endpoint, self._cache = asked, endpoint, cache
+        with _translated(asked, endpoint):
+            try:
+                listing = HfApi(endpoint=endpoint).model_info(
+                    asked.repository,
+                    revision=asked.revision,
+                    files_metadata=True,
+                    timeout=constants.HF_HUB_ETAG_TIMEOUT,
+                )
+                self._commit = _COMMIT.fullmatch(listing.sha)[0]
+                # The sha256 of a large file is its ETag as well.
+                self.names = {
+                    file.rfilename: file.lfs.sha256 if file.lfs else None
+                    for file in listing.siblings
+                }
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise HubError(
+                    f"The answer of {endpoint} is not a hub's. Received: handle={asked.handle!r}. "
+                    "Check $HF_ENDPOINT, and whether a proxy asks for a log-in."
+                ) from None
+
+    def get(self, name: str) -> Path:
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        place = {"repo_id": self.asked.repository, "filename": name, "revision": self._commit}
+        cached = try_to_load_from_cache(**place, cache_dir=self._cache)
+        if isinstance(cached, str):
+            return Path(cached)
+        with _translated(self.asked, self._endpoint):
+            path = hf_hub_download(**place, cache_dir=self._cache, endpoint=self._endpoint)
+        self._verify(name, Path(path))
+        return Path(path)
+
+    def _verify(self, name: str, path: Path) -> None:
+        if (expected := self.names[name]) is None:
+            return
+        with open(path, "rb") as file:
+            received = hashlib.file_digest(file, "sha256").hexdigest()
+        if received != expected:
+            _remove(path)
+            raise HubError(
+                f"{name} of {self.asked.repository} arrived corrupt and was removed from the cache. "
+                f"Received: sha256 {received}, the hub states {expected}. Call again to download it anew."
+            )
+
+    def remember(self) -> None:
+        """Lets the revision mean this commit offline; done last, so that it means a complete one."""
+        if self.asked.revision == self._commit:
+            return
+        ref = _storage(self._cache, self.asked.repository) / "refs" / self.asked.revision
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            new = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
+            new.write_text(self._commit)
+            new.replace(ref)
+
+    def lacks(self, what: str) -> HubError:
+        return HubError(
+            f"{self.asked.repository} has no {what}. Received: handle={self.asked.handle!r}. "
+            f"Its files: {_some(self.names)}. Name the one to read: hf://owner/name/folder/file.pth."
+        )
+
+
+class _Cached:
+    """What the cache has of a repository, at the commit that the revision meant last."""
+
+    def __init__(self, asked: _Asked, cache: Path, why: str):
+        self.asked, self._cache, self._why = asked, cache, why
+        storage = _storage(cache, asked.repository)
+        ref = storage / "refs" / asked.revision
+        commit = ref.read_text().strip() if ref.is_file() else asked.revision
+        self._folder = storage / "snapshots" / commit
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        self.names = {path.relative_to(self._folder).as_posix() for path in files}
+
+    def get(self, name: str) -> Path:
+        return self._folder / name
+
+    def lacks(self, what: str) -> HubError:
+        return HubError(
+            f"Without the hub ({self._why}) only the cache can be used, and it has no {what} of "
+            f"{self.asked.repository} at {self.asked.revision}. Received: handle={self.asked.handle!r}, "
+            f"cache={str(self._cache)!r}. It has: {_some(self.names)}. Call once with a connection."
+        )
+
+
+class _UnreachableError(HubError):
+    """No connection, or a hub that cannot answer now; `said` is its answer alone."""
+
+    def __init__(self, message: str, said: str):
+        super().__init__(message)
+        self.said = said
+
+
+@contextlib.contextmanager
+def _translated(asked: _Asked, endpoint: str) -> Iterator[None]:
+    """Makes one HubError of what huggingface_hub raises when the hub refuses or fails."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    # HTTPError is the root of the HTTP library's errors; RuntimeError is what hf_xet raises.
+    except (errors.HTTPError, OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # of this machine: a full disk, a folder that cannot be written
+        if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
+            error = error.__cause__
+        response = getattr(error, "response", None)
+        status = response.status_code if response is not None else None
+        text = str(getattr(error, "server_message", None) or error).strip() or "no text"
+        said = f"{status or type(error).__name__}: {text.splitlines()[0]}"
+        received = f"Received: handle={asked.handle!r}, endpoint={endpoint!r}, answer={said!r}."
+        if status is None or status in (408, 429) or status >= 500:
+            raise _UnreachableError(
+                f"The hub gave no usable answer. {received} Check the connection, or try again later.",
+                said,
+            ) from error
+        page = f"{endpoint}/{asked.repository}"
+        ways_out = {
+            401: "Check the name; if it is private or gated, log in first (`hf auth login` or $HF_TOKEN).",
+            403: f"Accept its terms on {page}, and log in (`hf auth login` or $HF_TOKEN).",
+            404: "Check owner, name, revision and file; if it is private, log in first (`hf auth login`).",
+        }
+        raise HubError(
+            f"The hub does not give {asked.repository} at {asked.revision}. {received} "
+            f"{ways_out.get(status, f'See {page}.')}"
+        ) from error
+
+
+def _storage(cache: Path, repository: str) -> Path:
+    """The cache's folder of a repository: refs/<revision> holds a commit, snapshots/<commit> its files."""
+    from huggingface_hub.file_download import repo_folder_name
+
+    return cache / repo_folder_name(repo_id=repository, repo_type="model")
+
+
+def _remove(path: Path) -> None:
+    """Removes a file of the cache together with what it links to, where the bytes lie."""
+    while path.is_symlink():
+        target = path.parent / path.readlink()
+        path.unlink()
+        path = target
+    path.unlink(missing_ok=True)
+
+
+def _some(names) -> str:
+    names = sorted(names)
+    return (
+        ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        or "none"
+    )

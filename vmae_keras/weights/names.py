@@ -1,0 +1,190 @@
+"""Every weight of a model: our path and shape, the names and layouts of other implementations.
+
+Clauses WEIGHT-1, WEIGHT-2, EMBED-1, POS-5, FT-4; `spec/weights.toml` says the same for any language.
+"""
+
+import math
+import re
+
+import numpy as np
+
+from vmae_keras.config import VideoMAEConfig
+
+OFFICIAL, HUGGING_FACE, MMACTION2 = "official", "huggingface", "mmaction2"
+
+# In a block: ours, then the official V1 and V2, Hugging Face, mmaction2.
+_BLOCK = {
+    "norm1/gamma": ("norm1.weight", "layernorm_before.weight", "norm1.weight"),
+    "norm1/beta": ("norm1.bias", "layernorm_before.bias", "norm1.bias"),
+    "attention/qkv/kernel": (
+        "attn.qkv.weight",
+        (
+            "attention.attention.query.weight",
+            "attention.attention.key.weight",
+            "attention.attention.value.weight",
+        ),
+        "attn.qkv.weight",
+    ),
+    "attention/q_bias": ("attn.q_bias", "attention.attention.q_bias", "attn.q_bias"),
+    "attention/v_bias": ("attn.v_bias", "attention.attention.v_bias", "attn.v_bias"),
+    "attention/log_scale": ("attn.scale", None, None),
+    "attention/projection/kernel": (
+        "attn.proj.weight", "attention.output.dense.weight", "attn.proj.weight",
+    ),
+    "attention/projection/bias": (
+        "attn.proj.bias", "attention.output.dense.bias", "attn.proj.bias",
+    ),
+    "norm2/gamma": ("norm2.weight", "layernorm_after.weight", "norm2.weight"),
+    "norm2/beta": ("norm2.bias", "layernorm_after.bias", "norm2.bias"),
+    "mlp/hidden/kernel": ("mlp.fc1.weight", "intermediate.dense.weight", "mlp.layers.0.0.weight"),
+    "mlp/hidden/bias": ("mlp.fc1.bias", "intermediate.dense.bias", "mlp.layers.0.0.bias"),
+    "mlp/output/kernel": ("mlp.fc2.weight", "output.dense.weight", "mlp.layers.1.weight"),
+    "mlp/output/bias": ("mlp.fc2.bias", "output.dense.bias", "mlp.layers.1.bias"),
+    "scale1": ("gamma_1", None, "gamma_1"),
+    "scale2": ("gamma_2", None, "gamma_2"),
+}  # fmt: skip
+
+# Outside of blocks; {encoder} is "encoder." before official names of pretraining, and nothing otherwise.
+_EMBEDDING = (
+    "{encoder}patch_embed.proj", "videomae.embeddings.patch_embeddings.projection",
+    "backbone.patch_embed.projection",
+)  # fmt: skip
+_ENCODER_NORM = ("{encoder}norm", "videomae.layernorm", "backbone.norm")
+_FC_NORM = ("fc_norm", "fc_norm", "backbone.fc_norm")
+_COMMON = {
+    "tubelet_embedding/kernel": tuple(f"{name}.weight" for name in _EMBEDDING),
+    "tubelet_embedding/bias": tuple(f"{name}.bias" for name in _EMBEDDING),
+    "tubelet_embedding/positions": ("{encoder}pos_embed", None, None),
+    "encoder/norm/gamma": tuple(f"{name}.weight" for name in _ENCODER_NORM),
+    "encoder/norm/beta": tuple(f"{name}.bias" for name in _ENCODER_NORM),
+    "fc_norm/gamma": tuple(f"{name}.weight" for name in _FC_NORM),
+    "fc_norm/beta": tuple(f"{name}.bias" for name in _FC_NORM),
+    "bridge/kernel": ("encoder_to_decoder.weight", "encoder_to_decoder.weight", None),
+    "mask_token": ("mask_token", "mask_token", None),
+    "decoder/norm/gamma": ("decoder.norm.weight", "decoder.norm.weight", None),
+    "decoder/norm/beta": ("decoder.norm.bias", "decoder.norm.bias", None),
+}
+_HEAD = {
+    True: ("decoder.head", "decoder.head", None),
+    False: ("head", "classifier", "cls_head.fc_cls"),
+}
+_BLOCKS = {
+    "encoder": ("{encoder}blocks.", "videomae.encoder.layer.", "backbone.blocks."),
+    "decoder": ("decoder.blocks.", "decoder.decoder_layers.", None),
+}
+
+
+def shapes(
+    config: VideoMAEConfig, kind: str, pooling: str | None = None, classes: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Path (without the model's name) -> shape of every weight of a model.
+
+    Args:
+        kind: "pretraining", "encoder" or "classifier".
+        pooling: of an encoder or a classifier.
+        classes: of a classifier.
+    """
+    c, pretraining = config, kind == "pretraining"
+    found = {
+        "tubelet_embedding/kernel": (c.tubelet_size, c.dim),
+        "tubelet_embedding/bias": (c.dim,),
+    }
+    if c.learned_positions:
+        found["tubelet_embedding/positions"] = (c.num_tokens, c.dim)
+    found |= _stack(c, "encoder", c.depth, c.dim, c.mlp_dim, c.heads)
+    if pooling == "first" or (pooling is None and c.encoder_norm):
+        found |= _norm("encoder/norm", c.dim)
+    if pooling == "mean":
+        found |= _norm("fc_norm", c.dim)
+    if pretraining:
+        found |= {"bridge/kernel": (c.dim, c.decoder_dim), "mask_token": (1, 1, c.decoder_dim)}
+        found |= _stack(
+            c, "decoder", c.decoder_depth, c.decoder_dim, c.decoder_mlp_dim, c.decoder_heads
+        )
+        found |= _norm("decoder/norm", c.decoder_dim)
+        found |= {"head/kernel": (c.decoder_dim, c.tubelet_size), "head/bias": (c.tubelet_size,)}
+    if kind == "classifier":
+        found |= {"head/kernel": (c.dim, classes), "head/bias": (classes,)}
+    return found
+
+
+def _norm(path, dim):
+    return {f"{path}/gamma": (dim,), f"{path}/beta": (dim,)}
+
+
+def _stack(config, part, depth, dim, mlp_dim, heads):
+    block = {
+        **_norm("norm1", dim),
+        "attention/qkv/kernel": (dim, 3 * dim),
+        "attention/projection/kernel": (dim, dim),
+        "attention/projection/bias": (dim,),
+        **_norm("norm2", dim),
+        "mlp/hidden/kernel": (dim, mlp_dim),
+        "mlp/hidden/bias": (mlp_dim,),
+        "mlp/output/kernel": (mlp_dim, dim),
+        "mlp/output/bias": (dim,),
+    }
+    if config.query_value_bias:
+        block |= {"attention/q_bias": (dim,), "attention/v_bias": (dim,)}
+    if config.cosine_attention:
+        block["attention/log_scale"] = (heads, 1, 1)
+    if config.layer_scale > 0:
+        block |= {"scale1": (dim,), "scale2": (dim,)}
+    return {
+        f"{part}/block_{i}/{name}": shape for i in range(depth) for name, shape in block.items()
+    }
+
+
+def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> tuple[str, ...]:
+    """The tensors, in this order along axis 0, that an upstream keeps a weight in; () if in none."""
+    column = (OFFICIAL, HUGGING_FACE, MMACTION2).index(upstream)
+    block = re.fullmatch(r"(encoder|decoder)/block_(\d+)/(.+)", path)
+    if block:
+        part, index, inner = block.groups()
+        before, names = _BLOCKS[part][column], _BLOCK[inner][column]
+        if before is None or names is None:
+            return ()
+        names = names if isinstance(names, tuple) else (names,)
+        names = tuple(f"{before}{index}.{name}" for name in names)
+    elif path.startswith("head/"):
+        head = _HEAD[kind == "pretraining"][column]
+        names = () if head is None else (f"{head}.{'weight' if path == 'head/kernel' else 'bias'}",)
+    else:
+        name = _COMMON[path][column]
+        names = () if name is None else (name,)
+    # A classifier's names, and a pooled encoder's, lack the prefix.
+    prefix = "encoder." if pooling is None else ""
+    return tuple(name.replace("{encoder}", prefix) for name in names)
+
+
+def upstream_shape(path: str, shape: tuple[int, ...], config: VideoMAEConfig) -> tuple[int, ...]:
+    """Of the weight's tensors together, in any upstream."""
+    if path == "tubelet_embedding/kernel":
+        return (config.dim, config.channels, *config.tubelet)
+    if path == "tubelet_embedding/positions":
+        return (1, *shape)
+    return shape[::-1] if path.endswith("kernel") else shape
+
+
+def from_upstream(path: str, tensor: np.ndarray) -> np.ndarray:
+    """An upstream's tensors, together, -> our weight."""
+    if path == "tubelet_embedding/kernel":
+        return tensor.transpose(2, 3, 4, 1, 0).reshape(-1, tensor.shape[0])
+    if path == "tubelet_embedding/positions":
+        return tensor[0]
+    return tensor.T if path.endswith("kernel") else tensor
+
+
+def to_upstream(path: str, weight: np.ndarray, config: VideoMAEConfig) -> np.ndarray:
+    """The inverse of `from_upstream`."""
+    if path == "tubelet_embedding/kernel":
+        weight = weight.reshape(*config.tubelet, config.channels, config.dim)
+        return np.ascontiguousarray(weight.transpose(4, 3, 0, 1, 2))
+    if path == "tubelet_embedding/positions":
+        return weight[None]
+    return np.ascontiguousarray(weight.T) if path.endswith("kernel") else weight
+
+
+def count(found: dict[str, tuple[int, ...]]) -> int:
+    """Numbers in weights of these shapes."""
+    return sum(math.prod(shape) for shape in found.values())

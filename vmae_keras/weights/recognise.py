@@ -1,0 +1,197 @@
+"""What model a file of weights holds: whose names, which kind, and its weights by our names.
+
+Clauses WEIGHT-3 and WEIGHT-4.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.positions import fixed
+from vmae_keras.weights import names
+from vmae_keras.weights.settings import configuration, labels
+from vmae_keras.weights.tensor_files import Tensor, TensorFile, WeightsError
+
+# How the name of the first weight ends, in each upstream.
+_FIRST = {
+    "patch_embed.proj.weight": names.OFFICIAL,
+    "patch_embeddings.projection.weight": names.HUGGING_FACE,
+    "patch_embed.projection.weight": names.MMACTION2,
+}
+_WRAPPERS = {  # before names: of training, of compilation, of models that hold the model
+    names.OFFICIAL: ("module.", "_orig_mod.", "model.", "backbone."),
+    names.HUGGING_FACE: ("module.", "_orig_mod.", "model."),
+    names.MMACTION2: ("module.", "_orig_mod."),
+}
+_BARE_HUGGING_FACE = ("embeddings.", "encoder.layer.", "layernorm.")  # of its VideoMAEModel
+_CONSTANT = "backbone.pos_embed"  # mmaction2 stores the fixed positions
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model in a file: what it is, and its weights by our paths, not read yet.
+
+    Args:
+        kind: "pretraining", "encoder" or "classifier".
+        pooling: None, "mean" or "first", of an encoder or a classifier.
+        classes, labels: of a classifier; no labels: None.
+        origin: whose file it is: "official", "huggingface", "mmaction2" or "keras".
+        source: where it is, for messages.
+        notes: what had to be assumed or was corrected, for people.
+    """
+
+    config: VideoMAEConfig
+    kind: str
+    pooling: str | None
+    classes: int | None
+    labels: tuple[str, ...] | None
+    tensors: dict[str, Tensor]
+    origin: str
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def recognise(
+    file: TensorFile,
+    settings: dict[str, Any],
+    preprocessing: dict[str, Any],
+    overrides: dict[str, Any],
+) -> Stored:
+    """The model in a file of another implementation.
+
+    Args:
+        settings: the `config.json` beside the file, {} where there is none.
+        preprocessing: the `preprocessor_config.json` beside it, of which mean and std are taken.
+        overrides: fields of the configuration that the user sets: they are not guessed.
+
+    Raises:
+        WeightsError: no VideoMAE; settings that make no sense; or tensors that are missing, left over
+            or mis-shaped, all listed together.
+    """
+    upstream, stored = _canonical(file)
+    tensors = {name: file.tensors[own] for name, own in stored.items()}
+    kind, pooling = _kind(upstream, tensors)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    config, notes = configuration(
+        upstream, kind, pooling, shapes, settings, file.arguments, preprocessing, overrides,
+        file.path,
+    )  # fmt: skip
+    classes = None
+    if kind == "classifier":
+        (head,) = names.upstream_names("head/bias", upstream, kind, pooling)
+        classes = shapes.get(head, (0,))[0]
+    expected = names.shapes(config, kind, pooling, classes)
+    model = f"{config.dim} wide, {config.depth} blocks, {kind}"
+    if kind == "encoder" and pooling is None and upstream == names.OFFICIAL:
+        notes.append(
+            "the file has no decoder (as that of V1's ViT-H): it holds an encoder, which can be "
+            "fine-tuned and gives features, but cannot reconstruct"
+        )
+    found = _ours(file, upstream, kind, pooling, config, expected, stored, model)
+    return Stored(
+        config, kind, pooling, classes, labels(settings, classes, notes), found, upstream,
+        str(file.path), tuple(notes),
+    )  # fmt: skip
+
+
+def _canonical(file):
+    """The upstream, and its own names without wrappers -> the names in the file."""
+    firsts = [
+        (name, upstream)
+        for name in file.tensors
+        for end, upstream in _FIRST.items()
+        if name == end or name.endswith(f".{end}")
+    ]
+    if len(firsts) != 1:
+        some = ", ".join(sorted(file.tensors)[:5]) or "none"
+        what = (
+            f"more than one model: {', '.join(name for name, _ in firsts)}"
+            if firsts
+            else f"no tubelet embedding under a name of VideoMAE's. Its first tensors: {some}"
+        )
+        raise WeightsError(
+            f"{file.path} holds {what}. Known are the official V1 and V2, Hugging Face's VideoMAE, "
+            "V2's hub repositories and mmaction2."
+        )
+    upstream = firsts[0][1]
+    stored: dict[str, str] = {}
+    for own in file.tensors:
+        name = own
+        while wrapper := next((w for w in _WRAPPERS[upstream] if name.startswith(w)), None):
+            name = name.removeprefix(wrapper)
+        if upstream == names.HUGGING_FACE:
+            if name.startswith(_BARE_HUGGING_FACE):
+                name = f"videomae.{name}"
+            for part in ("query", "value"):  # as in the memory of transformers 5
+                name = name.replace(f".attention.{part}.bias", f".attention.{part[0]}_bias")
+        if name in stored:
+            raise WeightsError(
+                f"{file.path} holds one weight twice: {stored[name]} and {own}. Keep one model's."
+            )
+        stored[name] = own
+    return upstream, stored
+
+
+def _kind(upstream, tensors):
+    """-> kind, pooling"""
+    has = tensors.__contains__
+    match upstream:
+        case names.OFFICIAL if has("encoder.patch_embed.proj.weight"):
+            decoder = any(name.startswith("decoder.") for name in tensors)
+            return ("pretraining" if decoder else "encoder"), None
+        case names.OFFICIAL:
+            pooled = "mean" if has("fc_norm.weight") else "first"
+            return ("classifier" if has("head.weight") else "encoder"), pooled
+        case names.HUGGING_FACE if has("classifier.weight"):
+            return "classifier", "mean" if has("fc_norm.weight") else "first"
+        case names.HUGGING_FACE:
+            return ("pretraining" if has("mask_token") else "encoder"), None
+    pooled = "mean" if has("backbone.fc_norm.weight") else "first"
+    return ("classifier" if has("cls_head.fc_cls.weight") else "encoder"), pooled
+
+
+def _ours(file, upstream, kind, pooling, config, expected, stored, model):
+    """Our weights, each from all of its tensors; every tensor of the file is used once."""
+    found, used, faults = {}, set(), []
+    for path, shape in expected.items():
+        wanted = names.upstream_names(path, upstream, kind, pooling)
+        used.update(wanted)
+        missing = [name for name in wanted if name not in stored]
+        faults += [f"missing: {name}" for name in missing]
+        if missing or not wanted:
+            continue
+        parts = [file.tensors[stored[name]] for name in wanted]
+        first, *rest = names.upstream_shape(path, shape, config)
+        part_shape = (first // len(wanted), *rest)
+        wrong = [
+            f"shape {part.shape}, wanted {part_shape}: {stored[name]}"
+            for name, part in zip(wanted, parts, strict=True)
+            if part.shape != part_shape
+        ]
+        faults += wrong
+        if not wrong:
+            found[path] = Tensor(shape, partial(_read, path, parts))
+    if upstream == names.MMACTION2 and _CONSTANT in stored:
+        used.add(_CONSTANT)
+        if not _is_fixed(file.tensors[stored[_CONSTANT]], config):
+            faults.append(f"not the fixed positions of {config.grid} tokens: {stored[_CONSTANT]}")
+    faults += [f"unexpected: {stored[name]}" for name in sorted(stored.keys() - used)]
+    if faults:
+        raise WeightsError(
+            f"{file.path} does not hold one whole VideoMAE ({model}):\n  " + "\n  ".join(faults)
+        )
+    return found
+
+
+def _read(path, parts):
+    tensors = [part.read() for part in parts]
+    return names.from_upstream(path, tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+
+
+def _is_fixed(tensor, config):
+    """Whether mmaction2's stored positions (1, N, D) are the sinusoid that we compute."""
+    table = fixed(config.grid, config.dim)
+    return tensor.shape == (1, *table.shape) and np.allclose(tensor.read()[0], table, atol=1e-5)

@@ -1,0 +1,219 @@
+"""A model's configuration from its tensors' shapes and from the settings that lie beside them.
+
+Sizes come from the tensors. What shapes cannot tell (frames, heads, epsilons, ...) comes from the settings;
+where these are silent, it is the official value. Clauses WEIGHT-5, WEIGHT-6, OPTION-*.
+"""
+
+import re
+from typing import Any
+
+from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from vmae_keras.weights import names
+from vmae_keras.weights.tensor_files import WeightsError
+
+# Heads of the official models, by width.
+HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
+
+_HEADS = {"heads": ("dim", HEADS), "decoder_heads": ("decoder_dim", DECODER_HEADS)}
+
+_ACTIVATIONS = {  # names of transformers that are not ours
+    "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh", "swish": "silu", "hardswish": "hard_swish",
+}  # fmt: skip
+
+
+def configuration(
+    upstream: str,
+    kind: str,
+    pooling: str | None,
+    shapes: dict[str, tuple[int, ...]],
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
+    preprocessing: dict[str, Any],
+    overrides: dict[str, Any],
+    path: Any,
+) -> tuple[VideoMAEConfig, list[str]]:
+    """-> the configuration, and notes on what was assumed or corrected.
+
+    Args:
+        shapes: of the tensors, by upstream's names without wrappers.
+        settings, arguments, preprocessing: a `config.json`, the arguments of a training run, a
+            `preprocessor_config.json`; each may be {}.
+        overrides: fields of the configuration that the user sets.
+
+    Raises:
+        WeightsError: shapes or values that fit no VideoMAE.
+    """
+    notes: list[str] = []
+    try:
+        fields = _sizes(upstream, kind, pooling, shapes)
+        if upstream == names.HUGGING_FACE:
+            fields |= _of_hugging_face(settings, fields, overrides, notes)
+        else:
+            fields |= _of_official(settings.get("model_config", {}), arguments)
+        if fields.pop("layer_scaled"):
+            # Only where training starts from: the file holds what it came to.
+            fields["layer_scale"] = float(arguments.get("init_values") or 1e-5)
+        fields |= _of_preprocessing(preprocessing)
+        fields |= {name: overrides[name] for name in _HEADS if name in overrides}
+        for name, (width, known) in _HEADS.items():
+            if name not in fields and width in fields:
+                fields[name] = _official_heads(name, fields[width], known, notes)
+        return VideoMAEConfig(**fields), notes
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: its tensors and the settings beside it make no VideoMAE. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def labels(
+    settings: dict[str, Any], classes: int | None, notes: list[str]
+) -> tuple[str, ...] | None:
+    """The classes' names of a `config.json` in their order; None where it has none."""
+    named = settings.get("id2label")
+    if not classes or not isinstance(named, dict):
+        return None
+    wanted = [str(i) for i in range(classes)]
+    if sorted(named, key=str) != sorted(wanted):
+        notes.append(f"config.json names {len(named)} classes, the head has {classes}: left out")
+        return None
+    found = tuple(str(named[i]) for i in wanted)
+    return None if found == tuple(f"LABEL_{i}" for i in wanted) else found
+
+
+def _sizes(upstream, kind, pooling, shapes):
+    """What the shapes tell. A weight that is missing in one block may be there in another."""
+
+    def find(*paths):
+        candidates = (names.upstream_names(path, upstream, kind, pooling) for path in paths)
+        return next((shapes[each[0]] for each in candidates if each and each[0] in shapes), None)
+
+    def depth(part):
+        (one,) = names.upstream_names(f"{part}/block_0/norm1/gamma", upstream, kind, pooling)
+        start = re.escape(one.partition("0.")[0])
+        found = (re.match(rf"{start}(\d+)\.", name) for name in shapes)
+        return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+    def in_blocks(part, inner):
+        return [f"{part}/block_{i}/{inner}" for i in range(depth(part))]
+
+    def has(inner):
+        return find(*in_blocks("encoder", inner)) is not None
+
+    dim, channels, *tubelet = find("tubelet_embedding/kernel")
+    fields = {
+        "dim": dim,
+        "channels": channels,
+        "tubelet": tuple(tubelet),
+        "depth": depth("encoder"),
+        "mlp_dim": find(*in_blocks("encoder", "mlp/hidden/kernel"))[0],
+        "query_value_bias": has("attention/q_bias"),
+        "cosine_attention": has("attention/log_scale"),
+        "layer_scaled": has("scale1"),
+        "learned_positions": find("tubelet_embedding/positions") is not None,
+    }
+    if pooling is None:
+        fields["encoder_norm"] = find("encoder/norm/gamma", "encoder/norm/beta") is not None
+    if kind == "pretraining":
+        fields |= {
+            "decoder_dim": find("mask_token", "decoder/norm/gamma", "decoder/norm/beta")[-1],
+            "decoder_depth": depth("decoder"),
+            "decoder_mlp_dim": find(*in_blocks("decoder", "mlp/hidden/kernel"))[0],
+        }
+    return fields
+
+
+def _of_hugging_face(settings, fields, overrides, notes):
+    if not settings:
+        notes.append(
+            "no config.json lies beside the file: the defaults of transformers are assumed"
+        )
+    act = settings.get("hidden_act", "gelu")
+    found = {
+        "frames": settings.get("num_frames", 16),
+        **_frame(settings.get("image_size", 224)),
+        "norm_pix": settings.get("norm_pix_loss", True),
+        "activation": _ACTIVATIONS.get(act, act),
+        "layer_norm_epsilon": float(settings.get("layer_norm_eps", 1e-12)),
+        "last_norm_epsilon": 1e-5,  # torch's default, whatever the settings say
+    }
+    for ours, theirs in (
+        ("heads", "num_attention_heads"), ("decoder_heads", "decoder_num_attention_heads"),
+    ):  # fmt: skip
+        if theirs in settings:
+            found[ours] = settings[theirs]
+    if (fields["dim"], found.get("heads")) == (384, 16) and "heads" not in overrides:
+        found["heads"] = HEADS[384]
+        notes.append(
+            "config.json gives 16 heads to a width of 384; the official ViT-S has 6, which is taken "
+            "(Hugging Face's conversion script wrote 16 for it). Pass heads=16 to follow the file"
+        )
+    for ours, theirs in (
+        ("depth", "num_hidden_layers"), ("decoder_depth", "decoder_num_hidden_layers"),
+    ):  # fmt: skip
+        if ours in fields and settings.get(theirs, fields[ours]) != fields[ours]:
+            notes.append(
+                f"config.json says {theirs}={settings[theirs]}, the file holds {fields[ours]} blocks: "
+                "these are taken"
+            )
+    dropped = [
+        f"{name}={settings[name]}"
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        if settings.get(name)
+    ]
+    if dropped:
+        notes.append(
+            f"no dropout inside of blocks here, only drop-path: {', '.join(dropped)} has no effect"
+        )
+    return found
+
+
+def _of_official(model, arguments):
+    """V1, V2 and mmaction2; `model` is the `model_config` of V2's hub repositories."""
+    frames = arguments.get("num_frames") or model.get("all_frames") or 16
+    found = {
+        "frames": frames * (arguments.get("num_segments") or 1),
+        **_frame(arguments.get("input_size") or model.get("img_size") or 224),
+        "norm_pix": bool(arguments.get("normlize_target", True)),
+        "layer_norm_epsilon": float(model.get("layer_norm_eps") or 1e-6),
+    }
+    if "num_heads" in model:
+        found["heads"] = model["num_heads"]
+    return found
+
+
+def _of_preprocessing(settings):
+    """Mean and std of pixels in [0, 1]; nothing said: ImageNet's, with which the models were trained."""
+    if not settings.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    else:
+        mean = settings.get("image_mean", IMAGENET_MEAN)
+        std = settings.get("image_std", IMAGENET_STD)
+    white = 255 * (
+        settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
+    )
+    if settings:
+        return {"mean": [m / white for m in mean], "std": [s / white for s in std]}
+    return {}
+
+
+def _frame(size):
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"height": height, "width": width}
+
+
+def _official_heads(name, width, known, notes):
+    """No shape and no setting tells: the official number for this width, or 64 channels a head."""
+    if width in known:
+        return known[width]
+    if width % 64:
+        raise WeightsError(
+            f"nothing says how many heads a width of {width} is split into. Pass {name}=..."
+        )
+    notes.append(f"{name}={width // 64} is assumed, 64 channels each, for a width of {width}")
+    return width // 64

@@ -1,0 +1,104 @@
+"""From a handle (a folder, a file, `hf://owner/name`) to what lies there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.weights import hub
+from vmae_keras.weights.recognise import Stored, recognise
+from vmae_keras.weights.tensor_files import WeightsError, read_tensors
+
+_LARGEST_SETTINGS = 16 * 2**20  # bytes; names of classes take most of it
+_WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)  # fmt: skip
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def locate(handle: str | Path) -> Path:
+    """A folder or a file on this machine, downloaded if need be.
+
+    Raises:
+        WeightsError: nothing is there. HubError: see `hub.fetch`.
+    """
+    if hub.is_hub(str(handle)):
+        return hub.fetch(str(handle))
+    path = Path(handle).expanduser()
+    if not path.exists():
+        raise WeightsError(
+            f"{path} does not exist. Give a folder, a file, or hf://owner/name of the hub."
+        )
+    return path
+
+
+def keras_settings(path: Path) -> dict[str, Any] | None:
+    """The `config.json` of a folder that `save_to_preset` wrote; None if it is another folder."""
+    settings = _json(path / "config.json") if path.is_dir() else {}
+    ours = str(settings.get("registered_name", "")).startswith("vmae_keras>")
+    return settings if ours else None
+
+
+def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
+    """The model in a folder or a file that other implementations or `vmae pretrain` wrote.
+
+    Args:
+        overrides: fields of the configuration that the user sets.
+
+    Raises:
+        WeightsError: there is none, or it cannot be used.
+    """
+    if path.is_dir() and (path / "run.json").is_file():
+        return _read_run(path)
+    file = _weights_file(path) if path.is_dir() else path
+    settings, preprocessing = (
+        _json(file.parent / name) for name in ("config.json", "preprocessor_config.json")
+    )
+    return recognise(read_tensors(file), settings, preprocessing, overrides)
+
+
+def _weights_file(folder):
+    known = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    if known:
+        return known[0]
+    others = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    if len(others) == 1:
+        return others[0]
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise WeightsError(
+        f"{folder} holds no model, or several: no {', '.join(_WEIGHTS)}, no run.json and not one "
+        f"single file of weights. It holds {found}. Give the file itself."
+    )
+
+
+def _json(path):
+    """{} where there is no such file."""
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > _LARGEST_SETTINGS:
+        raise WeightsError(f"{path} is too large for settings: {path.stat().st_size} bytes.")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} must hold a JSON object. Received: {type(values).__name__}.")
+    return values
+
+
+def _read_run(folder):
+    """The newest checkpoint of a run folder: our own paths, with optimizer and seeds beside them."""
+    checkpoints = sorted((folder / "checkpoints").glob("step-*.safetensors"))
+    if not checkpoints:
+        raise WeightsError(
+            f"{folder} holds no checkpoint yet. Train it: vmae pretrain --out {folder} --resume"
+        )
+    config = VideoMAEConfig(**_json(folder / "run.json")["config"])
+    file = read_tensors(checkpoints[-1])
+    tensors = {
+        name.removeprefix("video_mae/"): tensor
+        for name, tensor in file.tensors.items()
+        if name.startswith("video_mae/")
+    }
+    return Stored(config, "pretraining", None, None, None, tensors, "keras", str(file.path))

@@ -1,0 +1,258 @@
+"""Tensors by name out of a file of weights, one at a time, whoever wrote the file.
+
+Files come from strangers: each is judged by its content, not by its name, and nothing in one is believed
+before it is checked. A file of 4 GB costs as much memory as the tensor that is being read.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+_LARGEST_INDEX = 64 * 2**20  # bytes
+_PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,199}", re.ASCII)
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
+_NOT_WEIGHTS = {  # how the file begins: what it is, and the way out
+    b"version https://git-lfs": "is the pointer of a git-lfs file, not the file. Run `git lfs pull`.",
+    b"<": "is a web page or XML, often a login or an error that was saved in place of the file. "
+    "Download it again and look at what the address gives.",
+    b"\x89HDF\r\n\x1a\n": "is an HDF5 file, as Keras's .weights.h5 and .h5 are. Read it with Keras.",
+    b"\x1f\x8b": "is compressed with gzip. Unpack it first.",
+}
+
+
+class WeightsError(ValueError):
+    """A file of weights cannot be used; says which, why and the way out."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in a file, not read yet.
+
+    `read()` gives float32, every value finite, whatever the file holds; it raises WeightsError, naming file
+    and tensor, where the file holds other than 16, 32 or 64-bit floats, or a NaN or an infinite value.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a file by their stored names, and the plain values of a training run's `args`."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    arguments: dict[str, Any]
+
+
+def read_tensors(path: Path) -> TensorFile:
+    """Opens a safetensors file, a pickle of torch (zip or old), or the JSON index of either's shards.
+
+    Raises:
+        WeightsError: anything else, said by name where it is a usual mistake (a web page, a git-lfs
+            pointer, a Keras file); a damaged or a hostile file; an index that does not fit its shards, all
+            faults listed.
+    """
+    path = Path(path)
+    head = _head(path)
+    if _is_text(head) and head.lstrip().startswith(b"{"):
+        return _read_index(path)
+    return _read_one(path, head)
+
+
+def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Writes the tensors as they are (C order) at one stroke: the whole file is there, or nothing is."""
+    with at_one_stroke(path) as partial_file:
+        ordered = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+        save_file(ordered, partial_file, metadata=metadata)
+
+
+@contextmanager
+def at_one_stroke(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.partial")
+    try:
+        yield unfinished
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def as_float32(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+    """Floats as float32; uint16 are the bits of bfloat16. Raises WeightsError for NaN and infinity."""
+    if values.dtype == np.uint16:  # the upper half of a float32
+        values = values.astype(np.uint32)
+        values <<= 16
+        values = values.view(np.float32)
+    with np.errstate(over="ignore"):  # counted below
+        values = values.astype(np.float32, copy=False)
+    bad = values.size - np.count_nonzero(np.isfinite(values))
+    if bad:
+        raise WeightsError(
+            f"{path}: `{name}` holds values that are NaN or infinite as float32. "
+            f"Received: {bad} of {values.size}. The file is damaged or the training diverged; use another."
+        )
+    return values
+
+
+def not_floats(path: Path, name: str, received: str) -> WeightsError:
+    """The error for a tensor whose values are no weights."""
+    return WeightsError(
+        f"{path}: `{name}` is no tensor of 16, 32 or 64-bit floats. Received: {received}. "
+        "Convert it where it was made, or leave it out."
+    )
+
+
+def _head(path):
+    if not path.is_file():  # a named pipe would block
+        found = "a folder" if path.is_dir() else "nothing there, or no regular file"
+        raise WeightsError(f"{path} is not a file. Received: {found}. Name a file of weights.")
+    with open(path, "rb") as file:
+        return file.read(512)
+
+
+def _is_text(head):
+    """Whether the first eight bytes are text; as the length of a safetensors header they exceed 10^17."""
+    return all(8 < byte < 127 for byte in head[:8])
+
+
+def _read_one(path, head):
+    if not head:
+        raise WeightsError(f"{path} is empty. Download it again.")
+    if head[8:9] == b"{" and not _is_text(head):
+        return _read_safetensors(path)
+    if head.startswith((b"PK\3\4", b"\x80")):
+        from vmae_keras.weights.torch_files import read_torch  # it builds on this module
+
+        return read_torch(path)
+    for start, what in _NOT_WEIGHTS.items():
+        if head.lstrip().startswith(start):
+            raise WeightsError(f"{path} {what}")
+    raise WeightsError(
+        f"{path} is neither safetensors, nor a file of torch, nor a JSON index of such files. "
+        f"Received: a file that begins with {head[:16]!r}. It may be damaged; download it again."
+    )
+
+
+def _read_safetensors(path):
+    try:
+        with safe_open(path, "numpy"):  # the library judges sizes, offsets and overlaps
+            pass
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} is a damaged safetensors file: {error}. Download it again."
+        ) from error
+    header.pop("__metadata__", None)
+    tensors = {
+        name: Tensor(tuple(entry["shape"]), partial(_read_values, path, name, entry, 8 + length))
+        for name, entry in header.items()
+    }
+    return TensorFile(path, tensors, {})
+
+
+def _read_values(path, name, entry, start):
+    """Reads with a plain `read`: the library gives NumPy no bfloat16, and a map would count as memory."""
+    dtype = entry["dtype"]
+    if dtype not in _FLOATS:
+        raise not_floats(path, name, dtype)
+    begin, end = entry["data_offsets"]
+    stored = np.dtype(_FLOATS[dtype])
+    try:
+        values = np.fromfile(path, stored, (end - begin) // stored.itemsize, offset=start + begin)
+        values = values.reshape(entry["shape"])
+    except ValueError as error:
+        raise WeightsError(f"{path}: `{name}` cannot be read: {error}.") from error
+    return as_float32(path, name, values)
+
+
+def _read_index(path):
+    """Joins the shards that an index names; they lie in its folder."""
+    places = _weight_map(path)
+    shards, faults = {}, []
+    for file in sorted(set(places.values())):
+        if fault := _shard_fault(path.parent, file):
+            faults.append(f"{file!r} {fault}")
+        else:
+            shard = path.parent / file
+            shards[file] = _read_one(shard, _head(shard)).tensors
+    faults += [
+        f"`{name}` is not in {file}, where the index puts it"
+        for name, file in places.items()
+        if file in shards and name not in shards[file]
+    ]
+    faults += [
+        f"`{name}` is in {file}, but the index "
+        + (f"puts it in {places[name]}" if name in places else "does not name it")
+        for file, tensors in shards.items()
+        for name in tensors
+        if places.get(name) != file
+    ]
+    if faults:
+        shown = faults[:20] + ([f"... and {len(faults) - 20} more"] if len(faults) > 20 else [])
+        raise WeightsError(
+            f"{path} does not fit the files beside it. Download the folder again.\n  "
+            + "\n  ".join(shown)
+        )
+    return TensorFile(path, {name: shards[file][name] for name, file in places.items()}, {})
+
+
+def _weight_map(path):
+    if path.stat().st_size > _LARGEST_INDEX:
+        raise WeightsError(
+            f"{path} is too long for an index. Received: {path.stat().st_size} bytes, "
+            f"at most {_LARGEST_INDEX} are read."
+        )
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is no valid JSON: {error}. Download it again.") from error
+    places = content.get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise WeightsError(
+            f"{path} is JSON, but no index of weights: it lacks a `weight_map` of tensor names to file "
+            f"names. Received the keys: {sorted(content)[:10]}."
+        )
+    return places
+
+
+def _shard_fault(folder, file):
+    """What is wrong with a shard's name or place, or None."""
+    if not _PLAIN_NAME.fullmatch(file):
+        return "is not the plain name of a file in the index's folder; nothing else is followed"
+    home = folder.resolve()
+    try:
+        target = (folder / file).resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return "is missing"
+    # A hub's cache: snapshots/<revision>/<file> is a link to blobs/<hash> beside `snapshots`.
+    roots = [home, *(up.parent / "blobs" for up in home.parents if up.name == "snapshots")]
+    if not any(target.is_relative_to(root) for root in roots):
+        return "is a link that leads out of the index's folder"
+    return None
+
+
+def _without_repeats(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        repeated = [name for name, count in counts.items() if count > 1]
+        raise ValueError(f"the same name twice: {', '.join(repeated[:10])}")
+    return found
