@@ -41,6 +41,12 @@ ADAMW = "each_backend/test_optimizer.py"
 STEPS = f"{ADAMW}::test_three_steps_equal_the_oracle[0.9-0.95-None]"
 CLASSIFIER = "each_backend/test_classifier.py"
 OPTIONS = "each_backend/test_options.py"
+PRESETS = "each_backend/test_presets.py"
+WEIGHT_NAMES = "once/test_weight_names.py"
+LAYOUTS = f"{WEIGHT_NAMES}::test_layouts_are_those_of_the_table_and_are_inverted_to_the_bit"
+RECOGNISE = "once/test_recognise.py"
+KINDS_OF_FILES = f"{RECOGNISE}::test_each_file_is_recognised_and_holds_the_weights_of_the_table"
+ALL_FAULTS = f"{RECOGNISE}::test_all_faults_are_listed_in_one_error_and_no_others"
 NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
 MASKS = "once/test_masks.py"
 CELL = f"{VECTORS}::test_running_cells[running_cell/4]"
@@ -304,7 +310,43 @@ MUTANTS = [
     Mutant("positions of the own grid", "positions.py", "position_grid in (None, grid)",
            "True", f"{OPTIONS}::test_predictions_equal_the_oracle[positions of another grid]"),
     Mutant("learned positions decay", "training/optimizer.py", 'DECAYED = ("kernel",)',
-           'DECAYED = ("kernel", "positions")', f"{OPTIONS}::test_learned_positions_are_a_weight_that_does_not_decay"),
+           'DECAYED = ("kernel", "positions")',
+           f"{OPTIONS}::test_learned_positions_are_a_weight_that_does_not_decay"),
+    # Published weights: names, recognition, settings, classes
+    Mutant("rows and columns of a convolution swapped", "weights/names.py",
+           "tensor.transpose(2, 3, 4, 1, 0)", "tensor.transpose(2, 4, 3, 1, 0)",
+           f"{LAYOUTS}[unlike sides-pretraining]"),
+    Mutant("queries, keys and values backwards", "weights/recognise.py", "np.concatenate(tensors)",
+           "np.concatenate(tensors[::-1])", f"{KINDS_OF_FILES}[huggingface-pretraining]"),
+    Mutant("tensors left over go unnoticed", "weights/recognise.py", "sorted(stored.keys() - used)",
+           "sorted(used - used)", f"{ALL_FAULTS}[official-pretraining]"),
+    Mutant("one mis-shaped tensor decides the sizes", "weights/settings.py", "return mode(found) if found",
+           "return found[0] if found",
+           f"{RECOGNISE}::test_one_mis_shaped_block_does_not_decide_the_sizes"),
+    Mutant("one weight under two names", "weights/recognise.py", "if name in stored:",
+           "if False:", f"{RECOGNISE}::test_one_weight_under_two_names_is_refused"),
+    Mutant("mmaction2's positions unread", "weights/recognise.py", "if not _is_fixed(",
+           "if False and not _is_fixed(",
+           f"{RECOGNISE}::test_other_positions_of_mmaction2_are_refused[moved]"),
+    Mutant("a ViT-S's heads corrected against the user", "weights/settings.py",
+           '== (384, 16) and "heads" not in overrides:', "== (384, 16):",
+           f"{RECOGNISE}::test_sixteen_heads_of_a_vit_s_are_taken_as_six_and_said"),
+    Mutant("last norm with the epsilon of the settings", "weights/settings.py",
+           '"last_norm_epsilon": 1e-5,',
+           '"last_norm_epsilon": float(settings.get("layer_norm_eps", 1e-12)),',
+           f"{KINDS_OF_FILES}[huggingface-pretraining]"),
+    Mutant("std not rescaled", "weights/settings.py", "s / white for s in std",
+           "s for s in std", f"{RECOGNISE}::test_mean_and_std_are_of_pixels_in_0_to_1"),
+    Mutant("the oldest checkpoint of a run", "weights/source.py", "read_tensors(checkpoints[-1])",
+           "read_tensors(checkpoints[0])",
+           f"{RECOGNISE}::test_a_run_folder_holds_the_model_of_its_newest_checkpoint"),
+    Mutant("a class that occurs twice", "weights/classes.py", "twice.append(name)",
+           "pass", "once/test_classes.py::test_all_that_occur_twice_are_listed"),
+    Mutant("a head for classes of other names", "classifier.py", "or tuple(labels) == stored.labels",
+           "or True", f"{PRESETS}::test_as_many_classes_of_other_names_are_other_classes"),
+    Mutant("places of another height forgotten", "presets.py", "return changed.replace(position_grid=",
+           "return changed.replace(position_grid=None and ",
+           f"{PRESETS}::test_other_sizes_keep_the_places_of_tokens"),
     Mutant("head dropout in inference", "classifier.py", "self.head_dropout(x, training=training)",
            "self.head_dropout(x, training=True)",
            f"{CLASSIFIER}::test_dropout_takes_the_heads_input_in_training_alone"),

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from vmae_keras.encoder import KERNEL_STD, Backbone
-from vmae_keras.initializers import blank
+from vmae_keras.initializers import filled_by
 from vmae_keras.presets import by_path
 from vmae_keras.weights.tensor_files import WeightsError
 
@@ -33,6 +33,8 @@ class VideoClassifier(Backbone):
 
     Source: official `VisionTransformer` of `modeling_finetune.py`; clauses FT-1 to FT-5.
     """
+
+    kind = "classifier"  # see `Preset`
 
     def __init__(
         self, config, classes, *, labels=None, pooling="mean", head_dropout=0.0, init_scale=0.001,
@@ -88,12 +90,12 @@ class VideoClassifier(Backbone):
         if labels is None and self.labels:
             labels = [self.labels[row] for row in rows]
         settings = {**self.get_config(), "classes": len(rows), "labels": labels}
-        with blank():
+        with filled_by(lambda block: None):
             model = VideoClassifier(**settings)
         mine, new = by_path(self), by_path(model)
         for path, variable in new.items():
-            value = mine[path].value
-            variable.assign(ops.take(value, rows, axis=-1) if path.startswith("head/") else value)
+            value = ops.convert_to_numpy(mine[path].value)  # JAX's models must not share arrays
+            variable.assign(value[..., rows] if path.startswith("head/") else value)
         return model
 
     def get_config(self):

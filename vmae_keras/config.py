@@ -125,6 +125,20 @@ class VideoMAEConfig:
                     f"`{name}` must have one value per channel. Received: "
                     f"{name}={getattr(self, name)}, channels={self.channels}."
                 )
+        for name in (field.name for field in dataclasses.fields(self) if field.type is bool):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"`{name}` must be True or False. Received: {name}={getattr(self, name)!r}."
+                )
+        epsilons = (self.layer_norm_epsilon, self.last_norm_epsilon or 1.0)
+        if not all(0.0 < value < math.inf for value in (*self.std, *epsilons)):
+            raise ValueError(
+                "`std` and epsilons must be positive. Received: "
+                f"std={self.std}, layer_norm_epsilon={self.layer_norm_epsilon}, "
+                f"last_norm_epsilon={self.last_norm_epsilon}."
+            )
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"`mean` must be finite. Received: mean={self.mean}.")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(
                 f"`drop_path` must be in [0, 1). Received: drop_path={self.drop_path}."

@@ -5,7 +5,7 @@ from keras import ops
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
-from vmae_keras.presets import Preset
+from vmae_keras.presets import Preset, by_path
 from vmae_keras.tubelets import tubelets
 
 KERNEL_STD = 0.02  # of the blocks, as `trunc_normal_` of the official fine-tuning leaves them
@@ -90,10 +90,7 @@ class Backbone(Preset, keras.Model):
                 "An encoder's weights mean the same only in an equal encoder. Received: "
                 f"{', '.join(differing)}. Build this model from `model.config`."
             )
-        mine, theirs = (
-            {v.path.removeprefix(f"{each.name}/"): v for v in each.trainable_variables}
-            for each in (self, model)
-        )
+        mine, theirs = by_path(self), by_path(model)
         copied = [name for name in mine if name.startswith(("tubelet_embedding/", "encoder/"))]
         missing = [name for name in copied if name not in theirs]
         if missing:
@@ -102,7 +99,8 @@ class Backbone(Preset, keras.Model):
                 f"{missing}. Build this model with its pooling and layer scales."
             )
         for name in copied:
-            mine[name].assign(theirs[name])
+            # As numbers: on JAX two models must not share arrays, which training one gives away.
+            mine[name].assign(ops.convert_to_numpy(theirs[name].value))
         return [name for name in mine if name not in copied]
 
     def predict(self, x, *args, **kwargs):
@@ -134,6 +132,8 @@ class VideoEncoder(Backbone):
 
     Source: official `modeling_pretrain.py`, `modeling_finetune.py`; clauses ENC-*, FT-1, FT-2.
     """
+
+    kind = "encoder"  # see `Preset`
 
     def __init__(self, config, *, pooling=None, remat=False, name="video_encoder", **kwargs):
         super().__init__(config, pooling=pooling, remat=remat, name=name, **kwargs)

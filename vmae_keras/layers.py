@@ -8,7 +8,13 @@ from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.initializers import TruncatedNormal, block_kernel, torch_bias, torch_linear_kernel
+from vmae_keras.initializers import (
+    TruncatedNormal,
+    block_kernel,
+    fill,
+    torch_bias,
+    torch_linear_kernel,
+)
 from vmae_keras.positions import fixed
 from vmae_keras.target import pixels
 
@@ -325,6 +331,7 @@ class Transformer(keras.layers.Layer):
     def build(self, input_shape):
         for layer in (*self.blocks, self.norm):
             layer.build((None, None, self.settings["dim"]))
+            fill(layer)
 
     def call(self, x, last=None, training=False):
         """(B, N, D) -> (B, N, D), or (B, last, D): the last tokens alone leave the last block."""

@@ -38,6 +38,8 @@ class VideoMAE(Preset, keras.Model):
     Source: VideoMAE section 3, VideoMAE V2 section 3; clauses EMBED-*, ENC-*, DEC-*, DUAL-*, LOSS-*.
     """
 
+    kind = "pretraining"  # see `Preset`
+
     def __init__(self, config, *, remat=False, name="video_mae", **kwargs):
         # Videos of floats must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)

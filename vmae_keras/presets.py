@@ -15,7 +15,7 @@ from keras import ops
 
 import vmae_keras
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.initializers import blank
+from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
 from vmae_keras.weights import names
 from vmae_keras.weights.recognise import Stored
@@ -130,7 +130,7 @@ def _own_model(path):
         raise WeightsError(
             f"{path} holds a {name!r}. Known are {', '.join(sorted(_CLASSES.values()))}."
         )
-    with blank():
+    with filled_by(lambda block: None):
         model = getattr(vmae_keras, name).from_config(settings["config"])
     model.load_weights(path / _WEIGHTS)
     return model
@@ -143,13 +143,12 @@ def _arguments(model):
 
 
 def _stored(model, source):
-    kind = next(kind for kind, name in _CLASSES.items() if name == type(model).__name__)
     tensors = {
         path: Tensor(tuple(variable.shape), partial(_value, variable))
         for path, variable in by_path(model).items()
     }
     return Stored(
-        model.config, kind, getattr(model, "pooling", None), getattr(model, "classes", None),
+        model.config, model.kind, getattr(model, "pooling", None), getattr(model, "classes", None),
         getattr(model, "labels", None), tensors, "keras", str(source),
     )  # fmt: skip
 
@@ -170,30 +169,36 @@ def _build(cls, stored, load_weights, overrides, arguments):
     config, arguments, new = cls.preset_arguments(stored, config, arguments)
     if not load_weights:
         return cls(config, **arguments)
-    with blank():
-        model = cls(config, **arguments)
-    variables = {path: v for path, v in by_path(model).items() if path not in new}
-    shapes = {path: tuple(v.shape) for path, v in variables.items()}
-    readers = {path: stored.tensors[path] for path in variables.keys() & stored.tensors.keys()}
+    wanted = names.shapes(config, cls.kind, arguments.get("pooling"), arguments.get("classes"))
+    wanted = {path: shape for path, shape in wanted.items() if path not in new}
+    readers = {path: stored.tensors[path] for path in wanted.keys() & stored.tensors.keys()}
     if config.learned_positions and config.grid != stored.config.grid:
         name = "tubelet_embedding/positions"
         table = readers[name]
         readers[name] = Tensor(
-            shapes[name], lambda: resize(table.read(), stored.config.grid, config.grid)
+            wanted[name], lambda: resize(table.read(), stored.config.grid, config.grid)
         )
-    faults = [f"missing: {path}" for path in variables if path not in readers]
+    faults = [f"missing: {path}" for path in wanted if path not in readers]
     faults += [
-        f"shape {readers[path].shape}, wanted {shapes[path]}: {path}"
-        for path in variables
-        if path in readers and readers[path].shape != shapes[path]
+        f"shape {readers[path].shape}, wanted {shape}: {path}"
+        for path, shape in wanted.items()
+        if path in readers and readers[path].shape != shape
     ]
     if faults:
         raise WeightsError(
             f"{stored.source} holds {_described(stored)}; it does not fit this {cls.__name__}:\n  "
             + "\n  ".join(faults)
         )
-    for path, variable in variables.items():
-        variable.assign(readers[path].read())
+
+    def read(layer):
+        for variable in layer.trainable_variables:
+            path = variable.path.partition("/")[2]
+            if path in readers:
+                variable.assign(readers.pop(path).read())
+
+    with filled_by(read):
+        model = cls(config, **arguments)
+    read(model)
     return model
 
 

@@ -46,9 +46,11 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
         changes: see `Preset.from_preset`; they were given to the conversion too.
     """
     ours = load(source, **changes)
-    fields = {name: getattr(ours.config, name) for name in ("frames", "height", "width", "heads")}
     # A folder says these itself; an official file does not.
-    again = load(out, **({} if out.is_dir() else fields))
+    c = ours.config
+    unsaid = {name: getattr(c, name) for name in ("frames", "height", "width", "heads")}
+    unsaid |= {"position_grid": c.grid, "norm_pix": c.norm_pix, "mean": c.mean, "std": c.std}
+    again = load(out, **({} if out.is_dir() else unsaid))
     batch = _batch(ours.config)
     outputs, loss = _run(ours, batch)
     rows = [

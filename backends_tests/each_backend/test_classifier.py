@@ -127,6 +127,17 @@ def test_a_pretrained_encoder_is_taken_over(pooling):
     )
 
 
+def test_what_was_taken_over_is_a_copy():
+    """On JAX a model that trains gives its arrays away, whoever else holds them."""
+    pretrained, theirs = with_random_weights(CONFIG)
+    model = VideoClassifier(CONFIG, CLASSES)
+    model.load_encoder(pretrained)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.train_on_batch(random_video(CONFIG), np.array([0, 1]))
+    for name, variable in by_path(pretrained).items():
+        np.testing.assert_array_equal(numpy(variable.value), theirs[name], err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("changes", "pooling", "message"),
     [

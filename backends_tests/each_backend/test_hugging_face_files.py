@@ -14,10 +14,9 @@ from backends_tests.peers.hugging_face_files import (
     random_video,
     run,
 )
-from backends_tests.support import by_path, numpy
+from backends_tests.support import numpy
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load
 from vmae_keras.presets import stored_model
-from vmae_keras.weights.tensor_files import WeightsError
 from vmae_keras.weights.write import write_hugging_face
 
 CLOSE = 1e-5  # of the largest output

@@ -343,12 +343,24 @@ ABUSES = {
     "Size": (call("torch.Size", EXPANDED), r"`torch\.Size` with other arguments"),
     "Size, new": (name("torch.Size") + group(EXPANDED) + b"\x81", r"`torch\.Size` with other"),
     "codec": (
-        call("_codecs.encode", text("x" * 9999), text("idna")),
+        call("_codecs.encode", text("x"), text("idna")),
         r"`_codecs\.encode` with other",
     ),
     "deep key": (b"}" + DEEP + b"Ns", "a dict whose key is neither text nor a number"),
     "shared key": (b"}(" + SHARED + b"Nu", "a dict whose key is neither text nor a number"),
     "global as key": (b"}" + name("torch.Size") + b"Ns", "a dict whose key is neither text"),
+    "long codec": (
+        call("_codecs.encode", text("x" * 65), text("latin1")),
+        "calls something with 65",
+    ),
+    "long Size": (call("torch.Size", group(*[b"K\0"] * 65)), "calls something with 65 parts"),
+    "long sizes": (tensor(storage(2), (1,) * 65, (1,) * 65), "calls something with 65 parts"),
+    "long list": (call("torch._utils._rebuild_tensor", b"](" + b"N" * 65 + b"e"), "with 65 parts"),
+    "many arguments": (name("torch.device") + group(*[b"N"] * 65) + b"R", "with 65 parts"),
+    "long state": (
+        call("collections.OrderedDict") + table(*((number(i), b"N") for i in range(33))) + b"b",
+        "calls something with 66 parts",
+    ),
     "calls a list": (b"])R", "it calls what is no function"),
     "calls a text": (text("os.system") + b")R", "it calls what is no function"),
     "with a list": (name("torch.Size") + b"]R", "with what are no arguments"),
@@ -403,6 +415,7 @@ def test_a_namespace_cannot_change_what_it_is(form, tmp_path):
         (text("wide"), b"]q\2(" + b"h\2" * 100_000 + b"e"),  # 10^5 times
         (text("deep"), b"]" * 100_000 + b"a" * 99_999),
         (number(7), number(7)),
+        *((text(f"wide{i}"), b"h\2") for i in range(10_000)),
     )
     found = read_tensors(write(form, tmp_path / "x.pth", (text("args"), namespace(state))))
     assert found.arguments == {"lr": 3}
@@ -547,16 +560,20 @@ def test_parts_that_overlap_are_refused(tmp_path):
     refused(path, "overlaps the part before it")
 
 
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("data/0", "overlaps the part before it"), ("version", "its last part is cut short")],
+)
 @pytest.mark.parametrize("claimed", [9, 2**31])
-def test_a_part_that_reaches_into_the_next_is_refused(claimed, tmp_path):
+def test_a_part_that_reaches_into_what_follows_is_refused(claimed, part, message, tmp_path):
     path = zipped(tmp_path / "x.pth", body())
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         directory = archive.start_dir
-    at = content.index(b"archive/data/0", directory) - 26  # both sizes, before the name
+    at = content.index(f"archive/{part}".encode(), directory) - 26  # both sizes, before the name
     content[at : at + 8] = struct.pack("<II", claimed, claimed)
     path.write_bytes(content)
-    refused(path, "overlaps the part before it")
+    refused(path, message)
 
 
 @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9, -1, -22, -30])

@@ -52,7 +52,9 @@ def index(*shards):
 
 def test_handles():
     assert is_hub(HANDLE) and is_hub("hf://anything at all")
-    assert not is_hub("model.pth") and not is_hub("/hf://x") and not is_hub("https://example.org/a/b")
+    assert (
+        not is_hub("model.pth") and not is_hub("/hf://x") and not is_hub("https://example.org/a/b")
+    )
 
 
 @pytest.mark.parametrize(

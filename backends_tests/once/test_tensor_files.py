@@ -273,7 +273,7 @@ def test_a_file_of_torch_that_is_called_safetensors_is_said(tmp_path):
     [
         (b"", "x.pth is empty"),
         (b"<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page or XML"),
-        (b"\n  <html>\n{}", "is a web page or XML"),
+        (b"<html>\n {}", "is a web page or XML"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
             "git-lfs pull|git lfs pull",
@@ -366,6 +366,8 @@ def test_what_is_written_is_read_again(kind, tmp_path):
         np.testing.assert_array_equal(found.tensors[name].read(), value)
         assert found.tensors[name].shape == value.shape
     assert [file.name for file in path.parent.iterdir()] == ["x"]
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_torch_and_safetensors_read_what_is_written(tmp_path):

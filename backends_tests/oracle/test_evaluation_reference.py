@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from spec import evaluation_reference as evaluation
-from spec.position_reference import resize_positions
 from spec import reference
+from spec.position_reference import resize_positions
 
 clause = pytest.mark.clause
 

@@ -11,7 +11,7 @@ def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
     brackets: "Tai_Chi" is "tai chi".
 
     Raises:
-        ValueError: wanted classes that are not there, all listed; or two that are there have one name.
+        ValueError: wanted classes that are not there, or names that occur twice, all listed.
     """
     places: dict[str, int] = {}
     twice = []
@@ -20,12 +20,16 @@ def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
             twice.append(name)
         places[_plain(name)] = place
     missing = [name for name in want if _plain(name) not in places]
-    for what, names in (("that occur twice", twice), ("that are not among them", missing)):
-        if names:
-            raise ValueError(
-                f"Classes cannot be matched by name. Received: {', '.join(map(repr, names))}, {what}. "
-                "Pass the numbers of the classes yourself."
-            )
+    faults = [
+        f"{', '.join(map(repr, names))}, {what}"
+        for what, names in (("that occur twice", twice), ("that are not among them", missing))
+        if names
+    ]
+    if faults:
+        raise ValueError(
+            f"Classes cannot be matched by name. Received: {'; '.join(faults)}. "
+            "Pass the numbers of the classes yourself."
+        )
     return [places[_plain(name)] for name in want]
 
 

@@ -54,7 +54,7 @@ _FC_NORM = ("fc_norm", "fc_norm", "backbone.fc_norm")
 _COMMON = {
     "tubelet_embedding/kernel": tuple(f"{name}.weight" for name in _EMBEDDING),
     "tubelet_embedding/bias": tuple(f"{name}.bias" for name in _EMBEDDING),
-    "tubelet_embedding/positions": ("{encoder}pos_embed", None, None),
+    "tubelet_embedding/positions": ("pos_embed", None, None),
     "encoder/norm/gamma": tuple(f"{name}.weight" for name in _ENCODER_NORM),
     "encoder/norm/beta": tuple(f"{name}.bias" for name in _ENCODER_NORM),
     "fc_norm/gamma": tuple(f"{name}.weight" for name in _FC_NORM),
@@ -149,6 +149,8 @@ def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> 
     elif path.startswith("head/"):
         head = _HEAD[kind == "pretraining"][column]
         names = () if head is None else (f"{head}.{'weight' if path == 'head/kernel' else 'bias'}",)
+    elif path == "tubelet_embedding/positions" and pooling is None:
+        names = ()  # the official pretraining model's has a row too many, and cannot run
     else:
         name = _COMMON[path][column]
         names = () if name is None else (name,)

@@ -1,9 +1,10 @@
 """What a pickle of torch would do, found from its opcodes without running any.
 
 torch's restricted reader runs no foreign code. Yet what it does allow can fill the memory
-(`bytearray(10**11)`), take for ever (a key that is a tuple of twice a tuple of twice ...), overflow the
-stack, or name more bytes than the file has. So a pickle is read here first, and everything is refused that
-`torch.save` does not write for dense tensors, plain values and an argparse Namespace.
+(`bytearray(10**11)`, a million copies of one long list), take for ever (a key that is a tuple of twice a
+tuple of twice ...), overflow the stack, or name more bytes than the file has. So a pickle is read here
+first, and all is refused that `torch.save` does not write for dense tensors, plain values and an argparse
+Namespace.
 """
 
 import pickletools
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LONGEST = 4 * 2**20  # bytes; 728 weights with AdamW's states and an average of them took 0.3 MiB
+_MOST = 64  # parts of an argument, which a call may copy: sizes, strides, the bytes of a number
 
 # Of torch's own: what dense tensors need. Sparse ones are checked on load at a cost that the file sets.
 _GLOBALS = re.compile(
@@ -35,6 +37,7 @@ _CONTAINERS = ("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET")
 _TO_MARK = ("TUPLE", "APPENDS", "SETITEMS")
 _TAKEN = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "REDUCE": 2, "NEWOBJ": 2, "BINPERSID": 1}
 _TAKEN |= {"BUILD": 1, "APPEND": 1, "SETITEM": 2}  # and what they change stays
+_WITH_ITEMS = ("container", "collections.OrderedDict")
 _WITH_STATE = ("collections.OrderedDict", "argparse.Namespace", "numpy.dtype")
 
 
@@ -49,11 +52,15 @@ class _Global:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Made:
-    """What a pickle builds, by what makes it; its content is not followed."""
+    """What a pickle builds, by what makes it; its content is counted, not followed."""
 
     by: str
+    length: int = 0
+
+    def __len__(self):
+        return self.length
 
 
 def inspect(stream) -> tuple[Any, dict[str, int]]:
@@ -66,7 +73,8 @@ def inspect(stream) -> tuple[Any, dict[str, int]]:
         return _inspect(stream)
     except RefusedPickle:
         raise
-    except (IndexError, KeyError, ValueError, struct.error) as error:
+    except (IndexError, KeyError, ValueError, struct.error, DeprecationWarning) as error:
+        # The warning is pickletools', of an escape in a text, where warnings are errors.
         raise RefusedPickle(f"it is damaged ({type(error).__name__}: {error})") from error
 
 
@@ -121,11 +129,14 @@ def _apply(name, taken, stack, storages):
         storages[key] = max(size, storages.get(key, 0))
         stack.append(_Made("storage"))
         return
-    changed = stack[-1].by if isinstance(stack[-1], _Made) else "a plain value"
-    if changed not in (
-        _WITH_STATE if name == "BUILD" else ("container", "collections.OrderedDict")
-    ):
-        raise RefusedPickle(f"it changes ({name}) {changed}")
+    changed = stack[-1] if isinstance(stack[-1], _Made) else _Made("a plain value")
+    if changed.by not in (_WITH_STATE if name == "BUILD" else _WITH_ITEMS):
+        raise RefusedPickle(f"it changes ({name}) {changed.by}")
+    if name == "BUILD":
+        if changed.by == "collections.OrderedDict":  # torch copies it
+            _check_length(taken[0])
+        return
+    changed.length += len(taken)
     if name.startswith("SETITEM"):
         for key in taken[::2]:
             if not isinstance(key, (str, int, float, type(None))):
@@ -138,15 +149,22 @@ def _allowed(name):
     return _Global(name)
 
 
+def _check_length(value):
+    if isinstance(value, (tuple, str, _Made)) and len(value) > _MOST:
+        raise RefusedPickle(
+            f"it calls something with {len(value)} parts, at most {_MOST} are needed"
+        )
+
+
 def _check_call(function, arguments):
-    """Refuses arguments that make a constructor walk through a tensor of a made-up size."""
+    """Refuses arguments of any length, and a tensor of a made-up size for a constructor to walk through."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise RefusedPickle("it calls what is no function, or with what are no arguments")
+    for part in (arguments, *arguments[:_MOST]):
+        _check_length(part)
     plain = {
         "collections.OrderedDict": arguments == (),
-        "torch.Size": len(arguments) == 1
-        and isinstance(arguments[0], tuple)
-        and all(isinstance(size, int) for size in arguments[0]),
+        "torch.Size": all(isinstance(part, tuple) for part in arguments),
         "torch.device": all(isinstance(part, (str, int)) for part in arguments),
         "_codecs.encode": arguments[1:] == ("latin1",) and isinstance(arguments[0], str),
     }

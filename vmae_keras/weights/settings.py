@@ -5,6 +5,7 @@ where these are silent, it is the official value. Clauses WEIGHT-5, WEIGHT-6, OP
 """
 
 import re
+from statistics import mode
 from typing import Any
 
 from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
@@ -56,7 +57,7 @@ def configuration(
         if fields.pop("layer_scaled"):
             # Only where training starts from: the file holds what it came to.
             fields["layer_scale"] = float(arguments.get("init_values") or 1e-5)
-        fields |= _of_preprocessing(preprocessing)
+        fields |= _of_preprocessing(preprocessing, fields["channels"])
         fields |= {name: overrides[name] for name in _HEADS if name in overrides}
         for name, (width, known) in _HEADS.items():
             if name not in fields and width in fields:
@@ -64,7 +65,7 @@ def configuration(
         return VideoMAEConfig(**fields), notes
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: its tensors and the settings beside it make no VideoMAE. "
             f"{type(error).__name__}: {error}"
@@ -87,17 +88,24 @@ def labels(
 
 
 def _sizes(upstream, kind, pooling, shapes):
-    """What the shapes tell. A weight that is missing in one block may be there in another."""
+    """What the shapes tell. A weight that is missing or mis-shaped in one block is right in others."""
 
     def find(*paths):
         candidates = (names.upstream_names(path, upstream, kind, pooling) for path in paths)
-        return next((shapes[each[0]] for each in candidates if each and each[0] in shapes), None)
+        found = [shapes[each[0]] for each in candidates if each and each[0] in shapes]
+        return mode(found) if found else None
 
     def depth(part):
         (one,) = names.upstream_names(f"{part}/block_0/norm1/gamma", upstream, kind, pooling)
         start = re.escape(one.partition("0.")[0])
         found = (re.match(rf"{start}(\d+)\.", name) for name in shapes)
-        return 1 + max((int(match[1]) for match in found if match), default=-1)
+        last = max((int(match[1]) for match in found if match), default=-1)
+        if last >= len(shapes):  # each block has tensors; nothing is listed for a made-up number
+            raise WeightsError(
+                f"its last block of the {part} has the number {last}. Received: {len(shapes)} tensors "
+                "in all. The file is damaged or no VideoMAE."
+            )
+        return 1 + last
 
     def in_blocks(part, inner):
         return [f"{part}/block_{i}/{inner}" for i in range(depth(part))]
@@ -105,13 +113,19 @@ def _sizes(upstream, kind, pooling, shapes):
     def has(inner):
         return find(*in_blocks("encoder", inner)) is not None
 
-    dim, channels, *tubelet = find("tubelet_embedding/kernel")
+    def mlp_dim(part, dim):
+        kernel = find(*in_blocks(part, "mlp/hidden/kernel"))
+        return kernel[0] if kernel else 4 * dim
+
+    dim, channels, *tubelet = kernel = find("tubelet_embedding/kernel")
+    if 0 in kernel:  # and the other sizes might be anything, at no cost to the file
+        raise WeightsError(f"its tubelet embedding is empty. Received: shape {kernel}.")
     fields = {
         "dim": dim,
         "channels": channels,
         "tubelet": tuple(tubelet),
         "depth": depth("encoder"),
-        "mlp_dim": find(*in_blocks("encoder", "mlp/hidden/kernel"))[0],
+        "mlp_dim": mlp_dim("encoder", dim),
         "query_value_bias": has("attention/q_bias"),
         "cosine_attention": has("attention/log_scale"),
         "layer_scaled": has("scale1"),
@@ -120,10 +134,11 @@ def _sizes(upstream, kind, pooling, shapes):
     if pooling is None:
         fields["encoder_norm"] = find("encoder/norm/gamma", "encoder/norm/beta") is not None
     if kind == "pretraining":
+        decoder_dim = find("mask_token", "decoder/norm/gamma", "decoder/norm/beta")[-1]
         fields |= {
-            "decoder_dim": find("mask_token", "decoder/norm/gamma", "decoder/norm/beta")[-1],
+            "decoder_dim": decoder_dim,
             "decoder_depth": depth("decoder"),
-            "decoder_mlp_dim": find(*in_blocks("decoder", "mlp/hidden/kernel"))[0],
+            "decoder_mlp_dim": mlp_dim("decoder", decoder_dim),
         }
     return fields
 
@@ -145,7 +160,7 @@ def _of_hugging_face(settings, fields, overrides, notes):
     for ours, theirs in (
         ("heads", "num_attention_heads"), ("decoder_heads", "decoder_num_attention_heads"),
     ):  # fmt: skip
-        if theirs in settings:
+        if theirs in settings and _HEADS[ours][0] in fields:
             found[ours] = settings[theirs]
     if (fields["dim"], found.get("heads")) == (384, 16) and "heads" not in overrides:
         found["heads"] = HEADS[384]
@@ -175,9 +190,15 @@ def _of_hugging_face(settings, fields, overrides, notes):
 
 def _of_official(model, arguments):
     """V1, V2 and mmaction2; `model` is the `model_config` of V2's hub repositories."""
-    frames = arguments.get("num_frames") or model.get("all_frames") or 16
+    frames = arguments.get("num_frames") or model.get("num_frames") or 16
+    segments = arguments.get("num_segments") or 1
+    if type(frames) is not int or type(segments) is not int:  # a text times a number is long
+        raise WeightsError(
+            "num_frames and num_segments must be integers. Received: "
+            f"{type(frames).__name__} and {type(segments).__name__}. Save the tensors alone."
+        )
     found = {
-        "frames": frames * (arguments.get("num_segments") or 1),
+        "frames": frames * segments,
         **_frame(arguments.get("input_size") or model.get("img_size") or 224),
         "norm_pix": bool(arguments.get("normlize_target", True)),
         "layer_norm_epsilon": float(model.get("layer_norm_eps") or 1e-6),
@@ -187,10 +208,10 @@ def _of_official(model, arguments):
     return found
 
 
-def _of_preprocessing(settings):
+def _of_preprocessing(settings, channels):
     """Mean and std of pixels in [0, 1]; nothing said: ImageNet's, with which the models were trained."""
     if not settings.get("do_normalize", True):
-        mean, std = (0.0,) * 3, (1.0,) * 3
+        mean, std = (0.0,) * channels, (1.0,) * channels
     else:
         mean = settings.get("image_mean", IMAGENET_MEAN)
         std = settings.get("image_std", IMAGENET_STD)

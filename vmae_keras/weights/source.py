@@ -94,7 +94,11 @@ def _read_run(folder):
         raise WeightsError(
             f"{folder} holds no checkpoint yet. Train it: vmae pretrain --out {folder} --resume"
         )
-    config = VideoMAEConfig(**_json(folder / "run.json")["config"])
+    settings = folder / "run.json"
+    try:
+        config = VideoMAEConfig(**_json(settings)["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
     tensors = {
         name.removeprefix("video_mae/"): tensor

@@ -37,7 +37,8 @@ def read_torch(path: Path) -> TensorFile:
     path = Path(path)
     with open(path, "rb") as file:
         zipped = file.read(4) == b"PK\3\4"
-    torch_archives.check_zip(path) if zipped else torch_archives.check_old(path)
+    check = torch_archives.check_zip if zipped else torch_archives.check_old
+    check(path)
     torch = _torch(path)
     if path.suffix == ".safetensors":  # torch goes by the name
         raise WeightsError(f"{path} is a file of torch, not safetensors. Rename it to `.pth`.")
@@ -121,7 +122,7 @@ def _stand_in(module, name):
 
     def set_state(self, state):
         if isinstance(state, dict):
-            self.__dict__.update(state)
+            self.__dict__ = state
 
     methods = {"__init__": lambda self, *_: None, "__setstate__": set_state}
     return type(name, (), {"__module__": module, "__qualname__": name, **methods})
@@ -151,13 +152,13 @@ def _is_plain(value):
     """Whether text, numbers, None, or lists, tuples, dicts of them; not many: a list may hold itself."""
     waiting = [value]
     for _ in range(_LONGEST_ARGUMENT):
-        if not waiting or len(waiting) > _LONGEST_ARGUMENT:
-            break
+        if not waiting:
+            return True
         one = waiting.pop()
-        if type(one) is dict:
-            waiting += [*one, *one.values()]
-        elif type(one) in (list, tuple):
-            waiting += one
+        if type(one) in (list, tuple, dict):
+            if len(one) > _LONGEST_ARGUMENT:
+                return False
+            waiting += [*one, *one.values()] if type(one) is dict else one
         elif type(one) not in (str, int, float, bool, type(None)):
             return False
     return not waiting

@@ -30,7 +30,7 @@ def write_official(stored: Stored, path: Path) -> list[str]:
         f"activation={c.activation!r}": c.activation != "gelu",
         "encoder_norm=False": stored.kind == "pretraining" and not c.encoder_norm,
         "learned_positions=True": stored.pooling is None and c.learned_positions,
-        f"position_grid={c.position_grid}": c.position_grid is not None,
+        f"position_grid={c.position_grid}": c.position_grid not in (None, c.grid),
     })  # fmt: skip
     notes = []
     if (c.frames, c.height, c.width) != (16, 224, 224):
@@ -59,7 +59,7 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
         "layer scales": c.layer_scale > 0,
         "cosine_attention=True": c.cosine_attention,
         "learned_positions=True": c.learned_positions,
-        f"position_grid={c.position_grid}": c.position_grid is not None,
+        f"position_grid={c.position_grid}": c.position_grid not in (None, c.grid),
         f"tubelet={c.tubelet}, not square": c.tubelet[1] != c.tubelet[2],
         "an encoder with fc_norm": (stored.kind, stored.pooling) == ("encoder", "mean"),
     })  # fmt: skip

@@ -1,0 +1,63 @@
+"""What loading a checkpoint costs in memory: a process of its own, watched by the kernel."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends_tests.support import BACKEND, ROOT
+from spec.weight_table import expand
+from vmae_keras import VideoMAEConfig
+from vmae_keras.weights.tensor_files import write_safetensors
+from vmae_keras.weights.torch_files import write_torch
+
+CONFIG = VideoMAEConfig.variant("v1-b")
+ALLOWED = 1.3  # of the model
+
+# Pages of a mapped file are not counted: the system takes them back when it needs them.
+WATCHED = """
+import sys, threading
+import torch  # reads .pth; what importing it takes is not of the model
+from vmae_keras import VideoMAE, VideoMAEConfig
+
+def held():
+    status = open("/proc/self/status").read()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+small = VideoMAE(VideoMAEConfig.variant("v1-b", depth=1, decoder_depth=1))  # what building takes
+before, peak, done = held(), 0, threading.Event()
+
+def watch():
+    global peak
+    while not done.wait(0.002):
+        peak = max(peak, held())
+
+thread = threading.Thread(target=watch)
+thread.start()
+model = VideoMAE.from_preset(sys.argv[1])
+done.set()
+thread.join()
+print(max(peak, held()) - before, 4 * model.count_params())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_loading_holds_the_model_and_little_more(kind, tmp_path):
+    file = tmp_path / f"model.{kind}"
+    tensors = {
+        name: np.zeros(shape, "float32")
+        for weight in expand(CONFIG, "pretraining").values()
+        for name, shape in weight.tensors("official").items()
+    }
+    write_torch(file, tensors) if kind == "pth" else write_safetensors(file, tensors, {})
+    output = subprocess.run(
+        [sys.executable, "-c", WATCHED, file], check=True, capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+    ).stdout  # fmt: skip
+    peak, model = map(int, output.split())
+    assert model > 3e8
+    assert 0.9 * model < peak < ALLOWED * model, f"{peak / model:.2f} of the model"
