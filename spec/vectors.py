@@ -26,8 +26,8 @@ from spec import masks_reference as masks
 from spec import reference
 from spec import training_reference as training
 from spec.config import Config
-from spec.position_reference import resize_positions
 from spec.gradient_reference import pretraining_gradients
+from spec.position_reference import resize_positions
 from spec.vector_files import MARGIN, Contents, Tensors, differences, encode, room
 
 FOLDER = Path(__file__).with_name("vectors")
