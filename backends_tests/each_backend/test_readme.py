@@ -2,22 +2,62 @@
 
 import re
 
+import pytest
 from PIL import Image
 
 from backends_tests.support import ROOT
+from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig
 from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.presets import stored_model
+from vmae_keras.weights.write import write_official
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def test_examples_run(tmp_path, monkeypatch):
-    pretraining, reconstruction = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
-    short = pretraining.replace("steps_per_epoch=100, epochs=10", "steps_per_epoch=2, epochs=1")
-    assert short != pretraining
+def example(start):
+    """The one that begins so."""
+    (found,) = [text for text in EXAMPLES if text.startswith(start)]
+    return found
+
+
+def replaced(text, **values):
+    for old, new in values.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_examples_of_pretraining_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips = write_moving_shapes(tmp_path / "clips", 9)
     clips[0].rename(tmp_path / "clip.mp4")
-    exec(short, {})
-    exec(reconstruction, {})
+    short = {"steps_per_epoch=100, epochs=10": "steps_per_epoch=2, epochs=1"}
+    exec(replaced(example("import keras\n"), **short), {})
+    exec(example("import keras, numpy as np"), {})
     with Image.open(tmp_path / "rebuilt.png") as picture:
         assert picture.width > 500
+
+
+def test_examples_of_published_weights_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = VideoMAEConfig.variant("v1-s", dim=128, heads=2, mlp_dim=8, depth=1, decoder_depth=1)
+    VideoMAE(small).save_to_preset("pretrained")
+    write_official(stored_model(VideoEncoder(small, pooling="mean")), tmp_path / "official.pth")
+    names = {
+        "hf://MCG-NJU/videomae-base": "pretrained",
+        "vit_b_k710_dl_from_giant.pth": "official.pth",
+        "run-b": "pretrained",
+    }
+    found = {}
+    with pytest.warns(UserWarning, match="heads=2 is assumed"):
+        exec(replaced(example("from vmae_keras import VideoClassifier"), **names), found)
+    assert found["classifier"].classes == 10 and found["encoder"].config.frames == 32
+    assert isinstance(found["model"], VideoMAE) and (tmp_path / "mine" / "config.json").is_file()
+    k710 = VideoClassifier(small, 3, labels=["Tai Chi", "abseiling", "yoga"])
+    found = {"k710": k710, "k400_names": ["yoga", "tai_chi"]}
+    exec(example("from vmae_keras.weights.classes"), found)
+    assert found["k400"].labels == ("yoga", "tai_chi")
+
+
+def test_every_example_is_run():
+    assert len(EXAMPLES) == 4

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from backends_tests import upstream_files
 from backends_tests.support import ROOT
 from vmae_keras import backend
 
@@ -44,7 +45,9 @@ def test_help_answers_within_a_second_and_loads_no_backend():
     assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("command", ["pretrain", "reconstruct", "synthesize", "consistency"])
+@pytest.mark.parametrize(
+    "command", ["pretrain", "reconstruct", "synthesize", "consistency", "convert"]
+)
 def test_every_command_has_help_with_an_example(command):
     code, text, _ = vmae(command, "--help")
     assert code == 0 and f"Example: vmae {command}" in text
@@ -113,3 +116,16 @@ def test_backend_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypat
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     with pytest.raises(backend.BackendError, match="none is installed"):
         backend.select()
+
+
+def test_conversion_says_what_is_lost_and_what_went_wrong(tmp_path):
+    config = upstream_files.small()
+    tensors, _ = upstream_files.tensors(config, "classifier mean", "official_classifier")
+    source = upstream_files.write(tmp_path / "in.safetensors", tensors)
+    out = tmp_path / "out"
+    code, text, errors = vmae("convert", source, out, "--to", "hf", "--set", "heads=2")
+    assert (code, errors) == (0, "")
+    assert "transformers computes with 1e-05" in text and text.endswith(f"{out}\n")
+    assert (out / "model.safetensors").is_file()
+    code, _, errors = vmae("convert", tmp_path / "nothing", out)
+    assert code == 1 and "nothing does not exist" in errors and "Traceback" not in errors
