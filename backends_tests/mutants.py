@@ -42,6 +42,8 @@ STEPS = f"{ADAMW}::test_three_steps_equal_the_oracle[0.9-0.95-None]"
 CLASSIFIER = "each_backend/test_classifier.py"
 OPTIONS = "each_backend/test_options.py"
 PRESETS = "each_backend/test_presets.py"
+AUGMENT = "once/test_finetune_augment.py"
+MIXING = "once/test_mixing.py"
 WEIGHT_NAMES = "once/test_weight_names.py"
 LAYOUTS = f"{WEIGHT_NAMES}::test_layouts_are_those_of_the_table_and_are_inverted_to_the_bit"
 RECOGNISE = "once/test_recognise.py"
@@ -288,9 +290,9 @@ MUTANTS = [
            f"{CROPS}::test_a_side_close_to_the_target_becomes_the_target_if_there_is_room"),
     Mutant("resized bicubically", "data/augment.py", "Resampling.BILINEAR",
            "Resampling.BICUBIC", f"{CROPS}::test_resize_is_pillows_bilinear_resize_of_the_box"),
-    Mutant("repeats share crop and mask", "data/pipeline.py",
-           "[self.augmented(frames, generator) for _ in range(self.repeats)]",
-           "[self.augmented(frames, generator)] * self.repeats",
+    Mutant("repeats share crop and mask", "data/stream.py",
+           "[self.sample(index, frames, generator) for _ in range(self.repeats)]",
+           "[self.sample(index, frames, generator)] * self.repeats",
            "once/test_data_pipeline.py::test_repeats_share_the_video_but_not_the_mask"),
 
     # Fine-tuning and evaluation
@@ -347,8 +349,47 @@ MUTANTS = [
     Mutant("places of another height forgotten", "presets.py", "return changed.replace(position_grid=",
            "return changed.replace(position_grid=None and ",
            f"{PRESETS}::test_other_sizes_keep_the_places_of_tokens"),
-    Mutant("head dropout in inference", "classifier.py", "self.head_dropout(x, training=training)",
-           "self.head_dropout(x, training=True)",
+    # Fine-tuning: augmentation and mixing
+    Mutant("a crop's ratio is height over width", "data/finetune_augment.py",
+           "w, h = round(math.sqrt(pixels * ratio))", "h, w = round(math.sqrt(pixels * ratio))",
+           f"{AUGMENT}::test_the_crop_is_the_oracles"),
+    Mutant("a resized crop shifted by half a pixel", "data/finetune_augment.py",
+           "* count / new_count - 0.5", "* count / new_count",
+           f"{AUGMENT}::test_the_resized_crop_is_the_oracles"),
+    Mutant("one noise for all frames of a clip", "data/finetune_augment.py",
+           "standard_normal(region.shape, np.float32)", "standard_normal(region.shape[1:], np.float32)",
+           f"{AUGMENT}::test_normalised_noise_is_normal_and_of_every_frame_its_own"),
+    Mutant("operations after the crop", "data/finetune_augment.py",
+           "if self.rand_augment:", "if False:",
+           f"{AUGMENT}::test_operations_come_first_on_whole_frames"),
+    Mutant("operations drawn without replacement", "data/rand_augment.py",
+           "generator.integers(len(OPERATIONS), size=self.operations)",
+           "generator.permutation(len(OPERATIONS))[: self.operations]",
+           f"{AUGMENT}::test_operations_are_drawn_as_often_as_they_should_be"),
+    Mutant("the variant whose bits grow with the magnitude", "data/rand_augment.py",
+           "return 4 - int(level * 4)", "return int(level * 4)",
+           f"{AUGMENT}::test_operations_and_arguments_are_the_oracles"),
+    Mutant("bilinear shears and shifts", "data/rand_augment.py",
+           "matrix, Image.Resampling.BICUBIC", "matrix, Image.Resampling.BILINEAR",
+           f"{AUGMENT}::test_frames_are_changed_as_the_oracle_changes_them[ShearX]"),
+    Mutant("ImageNet's mean outside the frame", "data/rand_augment.py",
+           "_GREY = (128, 128, 128)", "_GREY = (124, 116, 104)",
+           f"{AUGMENT}::test_frames_are_changed_as_the_oracle_changes_them[Rotate]"),
+    Mutant("a box's ratio as it was drawn", "data/mixing.py",
+           "return 1 - _area(box) / (picture[0] * picture[1]), box", "return ratio, box",
+           f"{MIXING}::test_choices_are_the_oracles[batch]"),
+    Mutant("boxes of frames and rows", "data/mixing.py",
+           "out[:, top:bottom, left:right] = _unit(other[:, top:bottom, left:right])",
+           "out[top:bottom, left:right] = _unit(other[top:bottom, left:right])",
+           f"{MIXING}::test_a_box_is_of_rows_and_columns"),
+    Mutant("smoothing over the other classes alone", "data/mixing.py",
+           "smoothing / classes)", "smoothing / max(classes - 1, 1))",
+           f"{MIXING}::test_targets_are_the_oracles_and_sum_to_one"),
+    Mutant("pairs that do not mirror", "data/mixing.py",
+           "return pairs + pairs[::-1]", "return pairs + pairs",
+           f"{MIXING}::test_choices_are_the_oracles[pair]"),
+    Mutant("head dropout in inference", "classifier.py", "if training and self.head_dropout:",
+           "if self.head_dropout:",
            f"{CLASSIFIER}::test_dropout_takes_the_heads_input_in_training_alone"),
     Mutant("head not scaled at the start", "classifier.py", "stddev=KERNEL_STD * init_scale",
            "stddev=KERNEL_STD", NORMAL),

@@ -48,9 +48,10 @@ class VideoClassifier(Backbone):
             )
         super().__init__(config, pooling=pooling, remat=remat, name=name, **kwargs)
         self.classes, self.labels = classes, None if labels is None else tuple(labels)
-        self.head_dropout_rate, self.init_scale = head_dropout, init_scale
+        self.head_dropout, self.init_scale = head_dropout, init_scale
         dtype = self.dtype_policy
-        self.head_dropout = keras.layers.Dropout(head_dropout, dtype=dtype, name="head_dropout")
+        if head_dropout:  # by a name of its own, under which a checkpoint finds its state again
+            self.seed_generator = keras.random.SeedGenerator(name=f"{name}_head_dropout")
         self.head = keras.layers.Dense(
             classes, kernel_initializer=keras.initializers.RandomNormal(stddev=KERNEL_STD * init_scale),
             dtype=dtype, name="head",
@@ -66,7 +67,15 @@ class VideoClassifier(Backbone):
     def call(self, video, training=False):
         """(B, T, H, W, C) -> (B, K)"""
         x = self.features(video, training=training)  # (B, D)
-        return self.head(self.head_dropout(x, training=training))
+        if training and self.head_dropout:
+            x = self._dropped(x)
+        return self.head(x)
+
+    def _dropped(self, x):
+        """Clause FT-3. Not by `keras.random.dropout`, which on PyTorch draws beside the seed's state."""
+        survive = 1.0 - self.head_dropout
+        draw = keras.random.uniform(ops.shape(x), seed=self.seed_generator)
+        return x * ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
     def with_classes(self, rows, labels=None):
         """A classifier of other classes out of this one's: K710's head made into K400's.
@@ -101,7 +110,7 @@ class VideoClassifier(Backbone):
     def get_config(self):
         return {
             **super().get_config(), "classes": self.classes, "labels": self.labels,
-            "head_dropout": self.head_dropout_rate, "init_scale": self.init_scale,
+            "head_dropout": self.head_dropout, "init_scale": self.init_scale,
         }  # fmt: skip
 
     @staticmethod

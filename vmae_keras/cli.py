@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
+COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune"}  # of the stages of training
 BackendOption = Annotated[
     Backend | None,
     typer.Option(
@@ -94,18 +95,22 @@ def pretrain(
     theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
     stopped goes on with --out RUN --resume.
     """
-    from vmae_keras.training.run import Run
+    from vmae_keras.training.run import Run, Settings
 
     run = Run(out)
     with _errors_for_people(ValueError, OSError):  # all that the command line can get wrong
         if resume:
             fixed = {"--variant": variant, "--recipe": recipe, "--set": change, "--seed": seed}
-            settings = _resumed(run, data, backend, fixed)
+            settings = _resumed(run, Settings, data, backend, fixed)
         else:
             settings = _new(
                 run, data, variant or "demo", recipe or "demo", change or [], backend, seed or 0
             )
-    _train(run, settings, workers)
+    import_keras()
+    from vmae_keras.training.pretrain import pretrain as train
+
+    _train(train, run, settings, workers)
+    typer.echo(f"See what it learnt: vmae reconstruct {run.folder} CLIP")
 
 
 def _new(run, data, variant, recipe_name, overrides, backend, seed):
@@ -113,18 +118,9 @@ def _new(run, data, variant, recipe_name, overrides, backend, seed):
     from vmae_keras.config import VideoMAEConfig
     from vmae_keras.training.overrides import apply_overrides
     from vmae_keras.training.recipe import RECIPES
-    from vmae_keras.training.run import RunError, Settings, digest
+    from vmae_keras.training.run import Settings, digest
 
-    if data is None:
-        raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
-    if recipe_name not in RECIPES:
-        raise ValueError(
-            f"`--recipe` must be one of {', '.join(RECIPES)}. Received: {recipe_name!r}."
-        )
-    if any(run.checkpoints.glob("*.safetensors")):
-        raise RunError(
-            f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
-        )
+    _check_new(run, data, recipe_name, RECIPES)
     config, recipe = apply_overrides(
         VideoMAEConfig.variant(variant), RECIPES[recipe_name], overrides
     )
@@ -138,7 +134,22 @@ def _new(run, data, variant, recipe_name, overrides, backend, seed):
     return settings
 
 
-def _resumed(run, data, backend, fixed):
+def _check_new(run, data, recipe_name, recipes):
+    from vmae_keras.training.run import RunError
+
+    if data is None:
+        raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
+    if recipe_name not in recipes:
+        raise ValueError(
+            f"`--recipe` must be one of {', '.join(recipes)}. Received: {recipe_name!r}."
+        )
+    if any(run.checkpoints.glob("*.safetensors")):
+        raise RunError(
+            f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
+        )
+
+
+def _resumed(run, kind, data, backend, fixed):
     """The run's own settings; DATA and --backend may be repeated, nothing can be changed."""
     from vmae_keras.training.run import RunError
 
@@ -148,6 +159,11 @@ def _resumed(run, data, backend, fixed):
             "start another run with another --out and without --resume."
         )
     settings = run.settings()
+    if not isinstance(settings, kind):
+        raise RunError(
+            f"{run.folder} holds another stage: {settings.stage}. Continue it with "
+            f"vmae {COMMANDS[settings.stage]} --out {run.folder} --resume."
+        )
     given = {
         "DATA": (data and str(Path(data).absolute()), settings.data),
         "--backend": (backend and backend.value, settings.backend),
@@ -162,15 +178,13 @@ def _resumed(run, data, backend, fixed):
     return settings
 
 
-def _train(run, settings, workers):
-    import_keras()
+def _train(train, run, settings, workers):
     from rich.console import Console
 
-    from vmae_keras.data.pipeline import NoReadableVideo
+    from vmae_keras.data.stream import NoReadableVideo
     from vmae_keras.training.callbacks import NonFiniteLoss
     from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
-    from vmae_keras.training.pretrain import pretrain as train
     from vmae_keras.training.run import RunError
 
     console = Console()
@@ -183,16 +197,12 @@ def _train(run, settings, workers):
     if not outcome.finished:
         console.print(
             f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
-            f"Continue with: vmae pretrain --out {run.folder} --resume",
+            f"Continue with: vmae {COMMANDS[settings.stage]} --out {run.folder} --resume",
             highlight=False,
         )
         raise typer.Exit(130)
     _draw_losses(run)
-    console.print(
-        f"Done: {outcome.step} steps. Loss curve: {run.loss_picture}\n"
-        f"See what it learnt: vmae reconstruct {run.folder} CLIP",
-        highlight=False,
-    )
+    console.print(f"Done: {outcome.step} steps. Loss curve: {run.loss_picture}", highlight=False)
 
 
 def _draw_losses(run):
@@ -212,6 +222,111 @@ def _report_skipped(console, skipped):
         console.print(f"Broken files: {len(skipped)}", highlight=False)
         for path, reason in skipped.items():
             console.print(f"  {path}: {reason}", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: `vmae finetune train.csv --start run --out fine-tuned --set epochs=20`"
+)
+def finetune(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="A list of `path label`, a CSV, or a folder that holds a folder for each class."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Whose encoder to start from: a run, a folder, a file or hf://owner/name. Without it, "
+            "training starts from random weights of --variant.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("fine-tuned"),
+    variant: Annotated[
+        str | None, typer.Option(help="Without --start: demo (default), v1-s, v1-b, ...")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="demo (default), v1-k400-b, v1-ssv2-b, v1-ucf101-b, v2-k400-b, ..."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of model or recipe."),
+    ] = None,
+    backend: BackendOption = None,
+    resume: Annotated[bool, typer.Option(help="Continue the run in --out where it was.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")
+    ] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of weights, data order and augmentation; default: 0."),
+    ] = None,
+):
+    """Fine-tune a classifier on labelled videos, from a pretrained encoder or from random weights.
+
+    A share of the videos is held out and tells how it goes. A run that was killed or stopped goes on with
+    --out RUN --resume.
+    """
+    from vmae_keras.training.run import FineTuningSettings, Run
+
+    run = Run(out)
+    with _errors_for_people(ValueError, OSError), _notes_for_people():
+        if resume:
+            fixed = {
+                "--start": start, "--variant": variant, "--recipe": recipe, "--set": change,
+                "--seed": seed,
+            }  # fmt: skip
+            settings = _resumed(run, FineTuningSettings, data, backend, fixed)
+            import_keras()
+        else:
+            settings = _new_fine_tuning(
+                run, data, start, variant, recipe or "demo", change or [], backend, seed or 0
+            )
+    from vmae_keras.training.finetune import finetune as train
+
+    _train(train, run, settings, workers)
+
+
+def _new_fine_tuning(run, data, start, variant, recipe_name, overrides, backend, seed):
+    """Settings from the command line, written to a folder that held no run."""
+    import dataclasses
+
+    from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.training.fine_tuning_recipe import RECIPES
+    from vmae_keras.training.overrides import fine_tuning_changes
+    from vmae_keras.training.run import FineTuningSettings, digest
+
+    _check_new(run, data, recipe_name, RECIPES)
+    if start and variant:
+        raise ValueError(
+            "--start says what the model is. Received: --variant too. Leave one of them out."
+        )
+    of_recipe, of_model = fine_tuning_changes(overrides)
+    recipe = dataclasses.replace(RECIPES[recipe_name], **of_recipe)
+    name = select(backend and backend.value)
+    import_keras()
+    from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled
+    from vmae_keras.presets import preset_config
+
+    config = (
+        preset_config(start, **of_model)
+        if start
+        else VideoMAEConfig.variant(variant or "demo", **of_model)
+    ).replace(drop_path=recipe.drop_path)
+    data = str(Path(data).absolute())
+    files = list_labelled(data)
+    labels = classes_of(files)
+    fine_tuning_clips(
+        config, recipe, len(labels)
+    )  # what it refuses is refused before anything is written
+    if start and Path(start).exists():
+        start = str(Path(start).absolute())
+    videos = digest([file.path for file in files])
+    settings = FineTuningSettings(data, videos, start, labels, config, recipe, seed, name)
+    run.save(settings)
+    return settings
 
 
 class Statistics(enum.StrEnum):

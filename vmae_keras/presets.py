@@ -102,6 +102,18 @@ def load(preset, **changes):
     return getattr(vmae_keras, _CLASSES[kind]).from_preset(path, **changes)
 
 
+def preset_config(preset, **changes) -> VideoMAEConfig:
+    """The configuration that `from_preset` would build with, without building it."""
+    path, overrides, _ = _opened(preset, changes)
+    settings = keras_settings(path)
+    if settings is not None:
+        config = VideoMAEConfig(**settings["config"]["config"])
+    else:
+        own = _own_model(path)
+        config = own.config if own is not None else read_stored(path, overrides).config
+    return _with_places(config, overrides)
+
+
 def stored_model(model) -> Stored:
     """A model as one that was read from a file."""
     return _stored(model, model.name)

@@ -10,7 +10,7 @@ from vmae_keras import masks, patch_statistics, picture
 from vmae_keras.data.pipeline import read_clip
 from vmae_keras.model import VideoMAE
 from vmae_keras.training import checkpoint
-from vmae_keras.training.run import Run, RunError
+from vmae_keras.training.run import Run, RunError, Settings
 
 FRAMES_PER_SECOND = 8  # of the video that is written: slow enough to look at
 
@@ -23,6 +23,11 @@ def load_model(run: Run) -> tuple[VideoMAE, int]:
         CheckpointError: the checkpoint does not fit the run's settings.
     """
     settings = run.settings()
+    if not isinstance(settings, Settings):
+        raise RunError(
+            f"{run.folder} holds a classifier, which reconstructs nothing. Give the folder of a run of "
+            "`vmae pretrain`."
+        )
     path = checkpoint.latest(run.checkpoints)
     if path is None:
         raise RunError(

@@ -126,7 +126,7 @@ def test_changes_keep_the_rest_of_a_preset(tmp_path):
     model.save_to_preset(tmp_path)
     again = VideoClassifier.from_preset(tmp_path, frames=6, drop_path=0.1)
     assert again.config == CONFIG.replace(frames=6, drop_path=0.1)
-    assert again.head_dropout_rate == 0.3
+    assert again.head_dropout == 0.3
     same_weights(again, weights)
 
 
@@ -243,7 +243,7 @@ def test_classes_are_gathered_by_rows():
     model, weights = random_classifier(CONFIG, labels=LABELS, head_dropout=0.3)
     other = model.with_classes([4, 0, 4])
     assert (other.classes, other.labels) == (3, ("turn", "push", "turn"))
-    assert other.head_dropout_rate == 0.3
+    assert other.head_dropout == 0.3
     video = random_video(CONFIG)
     expected = model.predict(video, verbose=0)[:, [4, 0, 4]]
     np.testing.assert_allclose(other.predict(video, verbose=0), expected, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from backends_tests.support import BACKEND, ROOT
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
-from vmae_keras.training.pretrain import _fits
+from vmae_keras.training.loop import _fits
 from vmae_keras.training.run import Run
 
 # Saves at every logging interval instead of once a minute, so that short runs have checkpoints.

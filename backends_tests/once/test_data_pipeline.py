@@ -14,16 +14,12 @@ import av
 import numpy as np
 import pytest
 
-from vmae_keras.data import pipeline
+from vmae_keras.data import pipeline, stream
 from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import list_videos
-from vmae_keras.data.pipeline import (
-    NoReadableVideo,
-    pretraining_dataset,
-    read_clip,
-    validation_dataset,
-)
+from vmae_keras.data.pipeline import pretraining_dataset, read_clip, validation_dataset
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.stream import NoReadableVideo
 
 CONFIG = SimpleNamespace(frames=4, height=16, width=24, channels=3, grid=(2, 4, 6))
 COUNT = 7
@@ -164,9 +160,9 @@ def test_the_number_of_workers_changes_nothing(broken, skipped, sampling):
 
 def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
     opened = []
-    read = pipeline.read_frames
+    read = stream.read_frames
     monkeypatch.setattr(
-        pipeline, "read_frames", lambda path, *rest: (opened.append(path), read(path, *rest))[1]
+        stream, "read_frames", lambda path, *rest: (opened.append(path), read(path, *rest))[1]
     )
     taken = batches(pretraining_dataset(broken, CONFIG, batch_size=COUNT, skipped=skipped), 3)
     assert all(len(which(batch)) == COUNT and 2 not in which(batch) for batch in taken)
@@ -187,10 +183,10 @@ def test_what_a_broken_file_draws_does_not_change_its_replacement(files, skipped
             raise UnreadableVideo(path, "breaks late")
         return frames
 
-    monkeypatch.setattr(pipeline, "read_frames", breaks_late)
+    monkeypatch.setattr(stream, "read_frames", breaks_late)
     paths = tuple(file.path for file in files)
-    recipe = pipeline._Recipe(CONFIG, "dense", 1, "tube", 0.9, None)
-    meeting, knowing = (pipeline._Batches(paths, recipe, skipped, COUNT, 1, 0, 0) for _ in range(2))
+    clips = pipeline._MaskedClips(CONFIG, "dense", 1, "tube", 0.9, None)
+    meeting, knowing = (pipeline._Batches(paths, clips, skipped, COUNT, 1, 0, 0) for _ in range(2))
     knowing.broken[bad] = "broken"
     assert same([meeting[0], meeting[1]], [knowing[0], knowing[1]])
     assert list(meeting.broken) == [bad]

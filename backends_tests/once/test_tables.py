@@ -9,9 +9,11 @@ from spec.config import VARIANTS as PUBLISHED
 from spec.config import Config
 from vmae_keras import VideoMAEConfig
 from vmae_keras.config import VARIANTS
+from vmae_keras.training.fine_tuning_recipe import RECIPES as FINE_TUNING_RECIPES
 from vmae_keras.training.recipe import RECIPES, Recipe
 
 OURS = {"demo", "tiny"}
+FINE_TUNING = recipe_table.runs("fine_tuning")
 PRETRAINING = {
     name: run for name, run in recipe_table.runs("pretraining").items() if "unknown" not in run
 }
@@ -37,6 +39,23 @@ def test_the_specifications_configuration_has_the_librarys_fields_and_defaults()
 
 def test_the_published_recipes_are_all_there_and_no_others():
     assert RECIPES.keys() - OURS == PRETRAINING.keys()
+
+
+def test_published_fine_tuning_recipes_are_all_there_that_are_wholly_known():
+    known = {name for name, run in FINE_TUNING.items() if "unknown" not in run}
+    assert FINE_TUNING_RECIPES.keys() - OURS == known
+
+
+@pytest.mark.parametrize("name", sorted(FINE_TUNING_RECIPES.keys() - OURS))
+def test_a_fine_tuning_recipe_has_the_published_values(name):
+    run, recipe = FINE_TUNING[name], dataclasses.asdict(FINE_TUNING_RECIPES[name])
+    of_hardware = {"accumulate", "validation", "precision"}  # a choice of ours
+    fields = recipe.keys() - of_hardware
+    assert fields - run.keys() <= {"clip_norm"}  # absent: does not apply
+    published = {key: run.get(key) for key in fields}
+    assert {key: recipe[key] for key in fields} == {
+        key: tuple(value) if isinstance(value, list) else value for key, value in published.items()
+    }
 
 
 @pytest.mark.clause("OPT-1", "OPT-3", "DATA-1", "DATA-7")

@@ -77,6 +77,7 @@ class Progress(keras.callbacks.Callback):
             "epoch": self.step / self.steps_per_epoch,
             "loss": float(logs["loss"]),
             "validation_loss": logs.get("val_loss") and float(logs["val_loss"]),
+            "validation_accuracy": logs.get("val_accuracy") and float(logs["val_accuracy"]),
             "learning_rate": self.schedule(self.step - 1),
             "clips_per_second": steps * self.clips_per_step / (ended - self.began),
         }

@@ -2,12 +2,10 @@
 
 import time
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vmae_keras import backend, masks
-from vmae_keras.cost import pretraining_multiply_accumulates
+from vmae_keras import backend
 
 LINE_SECONDS = 10.0  # without a terminal, at most one line in this time
 
@@ -29,7 +27,7 @@ class Display:
         )
         self.task = None
         self.lined_at = 0.0
-        self.validation_loss = None
+        self.validation = ""
 
     def __enter__(self):
         self.bar.start()
@@ -44,9 +42,9 @@ class Display:
         clips = recipe.batch_size * recipe.repeats
         self.console.print(
             f"{training} videos to train on, {held_out} held out for validation\n"
-            f"VideoMAE: {model.count_params() / 1e6:.1f} M weights, "
+            f"{type(model).__name__}: {model.count_params() / 1e6:.1f} M weights, "
             f"{config.frames} x {config.height} x {config.width} clips, "
-            f"{config.num_tokens} tokens, {_cost(settings) / 1e9:.3g} GMAC forward\n"
+            f"{config.num_tokens} tokens, {settings.cost / 1e9:.3g} GMAC forward\n"
             f"{settings.backend} on {backend.device()}, {recipe.precision}; "
             f"{recipe.epochs} epochs of {steps_per_epoch} steps of {clips} clips",
             highlight=False,
@@ -58,7 +56,7 @@ class Display:
         )  # fmt: skip
         self.began, self.began_step = time.monotonic(), step
         self.task = self.bar.add_task(
-            "pretraining", total=total_steps, completed=step, epoch=self._epoch(step),
+            settings.stage, total=total_steps, completed=step, epoch=self._epoch(step),
             state="compiling",
         )  # fmt: skip
 
@@ -68,7 +66,9 @@ class Display:
         if row is None:
             return
         if row.get("validation_loss") is not None:
-            self.validation_loss = row["validation_loss"]
+            self.validation = f"val {row['validation_loss']:.4f}"
+            if row.get("validation_accuracy") is not None:
+                self.validation += f" top-1 {100 * row['validation_accuracy']:.1f} %"
         state = self._state(row)
         self.bar.update(self.task, state=state)
         now = time.monotonic()
@@ -91,19 +91,9 @@ class Display:
         parts = []
         if row.get("loss") is not None:
             parts.append(f"loss {row['loss']:.4f}")
-        if self.validation_loss is not None:
-            parts.append(f"val {self.validation_loss:.4f}")
+        if self.validation:
+            parts.append(self.validation)
         if row.get("learning_rate") is not None:
             parts.append(f"rate {row['learning_rate']:.1e}")
             parts.append(f"{row['clips_per_second']:.0f} clips/s")
         return " ".join(parts)
-
-
-def _cost(settings):
-    """Multiply-accumulates of one clip's forward; the masks' counts do not depend on the draw."""
-    recipe, config = settings.recipe, settings.config
-    ids = masks.pretraining(
-        config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
-        decoder_ratio=recipe.decoder_mask_ratio,
-    )  # fmt: skip
-    return pretraining_multiply_accumulates(config, len(ids["visible"]), len(ids["decoded"]))

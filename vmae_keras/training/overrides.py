@@ -8,6 +8,7 @@ import typing
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
 
 
@@ -32,6 +33,18 @@ def config_changes(overrides: list[str]) -> dict[str, Any]:
         ValueError: as `apply_overrides`.
     """
     return _changes(overrides, VideoMAEConfig)[VideoMAEConfig]
+
+
+def fine_tuning_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of a `FineTuningRecipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
+
+    What both have, as drop_path, is the recipe's.
+
+    Raises:
+        ValueError: as `apply_overrides`.
+    """
+    changes = _changes(overrides, FineTuningRecipe, VideoMAEConfig)
+    return changes[FineTuningRecipe], changes[VideoMAEConfig]
 
 
 def _changes(overrides, *owners):

@@ -1,4 +1,4 @@
-"""Recipes: how a model is pretrained, as published and as tried by us."""
+"""Recipes: how a model is trained; those of pretraining, as published and as tried by us."""
 
 import dataclasses
 
@@ -7,21 +7,19 @@ from vmae_keras.masks import MASKS
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Everything about a pretraining run that is not the model's architecture or the data.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """What every run has that trains on videos.
 
     Args:
         epochs, warmup_epochs: passes over the videos; one clip of each video per pass.
         batch_size: videos per step on all devices together; the model sees `repeats` as many clips.
-        repeats: crops and masks per decoded video (V2's repeated augmentation); not counted in the
+        repeats: samples made of each decoded video (V2's repeated augmentation); not counted in the
             learning rate's scale.
         accumulate: batches per update of the weights; multiplies the effective batch.
         base_learning_rate, minimum_learning_rate: per 256 videos; scaled by the effective batch.
         weight_decay, beta_1, beta_2: of AdamW.
         clip_norm: limit of the gradients' global norm; None for none.
-        mask, mask_ratio: the encoder's mask: tube, random, frame or agnostic.
-        decoder_mask_ratio: share of tokens that running cells keep from the decoder (V2); None for V1.
         sampling: "dense" (a window of frames x stride) or "uniform" (one frame per segment).
         stride: frames between two sampled ones, for dense sampling.
         validation: share of the videos held out for the validation loss.
@@ -45,9 +43,6 @@ class Recipe:
     beta_1: float = 0.9
     beta_2: float = 0.95
     clip_norm: float | None = None
-    mask: str = "tube"
-    mask_ratio: float = 0.9
-    decoder_mask_ratio: float | None = None
     sampling: str = "dense"
     stride: int = 4
     validation: float = 0.1
@@ -55,16 +50,8 @@ class Recipe:
     remat: bool = False
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "repeats", "accumulate", "stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
-        for name in ("mask_ratio", "decoder_mask_ratio"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value < 1.0:
-                raise ValueError(f"`{name}` must be between 0 and 1. Received: {value}.")
-        for name in ("validation", "beta_1", "beta_2"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+        self._check_least(1, "epochs", "batch_size", "repeats", "accumulate", "stride")
+        self._check_shares("validation", "beta_1", "beta_2")
         for name in ("warmup_epochs", "weight_decay", "minimum_learning_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
@@ -72,9 +59,21 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be above 0. Received: {value}.")
-        choices = {
-            "mask": tuple(MASKS), "sampling": ("dense", "uniform"), "precision": PRECISIONS,
-        }  # fmt: skip
+        self._check_choices(sampling=("dense", "uniform"), precision=PRECISIONS)
+
+    def _check_least(self, least, *names):
+        for name in names:
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
+                )
+
+    def _check_shares(self, *names):
+        for name in names:
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+
+    def _check_choices(self, **choices):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -90,6 +89,30 @@ class Recipe:
     def final_learning_rate(self) -> float:
         """The minimum, scaled as the peak is."""
         return self.minimum_learning_rate * self.batch_size * self.accumulate / 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(TrainingRecipe):
+    """Everything about a pretraining run that is not the model's architecture or the data.
+
+    Args:
+        mask, mask_ratio: the encoder's mask: tube, random, frame or agnostic.
+        decoder_mask_ratio: share of tokens that running cells keep from the decoder (V2); None for V1.
+
+    And those of `TrainingRecipe`, with its errors.
+    """
+
+    mask: str = "tube"
+    mask_ratio: float = 0.9
+    decoder_mask_ratio: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("mask_ratio", "decoder_mask_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < 1.0:
+                raise ValueError(f"`{name}` must be between 0 and 1. Received: {value}.")
+        self._check_choices(mask=tuple(MASKS))
 
 
 # VideoMAE (V1): the official scripts, 64 GPUs with 32 clips of B each.

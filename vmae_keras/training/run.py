@@ -11,9 +11,15 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
 
-COLUMNS = ("step", "epoch", "loss", "validation_loss", "learning_rate", "clips_per_second")
+COLUMNS = (
+    "step", "epoch", "loss", "validation_loss", "validation_accuracy", "learning_rate",
+    "clips_per_second",
+)  # fmt: skip
 
 
 class RunError(ValueError):
@@ -42,6 +48,8 @@ class Settings:
     seed: int
     backend: str
 
+    stage = "pretraining"
+
     def __post_init__(self):
         if self.config.channels not in (1, 3):
             raise ValueError(
@@ -53,13 +61,55 @@ class Settings:
             ratio=self.recipe.mask_ratio, decoder_ratio=self.recipe.decoder_mask_ratio,
         )  # fmt: skip
 
-    def to_dict(self) -> dict:
-        return dataclasses.asdict(self)
+    @property
+    def cost(self) -> int:
+        """Multiply-accumulates of one clip's forward; the masks' counts do not depend on the draw."""
+        recipe, config = self.recipe, self.config
+        ids = masks.pretraining(
+            config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+            decoder_ratio=recipe.decoder_mask_ratio,
+        )  # fmt: skip
+        return pretraining_multiply_accumulates(config, len(ids["visible"]), len(ids["decoded"]))
 
-    @classmethod
-    def from_dict(cls, values: dict) -> "Settings":
-        config, recipe = VideoMAEConfig(**values["config"]), Recipe(**values["recipe"])
-        return cls(**{**values, "config": config, "recipe": recipe})
+
+@dataclasses.dataclass(frozen=True)
+class FineTuningSettings:
+    """The same of a run that fine-tunes.
+
+    Args:
+        start: the preset whose encoder training starts from; None starts from random weights.
+        labels: the names of the classes.
+
+    And those of `Settings`.
+    """
+
+    data: str
+    videos: str
+    start: str | None
+    labels: tuple[str, ...]
+    config: VideoMAEConfig
+    recipe: FineTuningRecipe
+    seed: int
+    backend: str
+
+    stage = "fine-tuning"
+
+    @property
+    def cost(self) -> int:
+        return view_multiply_accumulates(self.config, len(self.labels))
+
+
+def _settings(values: dict) -> Settings | FineTuningSettings:
+    stage = values.pop("stage", Settings.stage)
+    kinds = {
+        Settings.stage: (Settings, Recipe),
+        "fine-tuning": (FineTuningSettings, FineTuningRecipe),
+    }
+    settings, recipe = kinds[stage]
+    made = {"config": VideoMAEConfig(**values["config"]), "recipe": recipe(**values["recipe"])}
+    if "labels" in values:
+        made["labels"] = tuple(values["labels"])
+    return settings(**{**values, **made})
 
 
 class Run:
@@ -81,11 +131,12 @@ class Run:
     def exists(self) -> bool:
         return self._settings.is_file()
 
-    def save(self, settings: Settings):
+    def save(self, settings: Settings | FineTuningSettings):
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_at_once(self._settings, json.dumps(settings.to_dict(), indent=2) + "\n")
+        values = {"stage": settings.stage, **dataclasses.asdict(settings)}
+        write_at_once(self._settings, json.dumps(values, indent=2) + "\n")
 
-    def settings(self) -> Settings:
+    def settings(self) -> Settings | FineTuningSettings:
         """Raises RunError where there is no run, or its run.json cannot be read."""
         if not self.exists():
             raise RunError(
@@ -93,21 +144,27 @@ class Run:
                 "wrote."
             )
         try:
-            return Settings.from_dict(json.loads(self._settings.read_text()))
+            return _settings(json.loads(self._settings.read_text()))
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(f"{self._settings} cannot be read: {error}") from error
+
+    def skipped_files(self) -> SkippedFiles:
+        """The record of broken files; a run that has no checkpoint yet begins a new one."""
+        if not any(self.checkpoints.glob("*.safetensors")):
+            self.skipped.unlink(missing_ok=True)  # of an attempt that came to nothing
+        return SkippedFiles(self.skipped)
 
     def rows(self) -> list[dict]:
         """The loss curve so far, rows of `COLUMNS` with None where empty."""
         return [
-            {name: float(row[name]) if row[name] else None for name in COLUMNS}
+            {name: float(row[name]) if row.get(name) else None for name in COLUMNS}
             for row in self._texts()
         ]
 
     def rewind(self, step: int):
         """Forgets what was logged after a step: the run will log it again."""
         kept = [row for row in self._texts() if float(row["step"]) <= step]
-        lines = [COLUMNS, *(tuple(row[name] for name in COLUMNS) for row in kept)]
+        lines = [COLUMNS, *(tuple(row.get(name) or "" for name in COLUMNS) for row in kept)]
         write_at_once(self.log, "".join(",".join(line) + "\n" for line in lines))
 
     def _texts(self):

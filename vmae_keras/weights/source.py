@@ -95,14 +95,21 @@ def _read_run(folder):
             f"{folder} holds no checkpoint yet. Train it: vmae pretrain --out {folder} --resume"
         )
     settings = folder / "run.json"
+    values = _json(settings)
+    classifier = values.get("stage") == "fine-tuning"
     try:
-        config = VideoMAEConfig(**_json(settings)["config"])
+        config = VideoMAEConfig(**values["config"])
+        labels = tuple(map(str, values["labels"])) if classifier else None
+        pooling = values["recipe"]["pooling"] if classifier else None
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
+    model = "video_classifier/" if classifier else "video_mae/"
     tensors = {
-        name.removeprefix("video_mae/"): tensor
+        name.removeprefix(model): tensor
         for name, tensor in file.tensors.items()
-        if name.startswith("video_mae/")
+        if name.startswith(model)
     }
-    return Stored(config, "pretraining", None, None, None, tensors, "keras", str(file.path))
+    kind = "classifier" if classifier else "pretraining"
+    classes = len(labels) if classifier else None
+    return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))

@@ -1,0 +1,130 @@
+"""The command from labelled files to a classifier: starts, kills, what the run folder then is."""
+
+import csv
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from backends_tests.each_backend.test_pretrain import run, start, weights
+from backends_tests.support import numpy
+from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
+from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.presets import by_path
+from vmae_keras.training.finetune import build
+from vmae_keras.training.run import Run
+
+CONFIG = VideoMAEConfig.variant("tiny", depth=1, mlp_dim=40)
+SETTINGS = [
+    *("--set", "batch_size=2", "--set", "repeats=2", "--set", "epochs=4", "--set", "mixup=0.8"),
+    *("--set", "cutmix=1.0", "--set", "mixup_probability=1.0", "--set", "drop_path=0.2"),
+    *("--set", "head_dropout=0.3", "--set", "auto_augment=rand-m7-n4-mstd0.5-inc1"),
+    *("--set", "flip_probability=0.5", "--set", "erasing_probability=0.5"),
+    *("--set", "base_learning_rate=1e-1", "--set", "warmup_epochs=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder for each of two classes, 13 readable clips in all."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, count, seed in (("still", 7, 0), ("moving", 6, 1)):
+        write_moving_shapes(folder / name, count, frames=8, size=(32, 48), seed=seed)
+    (folder / "still" / "broken.mp4").write_bytes(b"not a video " * 99)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained")
+    VideoMAE(CONFIG).save_to_preset(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(clips, pretrained, tmp_path_factory):
+    """A whole run of 4 epochs of 6 steps; 2 of the 14 files are held out."""
+    folder = tmp_path_factory.mktemp("run") / "unbroken"
+    code, text = run("finetune", clips, "--start", pretrained, "--out", folder, *SETTINGS)
+    assert code == 0, text
+    return folder, text
+
+
+def curve(folder):
+    with open(folder / "log.csv", newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k != "clips_per_second"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_a_run_is_a_preset_of_a_classifier_that_knows_its_classes(unbroken):
+    folder, text = unbroken
+    assert "Broken files: 1" in text and "top-1" in text
+    rows = curve(folder)
+    assert [row["step"] for row in rows] == ["0", "6", "12", "18", "24"]
+    assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)
+    model = load(folder)
+    assert type(model) is VideoClassifier and model.labels == ("moving", "still")
+    stored = weights(folder)
+    for path, variable in by_path(model).items():
+        np.testing.assert_array_equal(numpy(variable.value), stored[f"video_classifier/{path}"])
+    assert VideoEncoder.from_preset(folder).config.depth == 1
+
+
+def test_a_run_starts_from_the_pretrained_encoder(unbroken, pretrained):
+    settings = Run(unbroken[0]).settings()
+    model, _ = build(settings, steps_per_epoch=6)
+    theirs = by_path(load(pretrained))
+    for path, variable in by_path(model).items():
+        if path.startswith(("tubelet_embedding/", "encoder/")):
+            np.testing.assert_array_equal(numpy(variable.value), numpy(theirs[path].value))
+    assert model.config.drop_path == 0.2 and model.head_dropout == 0.3
+    assert settings.labels == ("moving", "still")
+
+
+def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(
+    unbroken, clips, pretrained, tmp_path
+):
+    """Data order, augmentation, mixing, dropout draws and optimizer state all come back."""
+    folder, start_from = tmp_path / "killed", tmp_path / "start"
+    shutil.copytree(pretrained, start_from)
+    arguments = ("finetune", clips, "--start", start_from, "--out", folder, *SETTINGS)
+    process = start(*arguments, "--workers", 1)
+    while (
+        process.poll() is None and not (folder / "checkpoints/step-00000012.safetensors").exists()
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    shutil.rmtree(start_from)  # no longer needed
+    code, text = run("finetune", "--out", folder, "--resume")
+    assert code == 0, text
+    assert curve(folder) == curve(unbroken[0])
+    mine, theirs = weights(folder), weights(unbroken[0])
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variant", "tiny", "--start", "somewhere"], "--variant too"),
+        (["--set", "layer_decay=1.5"], "layer_decay"),
+        (["--set", "auto_augment=strong"], "strong"),
+        (["--start", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_wrong_settings_end_with_one_line_and_write_nothing(arguments, message, clips, tmp_path):
+    code, text = run("finetune", clips, "--out", tmp_path / "run", *arguments)
+    assert code == 1 and message in text and "Traceback" not in text, text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_is_continued_by_its_own_command(unbroken):
+    code, text = run("pretrain", "--out", unbroken[0], "--resume")
+    assert code == 1 and "vmae finetune" in text.replace("\n", " ")

@@ -1,0 +1,179 @@
+"""How fine-tuning changes a clip: RandAugment, a random crop, a mirror, an erased region.
+
+All frames of a clip are changed alike. What comes out is float32 in [0, 1], as the official programs
+resize crops in floating point; an erased region's noise goes beyond.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmae_keras.data.augment import Box, Size
+from vmae_keras.data.rand_augment import RandAugment
+
+_OFFICIAL = RandAugment()
+_CROP_TRIES, _ERASING_TRIES = 10, 100
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes clips as official fine-tuning does; the defaults are its settings.
+
+    `size` is (height, width) of what comes out. `crop_area` is the crop's share of a frame,
+    `crop_aspect` its width over its height, each (least, most). Set `flip_probability` to 0 where
+    classes tell left from right, as in Something-Something V2. An erased region takes noise of
+    `mean` and `std` per channel: give those of the model. Its time grows with the frames' area, as
+    `rand_augment` works on whole frames: store large videos smaller.
+
+    Source: official `ssv2.py`, `kinetics.py` in training; clauses AUG-1 to AUG-10.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    size: Size
+    rand_augment: RandAugment | None = _OFFICIAL
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    flip_probability: float = 0.5
+    erasing_probability: float = 0.25
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self):
+        for name in ("flip_probability", "erasing_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"`{name}` must be from 0 to 1. Received: {name}={getattr(self, name)}."
+                )
+        _check_range("crop_area", self.crop_area, most=1)
+        _check_range("crop_aspect", self.crop_aspect, most=math.inf)
+
+    def __call__(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (T, *size, 3) float32.
+
+        Raises:
+            ValueError: `frames` is not uint8, or not RGB.
+        """
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ValueError(
+                "`frames` must be (T, H, W, 3) uint8, as read from a video. "
+                f"Received: shape {frames.shape}, {frames.dtype}."
+            )
+        if self.rand_augment:
+            frames = self.rand_augment(frames, generator)
+        box = random_crop(frames.shape[1:3], self.crop_area, self.crop_aspect, generator)
+        mirror = generator.random() < self.flip_probability
+        clip = resize_linearly(frames, box, self.size, mirror=mirror)
+        if generator.random() < self.erasing_probability:
+            erase(clip, self.mean, self.std, generator)
+        return clip
+
+
+def random_crop(
+    picture: Size,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    generator: np.random.Generator,
+) -> Box:
+    """Draw a crop by its share of the picture's area and its width over its height.
+
+    `picture` is (height, width). Ten draws that do not fit lead to the largest box in the middle
+    whose proportions are allowed.
+
+    Source: official `video_transforms.py`; clauses AUG-2, AUG-3.
+    """
+    height, width = picture
+    for _ in range(_CROP_TRIES):
+        pixels, ratio = _area_and_aspect(picture, area, aspect, generator)
+        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(generator.integers(width - w + 1))
+            top = int(generator.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w, h = width, height
+    if width / height < aspect[0]:
+        h = round(width / aspect[0])
+    elif width / height > aspect[1]:
+        w = round(height * aspect[1])
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def resize_linearly(
+    frames: np.ndarray, box: Box, size: Size, *, mirror: bool = False
+) -> np.ndarray:
+    """Cut `box` out of every frame and resize it: (T, H, W, C) uint8 -> (T, *size, C) float32 in [0, 1].
+
+    Linear between the two nearest pixels, without antialiasing, not rounded; with `mirror`, left
+    becomes right.
+
+    Source: official `video_transforms.py`; clauses AUG-4, AUG-5.
+    """
+    left, top, right, bottom = box
+    above, below, down = _neighbours(bottom - top, size[0])
+    before, after, across = _neighbours(right - left, size[1])
+    if mirror:
+        before, after, across = before[::-1], after[::-1], across[::-1]
+    down, across = down[:, None, None], across[:, None]
+    clip = np.empty((len(frames), *size, frames.shape[-1]), np.float32)
+    # Frame by frame, and in place: a frame stays in the processor's cache.
+    for frame, out in zip(frames[:, top:bottom, left:right], clip, strict=True):
+        frame = frame / np.float32(255)
+        rows, other = frame[above], frame[below]
+        other -= rows
+        other *= down
+        rows += other
+        pixels, other = np.take(rows, before, axis=1), np.take(rows, after, axis=1)
+        other -= pixels
+        other *= across
+        np.add(pixels, other, out=out)
+    return clip
+
+
+def erase(clip: np.ndarray, mean, std, generator: np.random.Generator) -> None:
+    """Put noise of `mean` and `std` per channel into one region of the clip (T, H, W, C), in place.
+
+    The region is the same in all frames, the noise is not. It is not cut to [0, 1]: normalised, it
+    has zero mean and unit variance.
+
+    Source: official `random_erasing.py`, mode "pixel"; clauses AUG-9, AUG-10.
+    """
+    height, width = clip.shape[1:3]
+    for _ in range(_ERASING_TRIES):
+        pixels, ratio = _area_and_aspect((height, width), _ERASED_AREA, _ERASED_ASPECT, generator)
+        # Unlike a crop's, a region's ratio is height over width.
+        h, w = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if h < height and w < width:
+            left = int(generator.integers(width - w + 1))
+            top = int(generator.integers(height - h + 1))
+            region = clip[:, top : top + h, left : left + w]
+            noise = generator.standard_normal(region.shape, np.float32)
+            region[...] = np.asarray(mean, np.float32) + np.asarray(std, np.float32) * noise
+            return
+
+
+def _area_and_aspect(picture, area, aspect, generator):
+    """An area in pixels, and a ratio as likely to be r as 1 / r."""
+    pixels = generator.uniform(*area) * (picture[0] * picture[1])
+    return pixels, math.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1])))
+
+
+def _neighbours(count, new_count):
+    """Of each of `new_count` places along `count` pixels: both neighbours, the second one's weight."""
+    place = (np.arange(new_count) + 0.5) * count / new_count - 0.5
+    first = np.floor(place).astype(np.int64)
+    weight = (place - first).astype(np.float32)
+    return np.clip(first, 0, count - 1), np.clip(first + 1, 0, count - 1), weight
+
+
+def _check_range(name, values, most):
+    least, largest = values
+    if not 0 < least <= largest <= most:
+        raise ValueError(
+            f"`{name}` must be (least, most), above 0"
+            + (f" and at most {most}" if most < math.inf else "")
+            + f". Received: {name}={values}."
+        )

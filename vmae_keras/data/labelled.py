@@ -1,0 +1,178 @@
+"""Labelled videos to batches for fine-tuning: which classes there are, augmented and mixed clips.
+
+A batch is (videos, targets): float32 (B, T, H, W, 3) in [0, 1] and float32 (B, classes), rows of sum 1.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from vmae_keras.data import augment
+from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.finetune_augment import Augmentation
+from vmae_keras.data.mixing import Mixing
+from vmae_keras.data.rand_augment import RandAugment
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.stream import (
+    MIXING,
+    Batches,
+    Clips,
+    ClipSizes,
+    Readable,
+    check_at_least,
+    paths_of,
+    read_ahead,
+)
+
+
+def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
+    """The videos of a list or CSV with their labels, or of a folder that holds one folder for each class.
+
+    Raises:
+        FileNotFoundError, ValueError: see `list_videos`; or videos without a label, the first few named.
+    """
+    files = list_videos(source)
+    if os.path.isdir(source):
+        files = [
+            VideoFile(file.path, parts[0] if len(parts) > 1 else None)
+            for file in files
+            for parts in [Path(file.path).relative_to(source).parts]
+        ]
+    without = [file.path for file in files if file.label is None]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(files)} videos have no label. Received: "
+            f"{', '.join(without[:3])}. Give a list with `path label` in each row, or a folder with a "
+            "folder for each class."
+        )
+    return files
+
+
+def classes_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
+    """The labels that occur, in order: as numbers where all are, else as text."""
+    found = {file.label for file in files}
+    numbers = all(label.isdecimal() for label in found)
+    return tuple(sorted(found, key=lambda label: (int(label) if numbers else 0, label)))
+
+
+def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int]:
+    """Each file's place in the labels.
+
+    Raises:
+        ValueError: labels of files that are not among them, the first few named.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    unknown = sorted({file.label for file in files} - places.keys())
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} labels are no class of the model. Received: {', '.join(unknown[:5])}. "
+            f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}."
+        )
+    return [places[file.label] for file in files]
+
+
+@dataclass(frozen=True)
+class FineTuningClips(Clips):
+    """And how they are augmented and mixed; see `FineTuningRecipe`."""
+
+    augmentation: Augmentation
+    mixing: Mixing
+
+
+def fine_tuning_clips(config: ClipSizes, recipe, classes: int) -> FineTuningClips:
+    """As a recipe and a model's configuration say.
+
+    Raises:
+        ValueError: values that fit no clip or batch.
+    """
+    if config.channels != 3:
+        raise ValueError(f"Augmentation needs RGB videos. Received: channels={config.channels}.")
+    return FineTuningClips(
+        config,
+        recipe.sampling,
+        recipe.stride,
+        Augmentation(
+            (config.height, config.width),
+            RandAugment.parse(recipe.auto_augment) if recipe.auto_augment else None,
+            tuple(recipe.crop_area),
+            tuple(recipe.crop_aspect),
+            recipe.flip_probability,
+            recipe.erasing_probability,
+            config.mean,
+            config.std,
+        ),
+        Mixing(
+            classes, recipe.label_smoothing, recipe.mixup, recipe.cutmix,
+            recipe.mixup_probability, recipe.cutmix_switch_probability,
+        ),
+    )  # fmt: skip
+
+
+def fine_tuning_dataset(
+    files: Sequence[VideoFile],
+    numbers: Sequence[int],
+    clips: FineTuningClips,
+    *,
+    batch_size: int,
+    skipped: SkippedFiles,
+    repeats: int = 1,
+    seed: int = 0,
+    start_step: int = 0,
+    workers: int = 0,
+) -> grain.IterDataset:
+    """Endless batches of augmented and mixed clips with their targets, from batch `start_step` on.
+
+    Batch k is a function of the files, the settings, `seed` and k alone; see `pretraining_dataset`, whose
+    arguments these are.
+
+    Args:
+        numbers: the class of each file.
+
+    Raises:
+        ValueError: a setting out of range, or no file.
+        NoReadableVideo: while iterating, if not one of the files can be read.
+    """
+    check_at_least(1, batch_size=batch_size, repeats=repeats)
+    check_at_least(0, seed=seed, start_step=start_step)
+    batches = _LabelledBatches(
+        paths_of(files), clips, skipped, batch_size, repeats, seed, start_step
+    )
+    batches.numbers = list(numbers)
+    return read_ahead(grain.MapDataset.source(batches), workers)
+
+
+class _LabelledBatches(Batches):
+    def sample(self, index, frames, generator):
+        clip = self.clips.augmentation(frames, generator)
+        return {"video": clip, "number": np.int64(self.numbers[index])}
+
+    def __getitem__(self, index):
+        batch = super().__getitem__(index)
+        generator = np.random.default_rng((self.seed, self.start_step + index, MIXING))
+        videos, targets = self.clips.mixing(batch["video"], batch["number"], generator)
+        return {"video": videos, "target": targets}
+
+
+def centre_clips(
+    files: Sequence[VideoFile],
+    numbers: Sequence[int],
+    clips: FineTuningClips,
+    skipped: SkippedFiles,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The centre clip of each readable file, uint8 (n, T, H, W, 3), and its target; None if there is none.
+
+    For a look at how training goes; `vmae_keras.evaluate` measures.
+    """
+    reader = Readable(paths_of(files), clips, skipped)
+    videos, targets = [], []
+    for file, number in zip(files, numbers, strict=True):
+        frames = reader.try_to_read(file.path, None)
+        if frames is not None:
+            box = augment.centre_crop(frames.shape[1:3], clips.size)
+            videos.append(augment.resize(frames, box, clips.size))
+            targets.append(np.eye(clips.mixing.classes, dtype="float32")[number])
+    return (np.stack(videos), np.stack(targets)) if videos else None

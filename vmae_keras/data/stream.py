@@ -1,0 +1,219 @@
+"""Videos to batches on Grain: files in order, broken ones replaced, batches read ahead.
+
+Everything random is drawn from the seed and a sample's number, nothing from where or when the
+sample is made: neither the number of workers nor an interruption changes what training sees.
+"""
+
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from vmae_keras.data import augment
+from vmae_keras.data import sampling as positions
+from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.skipped import SkippedFiles
+
+SAMPLINGS = ("dense", "uniform")
+# Streams of random numbers beside a sample's own, (seed, sample).
+_ORDER, _REPLACEMENT, MIXING = 1, 2, 3
+
+
+class ClipSizes(Protocol):
+    """What a model configuration says about its clips."""
+
+    frames: int
+    height: int
+    width: int
+    channels: int
+
+
+class NoReadableVideo(ValueError):
+    """Not one of the files can be read."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """How the frames of a clip are chosen; checked when built, before any worker starts."""
+
+    config: ClipSizes
+    sampling: str
+    stride: int
+
+    def __post_init__(self):
+        check_clip(self.config.channels, self.sampling, self.stride)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.config.height, self.config.width
+
+    def read(self, path: str, generator: np.random.Generator | None, on_damage) -> np.ndarray:
+        config = self.config
+        return read_sampled(
+            path, config.frames, config.channels, self.sampling, self.stride, generator, on_damage
+        )
+
+
+class Readable:
+    """Tries files, and remembers those that cannot be read so as not to open them again."""
+
+    def __init__(self, paths: tuple[str, ...], clips: Clips, skipped: SkippedFiles):
+        self.paths = paths
+        self.clips = clips
+        self.skipped = skipped
+        self.broken: dict[str, str] = {}
+
+    def try_to_read(self, path: str, generator: np.random.Generator | None) -> np.ndarray | None:
+        """(T, H, W, C) uint8 at the size of the video, or None."""
+        if path in self.broken:
+            return None
+
+        def on_damage(reason: str) -> None:
+            self.skipped.record(path, f"used in part, as far as it decodes: {reason}")
+
+        try:
+            return self.clips.read(path, generator, on_damage)
+        except UnreadableVideo as error:
+            self.broken[path] = error.reason
+            self.skipped.record(path, error.reason)
+            return None
+
+    def none_readable(self) -> NoReadableVideo:
+        first = "; ".join(f"{path}: {reason}" for path, reason in list(self.broken.items())[:3])
+        return NoReadableVideo(
+            f"None of the {len(self.paths)} files can be read, so there is nothing to train on. "
+            f"The first reasons: {first}. The record {self.skipped.path} names them all."
+        )
+
+
+class Batches(Readable):
+    """Random access to an endless stream of batches; subclasses say what a sample is."""
+
+    def __init__(self, paths, clips, skipped, batch_size, repeats, seed, start_step):
+        super().__init__(paths, clips, skipped)
+        self.batch_size = batch_size
+        self.repeats = repeats
+        self.seed = seed
+        self.start_step = start_step
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        first = (self.start_step + index) * self.batch_size
+        samples = range(first, first + self.batch_size)
+        return stack([each for sample in samples for each in self.samples(sample)])
+
+    def samples(self, sample: int) -> list[dict[str, np.ndarray]]:
+        for index in self.candidates(sample):
+            # A new generator for each file: what a broken one drew must not change the next one's.
+            generator = np.random.default_rng((self.seed, sample))
+            frames = self.try_to_read(self.paths[index], generator)
+            if frames is not None:
+                return [self.sample(index, frames, generator) for _ in range(self.repeats)]
+        raise self.none_readable()
+
+    def candidates(self, sample: int) -> Iterable[int]:
+        """The file whose turn it is, then all files as replacements in an order of the sample's."""
+        count = len(self.paths)
+        epoch, place = divmod(sample, count)
+        yield _permutation(count, self.seed, epoch, _ORDER)[place]
+        yield from np.random.default_rng((self.seed, sample, _REPLACEMENT)).permutation(count)
+
+    def sample(self, index: int, frames: np.ndarray, generator: np.random.Generator):
+        """A dict of arrays out of the decoded frames of file `index`."""
+        raise NotImplementedError
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(count: int, *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count)
+
+
+def read_sampled(
+    path, frames, channels, sampling, stride, generator, on_damage=lambda reason: None
+) -> np.ndarray:
+    def choose(ticks: int) -> np.ndarray:
+        if sampling == "dense":
+            return positions.dense(ticks, frames, stride, generator)
+        return positions.uniform(ticks, frames, generator)
+
+    rgb = read_frames(path, choose, on_damage)
+    return rgb if channels == 3 else augment.luma(rgb)
+
+
+def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def read_ahead(dataset: grain.MapDataset, workers: int) -> grain.IterDataset:
+    check_at_least(0, workers=workers)
+    # Each element read ahead is held in memory: as many as there are threads, and no more.
+    threads = 1 if workers else max(2, min(8, os.cpu_count() or 1))
+    elements = dataset.to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    )
+    if not workers:
+        return elements
+    _mark_worker_flag_as_parsed()
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return elements.mp_prefetch(options, worker_init_fn=_end_with_main_process).map(_copy)
+
+
+def _end_with_main_process(worker: int, workers: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the main one decides, and needs batches until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # A worker waits for room in its queue for ever if the main process is killed; Grain lets it.
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _copy(element: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # From the workers' shared memory, which so is given back at once, to ordinary arrays.
+    return {key: np.array(value) for key, value in element.items()}
+
+
+def _mark_worker_flag_as_parsed() -> None:
+    # Beside JAX, Grain 0.2.18 reads this flag when it starts workers, and absl refuses to tell the
+    # value of a flag in a program that has not parsed its flags. Its default, no, is what we want.
+    name = "grain_enable_multiprocess_worker_profiling"
+    if name in flags.FLAGS:
+        flags.FLAGS[name].present = True
+
+
+def paths_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
+    if not files:
+        raise ValueError("`files` must name at least one video. Received none: see `list_videos`.")
+    return tuple(file.path for file in files)
+
+
+def check_clip(channels: int, sampling: str, stride: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(
+            f"`channels` must be 3 (RGB) or 1 (brightness) to read videos. Received: {channels}."
+        )
+    if sampling not in SAMPLINGS:
+        raise ValueError(
+            f"`sampling` must be one of {', '.join(SAMPLINGS)}. Received: sampling={sampling!r}."
+        )
+    check_at_least(1, stride=stride)
+
+
+def check_at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")

@@ -1,0 +1,107 @@
+"""Recipes of fine-tuning, as published and as tried by us."""
+
+import dataclasses
+
+from vmae_keras.training.recipe import TrainingRecipe
+
+POOLINGS = ("mean", "first")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FineTuningRecipe(TrainingRecipe):
+    """Everything about a fine-tuning run that is not the encoder's architecture or the data.
+
+    Args:
+        layer_decay: what the rate is multiplied with once for every layer before the head.
+        drop_path, head_dropout, pooling, init_scale: of the model in training.
+        label_smoothing: share of a label that is spread over all classes.
+        mixup, cutmix: parameters of their beta distributions; 0 for none.
+        mixup_probability: share of batches that are mixed.
+        cutmix_switch_probability: share of the mixed ones that are mixed by cutmix.
+        auto_augment: RandAugment, as in "rand-m7-n4-mstd0.5-inc1"; None for none.
+        crop_area, crop_aspect: ranges of the random crop's share of the frame and of its sides.
+        flip_probability, erasing_probability: shares of clips.
+        test_clips, test_crops: views of a video whose probabilities are averaged.
+
+    And those of `TrainingRecipe`, with its errors.
+
+    Source: clauses FT-*, AUG-*, MIX-*, EVAL-*; each recipe names its own.
+    """
+
+    warmup_epochs: float = 5
+    minimum_learning_rate: float = 1e-6
+    repeats: int = 2
+    beta_2: float = 0.999
+    layer_decay: float = 0.75
+    drop_path: float = 0.1
+    head_dropout: float = 0.0
+    pooling: str = "mean"
+    init_scale: float = 0.001
+    label_smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    mixup_probability: float = 1.0
+    cutmix_switch_probability: float = 0.5
+    auto_augment: str | None = "rand-m7-n4-mstd0.5-inc1"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    flip_probability: float = 0.5
+    erasing_probability: float = 0.25
+    test_clips: int = 5
+    test_crops: int = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_least(1, "test_clips", "test_crops")
+        self._check_shares("drop_path", "head_dropout", "label_smoothing")
+        self._check_choices(pooling=POOLINGS)
+        if (self.mixup or self.cutmix) and self.batch_size * self.repeats % 2:
+            raise ValueError(
+                "Clips are mixed in pairs, so a batch must hold an even number of them. Received: "
+                f"batch_size={self.batch_size}, repeats={self.repeats}. Change one of them, or set mixup "
+                "and cutmix to 0."
+            )
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(
+                f"`layer_decay` must be above 0 and at most 1. Received: {self.layer_decay}."
+            )
+
+
+_K400 = FineTuningRecipe(epochs=100, batch_size=512, base_learning_rate=1e-3)
+# Order matters in SSv2: "pushing left" is no mirror image of itself.
+_SSV2 = dataclasses.replace(_K400, sampling="uniform", flip_probability=0.0, test_clips=2)
+_V2_G = dataclasses.replace(
+    _K400, batch_size=96, layer_decay=0.9, weight_decay=0.1
+)  # of the post-pretrained giant
+
+RECIPES = {
+    # Ours: small models and few videos, minutes on a laptop.
+    "demo": FineTuningRecipe(
+        epochs=30, batch_size=16, base_learning_rate=1.6e-2, minimum_learning_rate=1e-4, repeats=1,
+        drop_path=0.0, mixup=0.0, cutmix=0.0, mixup_probability=0.0, auto_augment=None,
+        crop_area=(0.5, 1.0), erasing_probability=0.0, flip_probability=0.0, stride=2, test_clips=2,
+        test_crops=1, validation=0.2,
+    ),
+    "v1-k400-s": dataclasses.replace(_K400, epochs=150, batch_size=384, base_learning_rate=5e-4),
+    "v1-k400-b-800": dataclasses.replace(_K400, repeats=1),
+    "v1-k400-b": dataclasses.replace(_K400, epochs=75, batch_size=384, base_learning_rate=5e-4),
+    "v1-k400-l": dataclasses.replace(_K400, epochs=35, batch_size=128, base_learning_rate=2e-3),
+    "v1-k400-h": dataclasses.replace(
+        _K400, epochs=50, minimum_learning_rate=1e-5, drop_path=0.2, head_dropout=0.5, remat=True
+    ),
+    "v1-ssv2-s": dataclasses.replace(_SSV2, epochs=40, batch_size=384, layer_decay=0.7),
+    "v1-ssv2-b-800": dataclasses.replace(_SSV2, epochs=50, base_learning_rate=5e-4, repeats=1),
+    "v1-ssv2-b": dataclasses.replace(_SSV2, epochs=30, batch_size=384, base_learning_rate=5e-4),
+    "v1-ucf101-b": dataclasses.replace(
+        _K400, batch_size=128, base_learning_rate=5e-4, minimum_learning_rate=1e-5,
+        layer_decay=0.7, drop_path=0.2, head_dropout=0.5, remat=True,
+    ),
+    "v2-k400-b": dataclasses.replace(_K400, epochs=90, base_learning_rate=7e-4),
+    "v2-ssv2-b": dataclasses.replace(
+        _SSV2, epochs=25, batch_size=256, base_learning_rate=2e-3, layer_decay=0.65
+    ),
+    "v2-k710-g": dataclasses.replace(_V2_G, epochs=35, clip_norm=5.0, drop_path=0.3),
+    "v2-k710-k400-g": dataclasses.replace(
+        _V2_G, epochs=3, warmup_epochs=1, base_learning_rate=1e-5, drop_path=0.25
+    ),
+}  # fmt: skip

@@ -1,0 +1,84 @@
+"""Fine-tuning from labelled files to a run folder: data, classifier, `fit`."""
+
+import keras
+
+from vmae_keras import backend
+from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.labelled import (
+    centre_clips,
+    class_numbers,
+    fine_tuning_clips,
+    fine_tuning_dataset,
+    list_labelled,
+)
+from vmae_keras.training import checkpoint, loop
+from vmae_keras.training.run import FineTuningSettings, Run, RunError
+
+
+def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
+    """The compiled classifier and its learning-rate schedule; what no preset gives is drawn by the seed.
+
+    Args:
+        restored: the weights come from a checkpoint, so the preset is not read again.
+
+    Raises:
+        WeightsError, HubError: see `Preset.from_preset`.
+    """
+    recipe = settings.recipe
+    backend.set_seed(settings.seed)
+    arguments = {
+        "classes": len(settings.labels), "labels": settings.labels, "pooling": recipe.pooling,
+        "head_dropout": recipe.head_dropout, "init_scale": recipe.init_scale,
+        "remat": recipe.remat, "dtype": recipe.precision,
+    }  # fmt: skip
+    if settings.start and not restored:
+        fields = ("frames", "height", "width", "drop_path", "position_grid")
+        changes = {name: getattr(settings.config, name) for name in fields}
+        model = VideoClassifier.from_preset(settings.start, **arguments, **changes)
+    else:
+        model = VideoClassifier(settings.config, **arguments)
+    optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
+    model.compile(
+        optimizer,
+        # Logits of half precision would round the losses of confident predictions.
+        keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float32"),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model, schedule
+
+
+def finetune(settings: FineTuningSettings, run: Run, display, *, workers: int = 0) -> loop.Outcome:
+    """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
+
+    As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
+    """
+    recipe = settings.recipe
+    try:
+        files = list_labelled(settings.data)
+    except ValueError as error:
+        raise RunError(f"The run's videos are gone. {error}") from error
+    loop.check_same_videos(files, settings)
+    training, held_out = loop.split(files, recipe, settings.seed)
+    steps_per_epoch = -(-len(training) // recipe.batch_size)
+    restored = checkpoint.latest(run.checkpoints) is not None
+    model, schedule = build(settings, steps_per_epoch, restored)
+    clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
+    skipped = run.skipped_files()
+
+    def batches(first):
+        dataset = fine_tuning_dataset(
+            training, class_numbers(training, settings.labels), clips,
+            batch_size=recipe.batch_size, repeats=recipe.repeats, seed=settings.seed,
+            start_step=first, workers=workers, skipped=skipped,
+        )  # fmt: skip
+        return ((batch["video"], batch["target"]) for batch in dataset)
+
+    step = loop.train(
+        model, schedule, settings, run, display, videos=(len(training), len(held_out)),
+        steps_per_epoch=steps_per_epoch, batches=batches,
+        validation=centre_clips(
+            held_out, class_numbers(held_out, settings.labels), clips, skipped
+        ),
+    )  # fmt: skip
+    return loop.Outcome(step, recipe.epochs * steps_per_epoch, skipped.report())

@@ -1,0 +1,161 @@
+"""The loop that every stage of training shares: `fit` by logging intervals, stopped, saved, continued."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from vmae_keras.data.files import VideoFile
+from vmae_keras.training import checkpoint
+from vmae_keras.training.callbacks import Progress, stop_on_interrupt
+from vmae_keras.training.optimizer import AdamW, WarmupCosine
+from vmae_keras.training.recipe import TrainingRecipe
+from vmae_keras.training.run import Run, RunError, digest
+
+LOG_STEPS = 10  # a row of the log is the mean loss of this many steps, or of an epoch if shorter
+VALIDATION_VIDEOS = 128  # they stay in memory: 300 MB at 16 x 224 x 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended: at which step of how many, and path -> reason of the broken files."""
+
+    step: int
+    total_steps: int
+    skipped: dict[str, str]
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.total_steps
+
+
+def check_same_videos(files: list[VideoFile], settings) -> None:
+    """Raises RunError where a run's list of videos is not the one that it began with."""
+    if digest([file.path for file in files]) != settings.videos:
+        raise RunError(
+            f"The list of videos in {settings.data} has changed since this run began, so it cannot "
+            "continue as it was. Restore the files, or start another run with another --out."
+        )
+
+
+def split(files: list[VideoFile], recipe: TrainingRecipe, seed: int):
+    """(training, held-out) files; the held-out ones drawn by the seed, none of fewer than ten."""
+    held = min(int(len(files) * recipe.validation), VALIDATION_VIDEOS) if len(files) >= 10 else 0
+    chosen = set(np.random.default_rng(seed).choice(len(files), held, replace=False).tolist())
+    return (
+        [file for index, file in enumerate(files) if index not in chosen],
+        [file for index, file in enumerate(files) if index in chosen],
+    )
+
+
+def optimizer(
+    recipe: TrainingRecipe, steps_per_epoch: int, layer_decay: float | None = None
+) -> tuple[AdamW, Callable[[int], float]]:
+    """AdamW with the recipe's warm-up and cosine, and the rate of each step."""
+    updates = max(recipe.epochs * steps_per_epoch // recipe.accumulate, 1)
+    warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
+    schedule = WarmupCosine(
+        recipe.learning_rate, recipe.final_learning_rate, min(warmup, updates - 1), updates,
+        recipe.accumulate,
+    )  # fmt: skip
+    adamw = AdamW(
+        schedule, recipe.weight_decay, beta_1=recipe.beta_1, beta_2=recipe.beta_2,
+        layer_decay=layer_decay, global_clipnorm=recipe.clip_norm,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+    )  # fmt: skip
+    return adamw, lambda step: float(schedule(step))
+
+
+def train(
+    model,
+    schedule: Callable[[int], float],
+    settings,
+    run: Run,
+    display,
+    *,
+    videos: tuple[int, int],
+    steps_per_epoch: int,
+    batches: Callable[[int], Iterable[tuple]],
+    validation,
+) -> int:
+    """Trains until the recipe's end or an interrupt, from the run's last checkpoint on.
+
+    Args:
+        model: compiled, its optimizer built.
+        schedule: step -> learning rate.
+        videos: how many there are to train on, and held out.
+        batches: step -> what `fit` takes, from that step on.
+        validation: arrays for `evaluate`, (x,) or (x, y); None without any.
+
+    Returns:
+        The step at which it ended.
+
+    Raises:
+        NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
+        CheckpointError: the last checkpoint does not fit the settings.
+    """
+    recipe = settings.recipe
+    total_steps = recipe.epochs * steps_per_epoch
+    last = checkpoint.latest(run.checkpoints)
+    start = checkpoint.restore(last, model) if last else 0
+    run.rewind(start if last else -1)
+    display.start(settings, model, start, total_steps, steps_per_epoch, *videos)
+    progress = Progress(
+        run, display, start=start, steps_per_epoch=steps_per_epoch,
+        clips_per_step=recipe.batch_size * recipe.repeats, schedule=schedule,
+    )  # fmt: skip
+    log_steps = min(LOG_STEPS, steps_per_epoch)
+    with stop_on_interrupt(progress), progress.writer:
+        if validation is not None and start == 0:
+            _record_validation(model, validation, progress)
+        for first, steps, intervals in _fits(start, total_steps, log_steps):
+            if progress.stop_requested:
+                break
+            model.fit(
+                # Given the data set itself, `fit` would start its workers once more to look at it.
+                (batch for batch in batches(first)),
+                initial_epoch=first // log_steps,
+                epochs=first // log_steps + intervals,
+                steps_per_epoch=steps,
+                validation_data=validation,
+                validation_batch_size=recipe.batch_size * recipe.repeats,
+                validation_freq=max(1, round(steps_per_epoch / log_steps)),
+                callbacks=[progress],
+                shuffle=False,
+                verbose=0,
+            )
+        if progress.step > progress.saved_step:
+            progress.save()
+        if validation is not None and progress.step == total_steps != progress.validated:
+            _record_validation(model, validation, progress)
+    return progress.step
+
+
+def _record_validation(model, validation, progress):
+    """A row with the validation alone: of the untrained model, or after the last step."""
+    found = model.evaluate(
+        *validation, batch_size=progress.clips_per_step, verbose=0, return_dict=True
+    )
+    progress.record(
+        {
+            "step": progress.step,
+            "epoch": progress.step / progress.steps_per_epoch,
+            "validation_loss": float(found["loss"]),
+            "validation_accuracy": found.get("accuracy") and float(found["accuracy"]),
+        }
+    )
+
+
+def _fits(start, total, interval):
+    """(first step, steps per interval, intervals) of each `fit`: the intervals of the log keep their
+    places in the run when it goes on from the middle of one, or ends there."""
+    ahead = min(-start % interval, total - start)
+    whole, rest = divmod(total - start - ahead, interval)
+    parts = ((ahead, 1), (interval, whole), (rest, 1))
+    firsts = itertools.accumulate((steps * count for steps, count in parts), initial=start)
+    return [
+        (first, steps, count)
+        for first, (steps, count) in zip(firsts, parts, strict=False)
+        if steps and count
+    ]
