@@ -337,6 +337,153 @@ class Statistics(enum.StrEnum):
     oracle = "oracle"
 
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run of `vmae finetune`, a preset, a file or hf://owner/name."
+    ),
+]
+ClipsOption = Annotated[
+    int | None, typer.Option(min=1, help="Clips of a video; default: the run's recipe's, else 5.")
+]
+CropsOption = Annotated[
+    int | None, typer.Option(min=1, help="Crops of a clip; default: the run's recipe's, else 3.")
+]
+
+
+@app.command(epilog="Example: `vmae evaluate fine-tuned test.csv`")
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A list of `path label`, a CSV, or a folder that holds a folder for each class."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: MODEL/evaluation, or evaluation."),
+    ] = None,
+    clips: ClipsOption = None,
+    crops: CropsOption = None,
+    backend: BackendOption = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")
+    ] = 0,
+):
+    """Measure a classifier on labelled videos: top-1, top-5, mean class, a confusion matrix.
+
+    Each video is judged by the mean of its views' probabilities. Killed, it goes on where it was when it is
+    started again. Broken files are named, and counted by no figure.
+    """
+    import_keras_on(backend)
+    from rich.console import Console
+
+    from vmae_keras.data.labelled import list_labelled
+    from vmae_keras.data.skipped import SkippedFiles
+    from vmae_keras.evaluate import evaluate as run
+
+    console = Console()
+    with _errors_for_people(ValueError, OSError, ArithmeticError):
+        classifier, views = _classifier(model, clips, crops)
+        folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
+        folder.mkdir(parents=True, exist_ok=True)
+        skipped = SkippedFiles(folder / "skipped.jsonl")
+        with _progress(console, "videos") as progress:
+            found = run(
+                classifier, list_labelled(data), labels=classifier.labels, skipped=skipped,
+                workers=workers, folder=folder, progress=progress, **views,
+            )  # fmt: skip
+        found.write(folder)
+    _report_skipped(console, found.skipped)
+    console.print(
+        f"{found.videos} videos, {views['clips']} x {views['crops']} views each: "
+        f"top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
+        f"mean class {100 * found.mean_class:.1f} %\n{folder / 'confusion.png'}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command(epilog="Example: `vmae predict fine-tuned clip.mp4`")
+def predict(
+    model: ModelArgument,
+    clip: Annotated[Path, typer.Argument(help="A video file.")],
+    clips: ClipsOption = None,
+    crops: CropsOption = None,
+    backend: BackendOption = None,
+):
+    """Tell what a classifier takes a video for: the five most probable classes."""
+    import_keras_on(backend)
+    import tempfile
+
+    from vmae_keras.data.skipped import SkippedFiles
+    from vmae_keras.predict import predict as run
+
+    with _errors_for_people(ValueError, OSError), tempfile.TemporaryDirectory() as folder:
+        classifier, views = _classifier(model, clips, crops)
+        skipped = SkippedFiles(Path(folder) / "skipped.jsonl")
+        probabilities = run(classifier, clip, skipped=skipped, **views)
+    names = classifier.labels or [str(number) for number in range(classifier.classes)]
+    best = (-probabilities).argsort(kind="stable")[:5]
+    width = max(len(names[number]) for number in best)
+    for number in best:
+        bar = "#" * round(40 * probabilities[number])
+        typer.echo(f"{names[number]:{width}}  {100 * probabilities[number]:5.1f} %  {bar}".rstrip())
+
+
+def import_keras_on(backend):
+    """Chooses the backend and imports Keras, or ends the command with what is wrong."""
+    with _errors_for_people(ValueError):
+        select(backend and backend.value)
+    import_keras()
+
+
+def _classifier(handle, clips, crops):
+    """The classifier, and how its videos are looked at: as the run's recipe says, else as published."""
+    from vmae_keras.classifier import VideoClassifier
+    from vmae_keras.training.run import FineTuningSettings, Run
+
+    with _notes_for_people():
+        model = VideoClassifier.from_preset(handle)
+    views = {"sampling": "dense", "stride": 4, "clips": 5, "crops": 3}
+    run = Run(handle)
+    if run.exists() and isinstance(settings := run.settings(), FineTuningSettings):
+        r = settings.recipe
+        views = {
+            "sampling": r.sampling, "stride": r.stride, "clips": r.test_clips, "crops": r.test_crops,
+        }  # fmt: skip
+    given = {"clips": clips, "crops": crops}
+    return model, views | {name: value for name, value in given.items() if value}
+
+
+@contextlib.contextmanager
+def _progress(console, what):
+    """Gives a function of (done, total) that moves a bar with the time left; lines without a terminal."""
+    import time
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    began, lined = time.monotonic(), time.monotonic()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=None)
+
+        def update(done, total):
+            nonlocal lined
+            bar.update(task, completed=done, total=total)
+            now = time.monotonic()
+            if not console.is_terminal and now - lined >= 10:
+                lined = now
+                left = int((now - began) / done * (total - done))
+                console.print(
+                    f"{done}/{total} {what}  left {left // 60}:{left % 60:02d}", highlight=False
+                )
+
+        yield update
+
+
 @app.command(epilog="Example: `vmae reconstruct run clip.mp4 --out reconstruction`")
 def reconstruct(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
@@ -524,3 +671,7 @@ def _notes_for_people():
         yield
     for warning in caught:
         typer.secho(f"Note: {warning.message}", fg=typer.colors.YELLOW, err=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,6 +1,7 @@
 """The command from labelled files to a classifier: starts, kills, what the run folder then is."""
 
 import csv
+import json
 import shutil
 import signal
 import time
@@ -16,7 +17,10 @@ from vmae_keras.presets import by_path
 from vmae_keras.training.finetune import build
 from vmae_keras.training.run import Run
 
-CONFIG = VideoMAEConfig.variant("tiny", depth=1, mlp_dim=40)
+pytestmark = pytest.mark.xdist_group("fine-tuning")  # its run is made once
+
+# Square, as the views of an evaluation are.
+CONFIG = VideoMAEConfig.variant("tiny", height=24, depth=1, mlp_dim=40)
 SETTINGS = [
     *("--set", "batch_size=2", "--set", "repeats=2", "--set", "epochs=4", "--set", "mixup=0.8"),
     *("--set", "cutmix=1.0", "--set", "mixup_probability=1.0", "--set", "drop_path=0.2"),
@@ -110,21 +114,25 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--variant", "tiny", "--start", "somewhere"], "--variant too"),
-        (["--set", "layer_decay=1.5"], "layer_decay"),
-        (["--set", "auto_augment=strong"], "strong"),
-        (["--start", "nowhere"], "nowhere does not exist"),
-    ],
-)
-def test_wrong_settings_end_with_one_line_and_write_nothing(arguments, message, clips, tmp_path):
-    code, text = run("finetune", clips, "--out", tmp_path / "run", *arguments)
-    assert code == 1 and message in text and "Traceback" not in text, text
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_stage_is_continued_by_its_own_command(unbroken):
     code, text = run("pretrain", "--out", unbroken[0], "--resume")
     assert code == 1 and "vmae finetune" in text.replace("\n", " ")
+
+
+def test_a_run_is_evaluated_and_asked_about_a_clip(unbroken, clips):
+    folder = unbroken[0]
+    code, text = run("evaluate", folder, clips, "--crops", 1)
+    assert code == 0, text
+    assert "Broken files: 1" in text and "13 videos, 2 x 1 views each: top-1" in text
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    assert metrics["videos"] == 13 and list(metrics["skipped"]) == [
+        str(clips / "still" / "broken.mp4")
+    ]
+    assert (folder / "evaluation" / "confusion.png").stat().st_size > 1000
+    code, text = run("predict", folder, sorted((clips / "moving").iterdir())[0])
+    assert code == 0, text
+    shares = [float(line.split("%")[0].split()[-1]) for line in text.splitlines() if "%" in line]
+    assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.2)
+    assert shares == sorted(shares, reverse=True)
+    code, text = run("predict", folder, clips / "still" / "broken.mp4")
+    assert code == 1 and "cannot be read" in text and "Traceback" not in text

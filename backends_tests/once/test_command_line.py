@@ -46,7 +46,17 @@ def test_help_answers_within_a_second_and_loads_no_backend():
 
 
 @pytest.mark.parametrize(
-    "command", ["pretrain", "reconstruct", "synthesize", "consistency", "convert"]
+    "command",
+    [
+        "pretrain",
+        "reconstruct",
+        "synthesize",
+        "consistency",
+        "convert",
+        "finetune",
+        "evaluate",
+        "predict",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     code, text, _ = vmae(command, "--help")
@@ -129,3 +139,28 @@ def test_conversion_says_what_is_lost_and_what_went_wrong(tmp_path):
     assert (out / "model.safetensors").is_file()
     code, _, errors = vmae("convert", tmp_path / "nothing", out)
     assert code == 1 and "nothing does not exist" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variant", "tiny", "--start", "somewhere"], "--variant too"),
+        (["--set", "layer_decay=1.5"], "layer_decay"),
+        (["--set", "auto_augment=strong"], "strong"),
+        (["--set", "mixup=0.8", "--set", "batch_size=3"], "even number"),
+        (["--start", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_wrong_fine_tuning_ends_with_one_line_and_writes_nothing(arguments, message, tmp_path):
+    for name in ("run", "jump"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        (tmp_path / "clips" / name / "clip.mp4").touch()
+    code, _, errors = vmae("finetune", tmp_path / "clips", "--out", tmp_path / "run", *arguments)
+    assert code == 1 and message in errors and "Traceback" not in errors, errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_videos_without_a_label_are_named(tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    code, _, errors = vmae("finetune", tmp_path, "--out", tmp_path / "run")
+    assert code == 1 and "1 of 1 videos have no label" in errors and "clip.mp4" in errors

@@ -1,12 +1,14 @@
 """Drawn clips: deterministic, nowhere flat, moving; their files complete or absent."""
 
 import dataclasses
+import math
 
 import av
 import numpy as np
 import pytest
 
 from vmae_keras.data import encode, synthetic
+from vmae_keras.data.synthetic import LABELLED, random_motion, write_labelled_motions
 
 
 def decode(path):
@@ -121,3 +123,32 @@ def test_what_cannot_be_written_is_refused(tmp_path, video, message):
 def test_too_small_a_picture_is_refused():
     with pytest.raises(ValueError, match=r"Received: frames=4, size=\(8, 64\)"):
         synthetic.moving_shapes(np.random.default_rng(0), 4, (8, 64))
+
+
+def test_a_motions_label_decides_the_motion_and_nothing_else(tmp_path):
+    paths = write_labelled_motions(tmp_path, 13, frames=8, size=(32, 32))
+    assert [path.parent.name for path in paths[:7]] == [*LABELLED, "horizontal"]
+    assert sum(1 for _ in tmp_path.rglob("*.mp4")) == 13
+    scenes = {
+        label: [random_motion(np.random.default_rng(seed), label) for seed in range(200)]
+        for label in LABELLED
+    }
+    for label, (motion, direction, clockwise) in LABELLED.items():
+        for scene in scenes[label]:
+            assert (scene.motion, scene.clockwise) == (motion, clockwise)
+            # Either way along the line, and not far from it.
+            turned = abs((scene.direction - direction + math.pi / 2) % math.pi - math.pi / 2)
+            assert motion == "circle" or turned <= 0.3
+    # The rest comes from the same draws, whatever the label.
+    for name in ("shape", "bottom"):
+        shares = [
+            np.mean(
+                [getattr(scene, name) == getattr(scenes[label][0], name) for scene in scenes[label]]
+            )
+            for label in LABELLED
+        ]
+        assert max(shares) < 0.5
+
+
+def test_the_labels_of_motions_are_six_unlike_ones():
+    assert len(set(LABELLED.values())) == len(LABELLED) == 6

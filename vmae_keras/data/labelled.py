@@ -167,6 +167,8 @@ def centre_clips(
 
     For a look at how training goes; `vmae_keras.evaluate` measures.
     """
+    if not files:
+        return None
     reader = Readable(paths_of(files), clips, skipped)
     videos, targets = [], []
     for file, number in zip(files, numbers, strict=True):

@@ -9,7 +9,7 @@ from any visible tubelet of the moment. A small model learns the one soon, the o
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,16 @@ FOLLOW = 0.6  # how far the background's hues travel with the shape: 0 not at al
 BACKGROUND = (4.0, 251.0)  # levels at the two ends of each channel's ramp
 SHAPE_TOP = 255.0  # the shape is white at its top ...
 SHAPE_BOTTOM = ((150.0, 50.0, 0.0), (120.0, 0.0, 80.0), (0.0, 60.0, 150.0), (30.0, 110.0, 0.0))
+# Label: motion, direction of a bounce, sense of a circle. Walls turn a direction round, so that to and fro
+# are one class. Of what is seen in a single frame nothing tells the label.
+LABELLED = {
+    "horizontal": ("bounce", 0.0, False),
+    "vertical": ("bounce", math.pi / 2, False),
+    "falling diagonal": ("bounce", math.pi / 4, False),
+    "rising diagonal": ("bounce", -math.pi / 4, False),
+    "clockwise": ("circle", 0.0, True),
+    "anticlockwise": ("circle", 0.0, False),
+}
 _SIDES = {"square": 4, "triangle": 3}
 
 
@@ -61,6 +71,18 @@ def random_scene(generator: np.random.Generator) -> Scene:
         ramp=generator.uniform(*RAMP),
         bottom=SHAPE_BOTTOM[generator.integers(len(SHAPE_BOTTOM))],
     )
+
+
+def random_motion(generator: np.random.Generator, label: str) -> Scene:
+    """Draw a scene of a labelled motion; the label decides the motion, and nothing else."""
+    motion, direction, clockwise = LABELLED[label]
+    if motion == "bounce":
+        # Back and forth along the line, begun either way.
+        direction += generator.uniform(-0.3, 0.3) + math.pi * generator.integers(2)
+    else:
+        direction = generator.uniform(0, 2 * math.pi)
+    scene = random_scene(generator)
+    return replace(scene, motion=motion, direction=direction, clockwise=clockwise)
 
 
 def draw_scene(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
@@ -127,6 +149,33 @@ def write_moving_shapes(
         if not path.exists():
             video = moving_shapes(np.random.default_rng([seed, index]), frames, size)
             write_video(path, video, rate, near_lossless=True)
+        paths.append(path)
+    return paths
+
+
+def write_labelled_motions(
+    folder: str | os.PathLike,
+    count: int,
+    *,
+    seed: int = 0,
+    frames: int = 24,
+    size: tuple[int, int] = (80, 80),
+    rate: int = 12,
+) -> list[Path]:
+    """Write `count` random clips of LABELLED motions, a folder for each label; return their paths.
+
+    Labels take turns. Clip i depends on (seed, i) alone; a file that exists is not written again.
+    """
+    paths = []
+    for index in range(count):
+        label = list(LABELLED)[index % len(LABELLED)]
+        path = (
+            Path(folder) / label / f"motion_{frames}x{size[0]}x{size[1]}_seed{seed}_{index:05d}.mp4"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            scene = random_motion(np.random.default_rng([seed, index]), label)
+            write_video(path, draw_scene(scene, frames, size), rate, near_lossless=True)
         paths.append(path)
     return paths
 
