@@ -71,7 +71,11 @@ class Preset:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").unlink(missing_ok=True)
         partial_file = folder / f"partial.{_WEIGHTS}"
-        self.save_weights(partial_file)
+        optimizer, self.optimizer = getattr(self, "optimizer", None), None  # is no part of a preset
+        try:
+            self.save_weights(partial_file)
+        finally:
+            self.optimizer = optimizer
         os.replace(partial_file, folder / _WEIGHTS)
         metadata = {
             "keras_version": keras.__version__,
@@ -142,9 +146,15 @@ def _own_model(path):
         raise WeightsError(
             f"{path} holds a {name!r}. Known are {', '.join(sorted(_CLASSES.values()))}."
         )
-    with filled_by(lambda block: None):
-        model = getattr(vmae_keras, name).from_config(settings["config"])
-    model.load_weights(path / _WEIGHTS)
+    try:
+        with filled_by(lambda block: None):
+            model = getattr(vmae_keras, name).from_config(settings["config"])
+        model.load_weights(path / _WEIGHTS)
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise WeightsError(f"The preset {path} is damaged or incomplete: {error}") from error
+    for variable in model.trainable_variables:
+        if not np.isfinite(ops.convert_to_numpy(variable.value)).all():
+            raise WeightsError(f"{path}: `{variable.path}` holds values that are not finite.")
     return model
 
 

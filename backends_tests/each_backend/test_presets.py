@@ -157,6 +157,38 @@ def test_a_preset_that_was_not_written_to_its_end_is_none(tmp_path, monkeypatch)
         load(tmp_path / "preset")
 
 
+def test_a_preset_holds_no_optimizer(tmp_path):
+    model, _ = random_classifier(CONFIG)
+    model.save_to_preset(tmp_path / "before")
+    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+    model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])
+    model.save_to_preset(tmp_path / "after")
+    sizes = [(tmp_path / name / "model.weights.h5").stat().st_size for name in ("before", "after")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+    same_weights(load(tmp_path / "after"), values(model))
+    model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])  # still can
+
+
+def test_damaged_presets_are_refused(tmp_path):
+    model, _ = random_classifier(CONFIG)
+    by_path(model)["head/bias"].assign(np.full(5, np.nan))
+    model.save_to_preset(tmp_path)
+    with pytest.raises(WeightsError, match=r"head/bias. holds values that are not finite"):
+        load(tmp_path)
+    file = tmp_path / "model.weights.h5"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(WeightsError, match="damaged or incomplete"):
+        load(tmp_path)
+    file.unlink()
+    with pytest.raises(WeightsError, match="damaged or incomplete"):
+        load(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["config"]["config"]["heads"] = "many"
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(WeightsError, match="`heads` must be a positive integer"):
+        load(tmp_path)
+
+
 def test_a_preset_of_a_strange_class_is_refused(tmp_path):
     model, _ = with_random_weights(CONFIG)
     model.save_to_preset(tmp_path)
