@@ -279,11 +279,11 @@ def finetune(
                 "--seed": seed,
             }  # fmt: skip
             settings = _resumed(run, FineTuningSettings, data, backend, fixed)
-            import_keras()
         else:
             settings = _new_fine_tuning(
                 run, data, start, variant, recipe or "demo", change or [], backend, seed or 0
             )
+    import_keras()
     from vmae_keras.training.finetune import finetune as train
 
     _train(train, run, settings, workers)
@@ -306,18 +306,19 @@ def _new_fine_tuning(run, data, start, variant, recipe_name, overrides, backend,
     of_recipe, of_model = fine_tuning_changes(overrides)
     recipe = dataclasses.replace(RECIPES[recipe_name], **of_recipe)
     name = select(backend and backend.value)
-    import_keras()
     from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled
-    from vmae_keras.presets import preset_config
 
-    config = (
-        preset_config(start, **of_model)
-        if start
-        else VideoMAEConfig.variant(variant or "demo", **of_model)
-    ).replace(drop_path=recipe.drop_path)
     data = str(Path(data).absolute())
     files = list_labelled(data)
     labels = classes_of(files)
+    if start:
+        import_keras()
+        from vmae_keras.presets import preset_config
+
+        config = preset_config(start, **of_model)
+    else:
+        config = VideoMAEConfig.variant(variant or "demo", **of_model)
+    config = config.replace(drop_path=recipe.drop_path)
     fine_tuning_clips(
         config, recipe, len(labels)
     )  # what it refuses is refused before anything is written

@@ -17,13 +17,11 @@ def subject():
 
 
 def parameters():
-    """A test per check and case; `--dist loadgroup` runs those that share a model in one process."""
-    models = {}
+    """A test per check and case; in one process, as checks share models."""
     for check in CHECKS:
         for case in check.cases:
-            group = f"model {models.setdefault(case.model, len(models))}"
             clauses = dict.fromkeys((*check.clauses, *case.clauses))
-            marks = [pytest.mark.clause(*clauses), pytest.mark.xdist_group(group)]
+            marks = pytest.mark.clause(*clauses)
             yield pytest.param(check, case, id=f"{check.name}: {case.name}", marks=marks)
 
 

@@ -17,8 +17,6 @@ from vmae_keras.presets import by_path
 from vmae_keras.training.finetune import build
 from vmae_keras.training.run import Run
 
-pytestmark = pytest.mark.xdist_group("fine-tuning")  # its run is made once
-
 # Square, as the views of an evaluation are.
 CONFIG = VideoMAEConfig.variant("tiny", height=24, depth=1, mlp_dim=40)
 SETTINGS = [

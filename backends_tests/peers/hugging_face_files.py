@@ -16,7 +16,7 @@ MODELS = {
     "encoder": VideoMAEModel,
 }
 SMALL = dict(
-    image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=2,
+    image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=1,
     num_attention_heads=2, intermediate_size=80, decoder_hidden_size=24,
     decoder_num_hidden_layers=1, decoder_num_attention_heads=3, decoder_intermediate_size=56,
 )  # fmt: skip
