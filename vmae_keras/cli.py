@@ -186,10 +186,20 @@ def _train(train, run, settings, workers):
     from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
     from vmae_keras.training.run import RunError
+    from vmae_keras.weights.hub import HubError
+    from vmae_keras.weights.tensor_files import WeightsError
 
     console = Console()
     with (
-        _errors_for_people(RunError, NoReadableVideo, CheckpointError, NonFiniteLoss, OSError),
+        _errors_for_people(
+            RunError,
+            NoReadableVideo,
+            CheckpointError,
+            NonFiniteLoss,
+            WeightsError,
+            HubError,
+            OSError,
+        ),
         Display(console) as display,
     ):
         outcome = train(settings, run, display, workers=workers)

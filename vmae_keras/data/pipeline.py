@@ -32,8 +32,6 @@ from vmae_keras.data.stream import (
     stack,
 )
 
-_read_ahead = read_ahead
-
 
 class MaskedClipSizes(ClipSizes, Protocol):
     """What a model configuration says about its clips and masks."""

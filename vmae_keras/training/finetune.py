@@ -32,9 +32,9 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
         "remat": recipe.remat, "dtype": recipe.precision,
     }  # fmt: skip
     if settings.start and not restored:
-        fields = ("frames", "height", "width", "drop_path", "position_grid")
-        changes = {name: getattr(settings.config, name) for name in fields}
-        model = VideoClassifier.from_preset(settings.start, **arguments, **changes)
+        model = VideoClassifier.from_preset(
+            settings.start, **arguments, **settings.config.to_dict()
+        )
     else:
         model = VideoClassifier(settings.config, **arguments)
     optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
