@@ -1,0 +1,67 @@
+"""vmae evaluate"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.commands.classifier import load_classifier
+from vmae_keras.commands.options import (
+    BackendOption,
+    ClipsOption,
+    CropsOption,
+    LabelledVideos,
+    ModelArgument,
+    Workers,
+)
+from vmae_keras.commands.terminal import (
+    errors_for_people,
+    import_keras_on,
+    progress_of,
+    report_skipped,
+)
+
+
+def evaluate(
+    model: ModelArgument,
+    data: LabelledVideos,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: MODEL/evaluation, or evaluation."),
+    ] = None,
+    clips: ClipsOption = None,
+    crops: CropsOption = None,
+    backend: BackendOption = None,
+    workers: Workers = 0,
+):
+    """Measure a classifier on labelled videos: top-1, top-5, mean class, a confusion matrix.
+
+    Each video is judged by the mean of its views' probabilities. Killed, it goes on where it was when it is
+    started again. Broken files are named, and counted by no figure.
+    """
+    import_keras_on(backend)
+    from rich.console import Console
+
+    from vmae_keras.data.labelled import list_labelled
+    from vmae_keras.data.skipped import SkippedFiles
+    from vmae_keras.evaluate import evaluate as run
+
+    console = Console()
+    with errors_for_people(ValueError, OSError, ArithmeticError):
+        classifier, views = load_classifier(model, clips, crops)
+        folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
+        folder.mkdir(parents=True, exist_ok=True)
+        skipped = SkippedFiles(folder / "skipped.jsonl")
+        with progress_of(console, "videos") as progress:
+            found = run(
+                classifier, list_labelled(data), labels=classifier.labels, skipped=skipped,
+                workers=workers, folder=folder, progress=progress, **views,
+            )  # fmt: skip
+        found.write(folder)
+    report_skipped(console, found.skipped)
+    console.print(
+        f"{found.videos} videos, {views['clips']} x {views['crops']} views each: "
+        f"top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
+        f"mean class {100 * found.mean_class:.1f} %\n{folder / 'confusion.png'}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""The options and arguments that several commands share."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import BACKENDS
+
+Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(
+        help="What Keras computes with; default: $KERAS_BACKEND, else the first installed."
+    ),
+]
+RunFolder = Annotated[Path, typer.Option(help="The run's folder.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of model or recipe."),
+]
+Resume = Annotated[bool, typer.Option(help="Continue the run in --out where it was.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Of weights, data order and what is drawn; default: 0.")
+]
+LabelledVideos = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="A list of `path label`, a CSV, or a folder that holds a folder for each class.",
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run of `vmae finetune`, a preset, a file or hf://owner/name."
+    ),
+]
+ClipsOption = Annotated[
+    int | None, typer.Option(min=1, help="Clips of a video; default: the run's recipe's, else 5.")
+]
+CropsOption = Annotated[
+    int | None, typer.Option(min=1, help="Crops of a clip; default: the run's recipe's, else 3.")
+]

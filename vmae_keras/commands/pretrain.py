@@ -1,0 +1,81 @@
+"""vmae pretrain"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import import_keras, select
+from vmae_keras.commands.options import BackendOption, Changes, Resume, RunFolder, Seed, Workers
+from vmae_keras.commands.runs import check_new, resumed, run_training
+from vmae_keras.commands.terminal import errors_for_people
+
+
+def pretrain(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A folder of videos, a glob, a `path label` list or a CSV."),
+    ] = None,
+    out: RunFolder = Path("run"),
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="demo (default), v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="demo (default), v1-k400-s, v1-k400-b-800, v1-k400-b, v1-k400-l, v1-k400-h, v1-ssv2-s, "
+            "v1-ssv2-b-800, v1-ssv2-b, v1-ucf101-b, v2-hybrid-b, v2-hybrid-l or v2-hybrid-g."
+        ),
+    ] = None,
+    change: Changes = None,
+    backend: BackendOption = None,
+    resume: Resume = False,
+    workers: Workers = 0,
+    seed: Seed = None,
+):
+    """Pretrain a VideoMAE on videos without labels.
+
+    Without a variant and a recipe it trains a small model (64 x 64 clips) within minutes. Any value of
+    theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
+    stopped goes on with --out RUN --resume.
+    """
+    from vmae_keras.training.run import Run, Settings
+
+    run = Run(out)
+    with errors_for_people(ValueError, OSError):  # all that the command line can get wrong
+        if resume:
+            fixed = {"--variant": variant, "--recipe": recipe, "--set": change, "--seed": seed}
+            settings = resumed(run, Settings, data, backend, fixed)
+        else:
+            settings = _new(
+                run, data, variant or "demo", recipe or "demo", change or [], backend, seed or 0
+            )
+    import_keras()
+    from vmae_keras.training.pretrain import pretrain as train
+
+    run_training(train, run, settings, workers)
+    typer.echo(f"See what it learnt: vmae reconstruct {run.folder} CLIP")
+
+
+def _new(run, data, variant, recipe_name, overrides, backend, seed):
+    """Settings from the command line, written to a folder that held no run."""
+    from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.training.overrides import apply_overrides
+    from vmae_keras.training.recipe import RECIPES
+    from vmae_keras.training.run import Settings, digest
+
+    check_new(run, data, recipe_name, RECIPES)
+    config, recipe = apply_overrides(
+        VideoMAEConfig.variant(variant), RECIPES[recipe_name], overrides
+    )
+    name = select(backend and backend.value)
+    from vmae_keras.data.files import list_videos
+
+    data = str(Path(data).absolute())
+    videos = digest([file.path for file in list_videos(data)])
+    settings = Settings(data, videos, config, recipe, seed, name)
+    run.save(settings)
+    return settings

@@ -1,0 +1,103 @@
+"""What the commands have in common that begin, continue and end a run."""
+
+from pathlib import Path
+
+import typer
+
+from vmae_keras.backend import select
+from vmae_keras.commands.terminal import errors_for_people, report_skipped
+
+COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune"}  # of the stages of training
+
+
+def check_new(run, data, recipe_name, recipes):
+    from vmae_keras.training.run import RunError
+
+    if data is None:
+        raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
+    if recipe_name not in recipes:
+        raise ValueError(
+            f"`--recipe` must be one of {', '.join(recipes)}. Received: {recipe_name!r}."
+        )
+    if any(run.checkpoints.glob("*.safetensors")):
+        raise RunError(
+            f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
+        )
+
+
+def resumed(run, kind, data, backend, fixed):
+    """The run's own settings; DATA and --backend may be repeated, nothing can be changed."""
+    from vmae_keras.training.run import RunError
+
+    if given := [name for name, value in fixed.items() if value not in (None, [])]:
+        raise RunError(
+            f"A run continues with its own settings. Received: {', '.join(given)}. Leave that out, or "
+            "start another run with another --out and without --resume."
+        )
+    settings = run.settings()
+    if not isinstance(settings, kind):
+        raise RunError(
+            f"{run.folder} holds another stage: {settings.stage}. Continue it with "
+            f"vmae {COMMANDS[settings.stage]} --out {run.folder} --resume."
+        )
+    given = {
+        "DATA": (data and str(Path(data).absolute()), settings.data),
+        "--backend": (backend and backend.value, settings.backend),
+    }
+    for name, (wanted, kept) in given.items():
+        if wanted is not None and wanted != kept:
+            raise RunError(
+                f"{name} differs from that of the run in {run.folder}. Received: {wanted!r}, the run "
+                f"has {kept!r}. Leave it out to continue the run, or start another with --out."
+            )
+    select(settings.backend)
+    return settings
+
+
+def run_training(train, run, settings, workers):
+    from rich.console import Console
+
+    from vmae_keras.data.stream import NoReadableVideo
+    from vmae_keras.training.callbacks import NonFiniteLoss
+    from vmae_keras.training.checkpoint import CheckpointError
+    from vmae_keras.training.display import Display
+    from vmae_keras.training.run import RunError
+    from vmae_keras.weights.hub import HubError
+    from vmae_keras.weights.tensor_files import WeightsError
+
+    console = Console()
+    with (
+        errors_for_people(
+            RunError,
+            NoReadableVideo,
+            CheckpointError,
+            NonFiniteLoss,
+            WeightsError,
+            HubError,
+            OSError,
+        ),
+        Display(console) as display,
+    ):
+        outcome = train(settings, run, display, workers=workers)
+    report_skipped(console, outcome.skipped)
+    if not outcome.finished:
+        console.print(
+            f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
+            f"Continue with: vmae {COMMANDS[settings.stage]} --out {run.folder} --resume",
+            highlight=False,
+        )
+        raise typer.Exit(130)
+    _draw_losses(run)
+    console.print(f"Done: {outcome.step} steps. Loss curve: {run.loss_picture}", highlight=False)
+
+
+def _draw_losses(run):
+    from vmae_keras.picture import loss_picture
+
+    rows = run.rows()
+    names = {"training": "loss", "validation": "validation_loss"}
+    curves = {
+        curve: [(row["step"], row[name]) for row in rows if row[name] is not None]
+        for curve, name in names.items()
+    }
+    loss_picture(run.loss_picture, {name: points for name, points in curves.items() if points})
