@@ -118,6 +118,24 @@ def preset_config(preset, **changes) -> VideoMAEConfig:
     return _with_places(config, overrides)
 
 
+def preset_labels(preset) -> tuple[str, ...]:
+    """The names of the classes of the classifier that a preset holds.
+
+    Raises:
+        WeightsError: it holds no classifier, or one that does not name its classes.
+    """
+    path = locate(preset)
+    settings = keras_settings(path)
+    if settings is not None:
+        labels = settings["config"].get("labels")
+    else:
+        own = _own_model(path)
+        labels = getattr(own, "labels", None) if own is not None else read_stored(path, {}).labels
+    if not labels:
+        raise WeightsError(f"{preset} holds no classifier that names its classes.")
+    return tuple(labels)
+
+
 def stored_model(model) -> Stored:
     """A model as one that was read from a file."""
     return _stored(model, model.name)
@@ -180,8 +198,8 @@ def _value(variable):
 
 
 def by_path(model):
-    """The trainable variables by path, without the model's name (WEIGHT-1, FT-4)."""
-    return {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
+    """The weights by path, frozen ones too, without the model's name (WEIGHT-1, FT-4)."""
+    return {v.path.removeprefix(f"{model.name}/"): v for v in model.weights}
 
 
 def _build(cls, stored, load_weights, overrides, arguments):

@@ -16,11 +16,11 @@ FRAMES_PER_SECOND = 8  # of the video that is written: slow enough to look at
 
 
 def load_model(run: Run) -> tuple[VideoMAE, int]:
-    """The model of a run's last checkpoint, and the step it is from.
+    """A run's model with the weights to be used, and the step they are from.
 
     Raises:
         RunError: no run, or no checkpoint yet.
-        CheckpointError: the checkpoint does not fit the run's settings.
+        WeightsError: the checkpoint does not fit the run's settings.
     """
     settings = run.settings()
     if not isinstance(settings, Settings):
@@ -28,13 +28,12 @@ def load_model(run: Run) -> tuple[VideoMAE, int]:
             f"{run.folder} holds a classifier, which reconstructs nothing. Give the folder of a run of "
             "`vmae pretrain`."
         )
-    path = checkpoint.latest(run.checkpoints)
+    path = checkpoint.latest(run.best) or checkpoint.latest(run.checkpoints)
     if path is None:
         raise RunError(
             f"{run.folder} holds no checkpoint yet. Train it: vmae pretrain --out {run.folder} --resume"
         )
-    model = VideoMAE(settings.config)
-    return model, checkpoint.restore(path, model)
+    return VideoMAE.from_preset(run.folder), checkpoint.step_of(path)
 
 
 def reconstruct(

@@ -1,12 +1,12 @@
 """vmae finetune"""
 
-import dataclasses
+import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vmae_keras.backend import import_keras, select
+from vmae_keras.backend import import_keras
 from vmae_keras.commands.options import (
     BackendOption,
     Changes,
@@ -16,8 +16,10 @@ from vmae_keras.commands.options import (
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import check_new, resumed, run_training
+from vmae_keras.commands.runs import resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
+
+Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
 
 
 def finetune(
@@ -28,6 +30,13 @@ def finetune(
             metavar="PRESET",
             help="Whose encoder to start from: a run, a folder, a file or hf://owner/name. Without it, "
             "training starts from random weights of --variant.",
+        ),
+    ] = None,
+    head: Annotated[
+        Head | None,
+        typer.Option(
+            help="With --start: a `new` head (default), or the start's own, `mapped` to these classes "
+            "by their names."
         ),
     ] = None,
     out: RunFolder = Path("fine-tuned"),
@@ -49,60 +58,24 @@ def finetune(
     A share of the videos is held out and tells how it goes. A run that was killed or stopped goes on with
     --out RUN --resume.
     """
+    from vmae_keras.training.begin import fine_tuning
     from vmae_keras.training.run import FineTuningSettings, Run
 
     run = Run(out)
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
-                "--start": start, "--variant": variant, "--recipe": recipe, "--set": change,
-                "--seed": seed,
+                "--start": start, "--head": head, "--variant": variant, "--recipe": recipe,
+                "--set": change, "--seed": seed,
             }  # fmt: skip
             settings = resumed(run, FineTuningSettings, data, backend, fixed)
         else:
-            settings = _new_fine_tuning(
-                run, data, start, variant, recipe or "demo", change or [], backend, seed or 0
-            )
+            settings = fine_tuning(
+                run, data, start=start, head=head.value if head else "new", variant=variant,
+                recipe_name=recipe, changes=change or (), seed=seed or 0,
+                backend=backend and backend.value,
+            )  # fmt: skip
     import_keras()
     from vmae_keras.training.finetune import finetune as train
 
     run_training(train, run, settings, workers)
-
-
-def _new_fine_tuning(run, data, start, variant, recipe_name, overrides, backend, seed):
-    """Settings from the command line, written to a folder that held no run."""
-    from vmae_keras.config import VideoMAEConfig
-    from vmae_keras.training.fine_tuning_recipe import RECIPES
-    from vmae_keras.training.overrides import fine_tuning_changes
-    from vmae_keras.training.run import FineTuningSettings, digest
-
-    check_new(run, data, recipe_name, RECIPES)
-    if start and variant:
-        raise ValueError(
-            "--start says what the model is. Received: --variant too. Leave one of them out."
-        )
-    of_recipe, of_model = fine_tuning_changes(overrides)
-    recipe = dataclasses.replace(RECIPES[recipe_name], **of_recipe)
-    name = select(backend and backend.value)
-    from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled
-
-    data = str(Path(data).absolute())
-    files = list_labelled(data)
-    labels = classes_of(files)
-    if start:
-        import_keras()
-        from vmae_keras.presets import preset_config
-
-        config = preset_config(start, **of_model)
-    else:
-        config = VideoMAEConfig.variant(variant or "demo", **of_model)
-    config = config.replace(drop_path=recipe.drop_path)
-    fine_tuning_clips(
-        config, recipe, len(labels)
-    )  # what it refuses is refused before anything is written
-    if start and Path(start).exists():
-        start = str(Path(start).absolute())
-    videos = digest([file.path for file in files])
-    settings = FineTuningSettings(data, videos, start, labels, config, recipe, seed, name)
-    run.save(settings)
-    return settings

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.backend import import_keras, select
+from vmae_keras.backend import import_keras
 from vmae_keras.commands.options import BackendOption, Changes, Resume, RunFolder, Seed, Workers
-from vmae_keras.commands.runs import check_new, resumed, run_training
+from vmae_keras.commands.runs import resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people
 
 
@@ -42,6 +42,7 @@ def pretrain(
     theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
     stopped goes on with --out RUN --resume.
     """
+    from vmae_keras.training.begin import pretraining
     from vmae_keras.training.run import Run, Settings
 
     run = Run(out)
@@ -50,32 +51,12 @@ def pretrain(
             fixed = {"--variant": variant, "--recipe": recipe, "--set": change, "--seed": seed}
             settings = resumed(run, Settings, data, backend, fixed)
         else:
-            settings = _new(
-                run, data, variant or "demo", recipe or "demo", change or [], backend, seed or 0
-            )
+            settings = pretraining(
+                run, data, variant=variant, recipe_name=recipe, changes=change or (),
+                seed=seed or 0, backend=backend and backend.value,
+            )  # fmt: skip
     import_keras()
     from vmae_keras.training.pretrain import pretrain as train
 
     run_training(train, run, settings, workers)
     typer.echo(f"See what it learnt: vmae reconstruct {run.folder} CLIP")
-
-
-def _new(run, data, variant, recipe_name, overrides, backend, seed):
-    """Settings from the command line, written to a folder that held no run."""
-    from vmae_keras.config import VideoMAEConfig
-    from vmae_keras.training.overrides import apply_overrides
-    from vmae_keras.training.recipe import RECIPES
-    from vmae_keras.training.run import Settings, digest
-
-    check_new(run, data, recipe_name, RECIPES)
-    config, recipe = apply_overrides(
-        VideoMAEConfig.variant(variant), RECIPES[recipe_name], overrides
-    )
-    name = select(backend and backend.value)
-    from vmae_keras.data.files import list_videos
-
-    data = str(Path(data).absolute())
-    videos = digest([file.path for file in list_videos(data)])
-    settings = Settings(data, videos, config, recipe, seed, name)
-    run.save(settings)
-    return settings

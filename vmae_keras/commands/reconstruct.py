@@ -50,11 +50,11 @@ def reconstruct(
     import_keras()
     from vmae_keras.data.decode import UnreadableVideo
     from vmae_keras.reconstruct import reconstruct_file
-    from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.run import RunError
+    from vmae_keras.weights.tensor_files import WeightsError
 
     out = out or folder.folder / f"reconstruction-{clip.stem}"
-    with errors_for_people(RunError, CheckpointError, UnreadableVideo, OSError):
+    with errors_for_people(RunError, WeightsError, UnreadableVideo, OSError):
         paths = reconstruct_file(folder, clip, out, statistics=statistics.value, seed=seed)
     for path in paths:
         typer.echo(path)

@@ -10,21 +10,6 @@ from vmae_keras.commands.terminal import errors_for_people, report_skipped
 COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune"}  # of the stages of training
 
 
-def check_new(run, data, recipe_name, recipes):
-    from vmae_keras.training.run import RunError
-
-    if data is None:
-        raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
-    if recipe_name not in recipes:
-        raise ValueError(
-            f"`--recipe` must be one of {', '.join(recipes)}. Received: {recipe_name!r}."
-        )
-    if any(run.checkpoints.glob("*.safetensors")):
-        raise RunError(
-            f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
-        )
-
-
 def resumed(run, kind, data, backend, fixed):
     """The run's own settings; DATA and --backend may be repeated, nothing can be changed."""
     from vmae_keras.training.run import RunError
@@ -88,7 +73,12 @@ def run_training(train, run, settings, workers):
         )
         raise typer.Exit(130)
     _draw_losses(run)
-    console.print(f"Done: {outcome.step} steps. Loss curve: {run.loss_picture}", highlight=False)
+    done = f"Done: {outcome.step} steps."
+    if outcome.exhausted:
+        done = f"Ended early after {outcome.step} of {outcome.total_steps} steps."
+    if outcome.best_step is not None:
+        done += f" The best weights are those of step {outcome.best_step}."
+    console.print(f"{done} Loss curve: {run.loss_picture}", highlight=False)
 
 
 def _draw_losses(run):

@@ -4,6 +4,7 @@ import contextlib
 import math
 import signal
 import time
+from typing import NamedTuple
 
 import keras
 from tensorboardX import SummaryWriter
@@ -13,6 +14,14 @@ from vmae_keras.training.run import Run
 
 SAVE_SECONDS = 60.0  # this much work and a logging interval may be lost to a kill, ...
 SAVE_SHARE = 0.05  # ... unless saving would take more than this share of the time
+
+
+class _Best(NamedTuple):
+    """The best validation: higher accuracy, then smaller loss."""
+
+    accuracy: float
+    minus_loss: float
+    step: int
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -29,6 +38,7 @@ class Progress(keras.callbacks.Callback):
         steps_per_epoch: to convert steps to epochs.
         clips_per_step: for the throughput.
         schedule: step -> learning rate.
+        patience: see `TrainingRecipe`.
 
     Raises:
         NonFiniteLoss: at the end of an interval, for a loss or a weight; it is not saved.
@@ -36,7 +46,9 @@ class Progress(keras.callbacks.Callback):
 
     async_safe = True  # reads no numbers between intervals, so that steps need not wait
 
-    def __init__(self, run: Run, display, *, start, steps_per_epoch, clips_per_step, schedule):
+    def __init__(
+        self, run: Run, display, *, start, steps_per_epoch, clips_per_step, schedule, patience=None
+    ):
         super().__init__()
         self.run, self.display, self.step = run, display, start
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step
@@ -44,6 +56,9 @@ class Progress(keras.callbacks.Callback):
         self.saved_at, self.save_took = time.monotonic(), 0.0
         done = [row["step"] for row in run.rows() if row["validation_loss"] is not None]
         self.saved_step, self.validated = start, max(done, default=None)
+        self.patience, self.best = patience, None
+        for row in run.rows():
+            self._compare(row)
         self.stop_requested = self.stop_noted = False
         # What an earlier attempt logged after this step never was.
         self.writer = SummaryWriter(str(run.tensorboard), purge_step=start + 1 if start else 0)
@@ -82,6 +97,8 @@ class Progress(keras.callbacks.Callback):
             "clips_per_second": steps * self.clips_per_step / (ended - self.began),
         }
         self.record(row)
+        if self.exhausted:
+            self.model.stop_training = True
         wait = max(SAVE_SECONDS, self.save_took / SAVE_SHARE)
         if time.monotonic() - self.saved_at >= wait:
             self.save()
@@ -89,12 +106,32 @@ class Progress(keras.callbacks.Callback):
     def record(self, row):
         """Writes a row to the log, to TensorBoard and to the display."""
         self.run.append(row)
+        if self._compare(row):
+            checkpoint.save(self.run.best, self.step, self.model, keep=1)
         if row.get("validation_loss") is not None:
             self.validated = row["step"]
         for name, value in row.items():
             if name != "step" and value is not None:
                 self.writer.add_scalar(name, value, int(row["step"]))
         self.display.update(self.step, row)
+
+    def _compare(self, row):
+        """Whether a row's validation is the best so far, where there is a patience to know it for."""
+        if self.patience is None or row["validation_loss"] is None or not row["step"]:
+            return False
+        found = _Best(
+            row.get("validation_accuracy") or 0.0, -row["validation_loss"], int(row["step"])
+        )
+        better = self.best is None or found[:2] > self.best[:2]
+        self.best = found if better else self.best
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no validation of the last `patience` epochs was better than one before."""
+        if self.best is None:
+            return False
+        return self.step - self.best.step >= self.patience * self.steps_per_epoch
 
     def save(self):
         began = time.monotonic()
@@ -117,6 +154,27 @@ class Progress(keras.callbacks.Callback):
                 "lower the learning rate (--set base_learning_rate=...), clip gradients "
                 "(--set clip_norm=1.0), or use --set precision=float32."
             )
+
+
+class AveragedValidation(keras.callbacks.Callback):
+    """Validates by the moving averages of the weights, where the optimizer keeps them."""
+
+    async_safe = True
+
+    def on_test_begin(self, logs=None):
+        self._swap()
+
+    def on_test_end(self, logs=None):
+        self._swap()
+
+    def _swap(self):
+        optimizer = self.model.optimizer
+        if optimizer.averages is None or not int(optimizer.iterations):
+            return  # before the first update there is nothing to average
+        for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):
+            held = keras.ops.convert_to_numpy(weight.value)
+            weight.assign(average.value)
+            average.assign(held)
 
 
 @contextlib.contextmanager

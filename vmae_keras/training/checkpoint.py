@@ -84,6 +84,11 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def step_of(path: Path) -> int:
+    """The step that a checkpoint was written after."""
+    return int(_NAME.search(path.name)[1])
+
+
 def _all(folder):
     return sorted(path for path in folder.glob("step-*.safetensors") if _NAME.search(path.name))
 

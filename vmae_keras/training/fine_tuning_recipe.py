@@ -14,6 +14,9 @@ class FineTuningRecipe(TrainingRecipe):
     Args:
         layer_decay: what the rate is multiplied with once for every layer before the head.
         drop_path, head_dropout, pooling, init_scale: of the model in training.
+        freeze_encoder: train `fc_norm` and the head alone.
+        lora_rank: train matrices of this rank beside each kernel of the encoder's blocks, `fc_norm` and
+            the head, and nothing else; None trains all weights.
         label_smoothing: share of a label that is spread over all classes.
         mixup, cutmix: parameters of their beta distributions; 0 for none.
         mixup_probability: share of batches that are mixed.
@@ -37,6 +40,8 @@ class FineTuningRecipe(TrainingRecipe):
     head_dropout: float = 0.0
     pooling: str = "mean"
     init_scale: float = 0.001
+    freeze_encoder: bool = False
+    lora_rank: int | None = None
     label_smoothing: float = 0.1
     mixup: float = 0.8
     cutmix: float = 1.0
@@ -60,6 +65,11 @@ class FineTuningRecipe(TrainingRecipe):
                 "Clips are mixed in pairs, so a batch must hold an even number of them. Received: "
                 f"batch_size={self.batch_size}, repeats={self.repeats}. Change one of them, or set mixup "
                 "and cutmix to 0."
+            )
+        if self.lora_rank is not None and (self.lora_rank < 1 or self.freeze_encoder):
+            raise ValueError(
+                "`lora_rank` must be at least 1, and needs an encoder that is not frozen. Received: "
+                f"lora_rank={self.lora_rank}, freeze_encoder={self.freeze_encoder}."
             )
         if not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(

@@ -13,6 +13,7 @@ from vmae_keras.data.labelled import (
 )
 from vmae_keras.training import checkpoint, loop
 from vmae_keras.training.run import FineTuningSettings, Run, RunError
+from vmae_keras.weights.classes import match_classes
 
 
 def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
@@ -32,11 +33,10 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
         "remat": recipe.remat, "dtype": recipe.precision,
     }  # fmt: skip
     if settings.start and not restored:
-        model = VideoClassifier.from_preset(
-            settings.start, **arguments, **settings.config.to_dict()
-        )
+        model = _started(settings, arguments)
     else:
         model = VideoClassifier(settings.config, **arguments)
+    _choose_trained(model, recipe)
     optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
     model.compile(
         optimizer,
@@ -46,6 +46,30 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
     )
     model.optimizer.build(model.trainable_variables)
     return model, schedule
+
+
+def _started(settings, arguments):
+    config = settings.config.to_dict()
+    if settings.head == "new":
+        return VideoClassifier.from_preset(settings.start, **arguments, **config)
+    whole = {name: arguments[name] for name in ("head_dropout", "remat", "dtype")}
+    model = VideoClassifier.from_preset(settings.start, **whole, **config)
+    return model.with_classes(match_classes(model.labels, settings.labels), settings.labels)
+
+
+def _choose_trained(model, recipe):
+    """Freezes what the recipe does not train. Clauses FT-8, FT-9."""
+    if not recipe.freeze_encoder and recipe.lora_rank is None:
+        return
+    for weight in model.weights:
+        weight.trainable = (
+            "/tubelet_embedding/" not in weight.path and "/encoder/" not in weight.path
+        )
+    if recipe.lora_rank:
+        for block in model.encoder.blocks:
+            attention, mlp = block.attention, block.mlp
+            for dense in (attention.qkv, attention.projection, mlp.hidden, mlp.output_):
+                dense.enable_lora(recipe.lora_rank)
 
 
 def finetune(settings: FineTuningSettings, run: Run, display, *, workers: int = 0) -> loop.Outcome:
@@ -74,11 +98,11 @@ def finetune(settings: FineTuningSettings, run: Run, display, *, workers: int = 
         )  # fmt: skip
         return ((batch["video"], batch["target"]) for batch in dataset)
 
-    step = loop.train(
+    return loop.train(
         model, schedule, settings, run, display, videos=(len(training), len(held_out)),
         steps_per_epoch=steps_per_epoch, batches=batches,
         validation=centre_clips(
             held_out, class_numbers(held_out, settings.labels), clips, skipped
         ),
+        skipped=skipped,
     )  # fmt: skip
-    return loop.Outcome(step, recipe.epochs * steps_per_epoch, skipped.report())

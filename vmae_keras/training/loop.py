@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.training import checkpoint
-from vmae_keras.training.callbacks import Progress, stop_on_interrupt
+from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 from vmae_keras.training.recipe import TrainingRecipe
 from vmae_keras.training.run import Run, RunError, digest
@@ -19,15 +20,21 @@ VALIDATION_VIDEOS = 128  # they stay in memory: 300 MB at 16 x 224 x 224
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: at which step of how many, and path -> reason of the broken files."""
+    """How a run ended: at which step of how many, and path -> reason of the broken files.
+
+    best_step: whose weights are to be used, where a recipe's patience asks for them.
+    exhausted: that patience ended the training.
+    """
 
     step: int
     total_steps: int
+    best_step: int | None
+    exhausted: bool
     skipped: dict[str, str]
 
     @property
     def finished(self) -> bool:
-        return self.step == self.total_steps
+        return self.exhausted or self.step == self.total_steps
 
 
 def check_same_videos(files: list[VideoFile], settings) -> None:
@@ -62,6 +69,7 @@ def optimizer(
     adamw = AdamW(
         schedule, recipe.weight_decay, beta_1=recipe.beta_1, beta_2=recipe.beta_2,
         layer_decay=layer_decay, global_clipnorm=recipe.clip_norm,
+        average_decay=recipe.average_decay,
         gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
     )  # fmt: skip
     return adamw, lambda step: float(schedule(step))
@@ -78,7 +86,8 @@ def train(
     steps_per_epoch: int,
     batches: Callable[[int], Iterable[tuple]],
     validation,
-) -> int:
+    skipped: SkippedFiles,
+) -> Outcome:
     """Trains until the recipe's end or an interrupt, from the run's last checkpoint on.
 
     Args:
@@ -87,9 +96,7 @@ def train(
         videos: how many there are to train on, and held out.
         batches: step -> what `fit` takes, from that step on.
         validation: arrays for `evaluate`, (x,) or (x, y); None without any.
-
-    Returns:
-        The step at which it ended.
+        skipped: the record of broken files.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
@@ -104,13 +111,14 @@ def train(
     progress = Progress(
         run, display, start=start, steps_per_epoch=steps_per_epoch,
         clips_per_step=recipe.batch_size * recipe.repeats, schedule=schedule,
+        patience=recipe.patience,
     )  # fmt: skip
     log_steps = min(LOG_STEPS, steps_per_epoch)
     with stop_on_interrupt(progress), progress.writer:
         if validation is not None and start == 0:
             _record_validation(model, validation, progress)
         for first, steps, intervals in _fits(start, total_steps, log_steps):
-            if progress.stop_requested:
+            if progress.stop_requested or progress.exhausted:
                 break
             model.fit(
                 # Given the data set itself, `fit` would start its workers once more to look at it.
@@ -121,7 +129,7 @@ def train(
                 validation_data=validation,
                 validation_batch_size=recipe.batch_size * recipe.repeats,
                 validation_freq=max(1, round(steps_per_epoch / log_steps)),
-                callbacks=[progress],
+                callbacks=[AveragedValidation(), progress],
                 shuffle=False,
                 verbose=0,
             )
@@ -129,14 +137,16 @@ def train(
             progress.save()
         if validation is not None and progress.step == total_steps != progress.validated:
             _record_validation(model, validation, progress)
-    return progress.step
+    best_step = progress.best and progress.best.step
+    return Outcome(progress.step, total_steps, best_step, progress.exhausted, skipped.report())
 
 
 def _record_validation(model, validation, progress):
     """A row with the validation alone: of the untrained model, or after the last step."""
     found = model.evaluate(
-        *validation, batch_size=progress.clips_per_step, verbose=0, return_dict=True
-    )
+        *validation, batch_size=progress.clips_per_step, verbose=0, return_dict=True,
+        callbacks=[AveragedValidation()],
+    )  # fmt: skip
     progress.record(
         {
             "step": progress.step,

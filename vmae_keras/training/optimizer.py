@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 # A weight's name, the end of its path. Every weight is in one of them.
-DECAYED = ("kernel",)
+DECAYED = ("kernel", "lora_kernel_a", "lora_kernel_b")
 NOT_DECAYED = (
     "bias", "q_bias", "v_bias", "beta", "gamma", "scale1", "scale2", "log_scale", "mask_token",
-    "positions",
+    "positions", "class_token",
 )  # fmt: skip
 
 
@@ -73,23 +73,26 @@ class AdamW(keras.optimizers.AdamW):
         weight_decay, beta_1, beta_2, epsilon: as in OPT-5.
         layer_decay: multiplies the whole update of a weight, decay included, once for every layer
             between it and the head; None for none. For fine-tuning, with every block trainable.
-        kwargs: of Keras's own: clipping, accumulation, moving average, ...
+        average_decay: of `averages`, moving averages of the weights that begin at their first values
+            and follow each update; None for none. Keras's own `use_ema` would begin after the first
+            update, follow accumulated batches too, and end in the weights with every `fit`.
+        kwargs: of Keras's own: clipping, accumulation, ...
 
     Raises:
         ValueError: `amsgrad`; on building, for weights that no rule covers.
 
-    Source: official `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, FT-6, FT-7.
+    Source: official `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, OPT-6, FT-6, FT-7.
     """
 
     def __init__(
         self, learning_rate=1e-3, weight_decay=0.05, beta_1=0.9, beta_2=0.95, epsilon=1e-8,
-        layer_decay=None, name="adamw", **kwargs,
+        layer_decay=None, average_decay=None, name="adamw", **kwargs,
     ):  # fmt: skip
         # Checkpoints find the optimizer's variables by its name.
         super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, name=name, **kwargs)
         if self.amsgrad:
             raise ValueError("`amsgrad` is not part of it. Received: amsgrad=True. Leave it out.")
-        self.layer_decay = layer_decay
+        self.layer_decay, self.average_decay = layer_decay, average_decay
 
     def build(self, variables):
         paths = [variable.path for variable in variables]
@@ -99,6 +102,9 @@ class AdamW(keras.optimizers.AdamW):
         ]
         self._scales = layer_scales(paths, self.layer_decay)
         super().build(variables)
+        self.averages = None
+        if self.average_decay is not None:
+            self.averages = self.add_optimizer_variables(variables, "average")
 
     def _apply_weight_decay(self, variables):
         """Nothing: `update_step` decays, at the layer's rate."""
@@ -124,10 +130,18 @@ class AdamW(keras.optimizers.AdamW):
         self.assign(v, square)
         # One subtraction: 1 - rate * decay by itself would lose most of a small decay's digits.
         change = variable * decay + mean * first / (ops.sqrt(square) * second + self.epsilon)
-        self.assign(variable, variable - change)
+        updated = variable - change
+        if self.average_decay is not None:
+            before = ops.where(self.iterations == 0, variable, self.averages[index])
+            kept = before * self.average_decay
+            self.assign(self.averages[index], kept + updated * (1.0 - self.average_decay))
+        self.assign(variable, updated)
 
     def get_config(self):
-        return {**super().get_config(), "layer_decay": self.layer_decay}
+        return {
+            **super().get_config(), "layer_decay": self.layer_decay,
+            "average_decay": self.average_decay,
+        }  # fmt: skip
 
 
 def decayed(paths: list[str]) -> list[bool]:

@@ -60,12 +60,11 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> loop
         )  # fmt: skip
         return ((batch,) for batch in dataset)
 
-    step = loop.train(
+    return loop.train(
         model, schedule, settings, run, display, videos=(len(training), len(held_out)),
         steps_per_epoch=steps_per_epoch, batches=batches,
-        validation=_load(held_out, settings.config, common),
+        validation=_load(held_out, settings.config, common), skipped=skipped,
     )  # fmt: skip
-    return loop.Outcome(step, recipe.epochs * steps_per_epoch, skipped.report())
 
 
 def _load(held_out, config, common):

@@ -23,6 +23,10 @@ class TrainingRecipe:
         sampling: "dense" (a window of frames x stride) or "uniform" (one frame per segment).
         stride: frames between two sampled ones, for dense sampling.
         validation: share of the videos held out for the validation loss.
+        average_decay: of a moving average of the weights, which is then validated and used in their
+            place; None for none.
+        patience: epochs without a better validation after which training ends, the best weights to be
+            used; None for no end before the last epoch.
         precision: Keras dtype policy: float32, mixed_bfloat16 or mixed_float16.
         remat: recompute activations in the backward pass.
 
@@ -46,6 +50,8 @@ class TrainingRecipe:
     sampling: str = "dense"
     stride: int = 4
     validation: float = 0.1
+    average_decay: float | None = None
+    patience: int | None = None
     precision: str = "float32"
     remat: bool = False
 
@@ -59,6 +65,15 @@ class TrainingRecipe:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be above 0. Received: {value}.")
+        if self.average_decay is not None and not 0.0 < self.average_decay < 1.0:
+            raise ValueError(
+                f"`average_decay` must be between 0 and 1. Received: {self.average_decay}."
+            )
+        if self.patience is not None and (self.patience < 1 or not self.validation):
+            raise ValueError(
+                "`patience` must be at least 1 epoch, and there must be a validation to wait for. "
+                f"Received: patience={self.patience}, validation={self.validation}."
+            )
         self._check_choices(sampling=("dense", "uniform"), precision=PRECISIONS)
 
     def _check_least(self, least, *names):

@@ -79,6 +79,7 @@ class FineTuningSettings:
     Args:
         start: the preset whose encoder training starts from; None starts from random weights.
         labels: the names of the classes.
+        head: "new", or "mapped" from the start's head by the names of the classes.
 
     And those of `Settings`.
     """
@@ -91,8 +92,15 @@ class FineTuningSettings:
     recipe: FineTuningRecipe
     seed: int
     backend: str
+    head: str = "new"
 
     stage = "fine-tuning"
+
+    def __post_init__(self):
+        if self.head not in ("new", "mapped"):
+            raise ValueError(f"`head` must be 'new' or 'mapped'. Received: head={self.head!r}.")
+        if self.head == "mapped" and not self.start:
+            raise ValueError("A head is mapped from a start, and none is given. Give --start.")
 
     @property
     def cost(self) -> int:
@@ -115,13 +123,15 @@ def _settings(values: dict) -> Settings | FineTuningSettings:
 class Run:
     """Paths and files of a run folder.
 
-    run.json settings; log.csv the loss curve; checkpoints/; tensorboard/; skipped.jsonl the broken
+    run.json settings; log.csv the loss curve; checkpoints/; best/
+    the best weights where a patience asks for them; tensorboard/; skipped.jsonl the broken
     files; loss.png.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.checkpoints = self.folder / "checkpoints"
+        self.best = self.folder / "best"
         self.tensorboard = self.folder / "tensorboard"
         self.skipped = self.folder / "skipped.jsonl"
         self.log = self.folder / "log.csv"

@@ -1,13 +1,14 @@
 """From a handle (a folder, a file, `hf://owner/name`) to what lies there."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.weights import hub
 from vmae_keras.weights.recognise import Stored, recognise
-from vmae_keras.weights.tensor_files import WeightsError, read_tensors
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, read_tensors
 
 _LARGEST_SETTINGS = 16 * 2**20  # bytes; names of classes take most of it
 _WEIGHTS = (
@@ -88,8 +89,12 @@ def _json(path):
 
 
 def _read_run(folder):
-    """The newest checkpoint of a run folder: our own paths, with optimizer and seeds beside them."""
-    checkpoints = sorted((folder / "checkpoints").glob("step-*.safetensors"))
+    """A run's best checkpoint, else its newest: our own paths, with optimizer and seeds beside them."""
+    checkpoints = [
+        path
+        for place in ("checkpoints", "best")
+        for path in sorted((folder / place).glob("step-*.safetensors"))
+    ]
     if not checkpoints:
         raise WeightsError(
             f"{folder} holds no checkpoint yet. Train it: vmae pretrain --out {folder} --resume"
@@ -104,12 +109,26 @@ def _read_run(folder):
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
-    model = "video_classifier/" if classifier else "video_mae/"
-    tensors = {
-        name.removeprefix(model): tensor
-        for name, tensor in file.tensors.items()
-        if name.startswith(model)
-    }
+    tensors = _model_of_run(file.tensors, "video_classifier/" if classifier else "video_mae/")
     kind = "classifier" if classifier else "pretraining"
     classes = len(labels) if classifier else None
     return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))
+
+
+def _model_of_run(tensors, model):
+    """A checkpoint's weights as they are used: averaged where training averaged, LoRA's products added."""
+    used = {}
+    for name in tensors:
+        if name.startswith(model):
+            average = f"optimizer/adamw/{name.replace('/', '_')}_average"
+            used[name.removeprefix(model)] = tensors.get(average, tensors[name])
+    for name in [name for name in used if name.endswith("/lora_kernel_a")]:
+        path = name.removesuffix("lora_kernel_a")
+        parts = [used.pop(path + "lora_kernel_" + part) for part in "ab"]
+        kernel = used[path + "kernel"]
+        used[path + "kernel"] = Tensor(kernel.shape, partial(_with_lora, kernel, *parts))
+    return used
+
+
+def _with_lora(kernel, a, b):
+    return kernel.read() + a.read() @ b.read()
