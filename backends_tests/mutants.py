@@ -23,6 +23,8 @@ def conforms(check: str, case: str) -> str:
     return f"each_backend/test_conformance.py::test_conforms[{check}: {case}]"
 
 
+MERGING = "once/test_label_merging.py"
+PLAN = "once/test_plan.py"
 PREDICTIONS = conforms("predictions", "V1")
 FLOATS = conforms("predictions", "V1, float video")
 COSINE = conforms("predictions", "cosine attention")
@@ -40,8 +42,12 @@ SCHEDULE = f"{VECTORS}::test_learning_rates[learning_rate/2]"
 ADAMW = "each_backend/test_optimizer.py"
 STEPS = f"{ADAMW}::test_three_steps_equal_the_oracle[0.9-0.95-None]"
 CLASSIFIER = "each_backend/test_classifier.py"
+WAYS = "each_backend/test_training_options.py"
 OPTIONS = "each_backend/test_options.py"
 PRESETS = "each_backend/test_presets.py"
+MAE_PREDICTIONS = conforms("predictions", "MAE, learned positions")
+IMAGES = "once/test_recognise_image_models.py"
+OTHER_POSITIONS = "test_other_positions_are_learned_by_the_encoder_and_refused_by_the_decoder"
 AUGMENT = "once/test_finetune_augment.py"
 MIXING = "once/test_mixing.py"
 WEIGHT_NAMES = "once/test_weight_names.py"
@@ -50,6 +56,8 @@ RECOGNISE = "once/test_recognise.py"
 KINDS_OF_FILES = f"{RECOGNISE}::test_each_file_is_recognised_and_holds_the_weights_of_the_table"
 ALL_FAULTS = f"{RECOGNISE}::test_all_faults_are_listed_in_one_error_and_no_others"
 NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
+WINDOWS = "once/test_windows.py"
+PROBE = "each_backend/test_probe.py"
 MASKS = "once/test_masks.py"
 CELL = f"{VECTORS}::test_running_cells[running_cell/4]"
 RATES = "once/test_config.py::test_learning_rate_counts_videos_not_their_crops"
@@ -64,11 +72,11 @@ MUTANTS = [
     # Input, tubelets, positions
     Mutant("clips that tubelets do not divide", "config.py", "if size % part:",
            "if size < part:", conforms("sizes that do not divide are refused", "V1")),
-    Mutant("mean not subtracted", "layers.py", "pixels(tokens) - ops.convert_to_tensor(mean)",
-           "pixels(tokens) - 0 * ops.convert_to_tensor(mean)", PREDICTIONS),
-    Mutant("not divided by std", "layers.py", " / ops.convert_to_tensor(std)",
+    Mutant("mean not subtracted", "target.py", "pixels(tubelets) - ops.convert_to_tensor(mean)",
+           "pixels(tubelets) - 0 * ops.convert_to_tensor(mean)", PREDICTIONS),
+    Mutant("not divided by std", "target.py", " / ops.convert_to_tensor(std)",
            "", PREDICTIONS),
-    Mutant("channel slowest in mean and std", "layers.py", "np.tile(",
+    Mutant("channel slowest in mean and std", "target.py", "np.tile(",
            "np.repeat(", PREDICTIONS),
     Mutant("uint8 divided by 256", "target.py", "/ 255.0",
            "/ 256.0", PREDICTIONS),
@@ -143,8 +151,8 @@ MUTANTS = [
            "[query, known]", PREDICTIONS),
     Mutant("mask tokens without positions", "model.py", "mask_token + ops.take(",
            "mask_token + 0 * ops.take(", PREDICTIONS),
-    Mutant("bridge without positions", "model.py", " + ops.take(position, visible, axis=0)",
-           "", PREDICTIONS),
+    Mutant("bridge without positions", "model.py", "self.bridge(seen) + places",
+           "self.bridge(seen)", PREDICTIONS),
     Mutant("no final norm in the decoder", "layers.py", "return self.norm(x)\n",
            "return self.norm(x) if last is None else x\n", PREDICTIONS),
 
@@ -155,21 +163,21 @@ MUTANTS = [
            "self.bridge((seen + ops.stop_gradient(seen)) / 2)", SLOPES),
 
     # Target, loss, pictures
-    Mutant("biased variance", "target.py", "(size // channels - 1)",
-           "(size // channels)", TARGET),
-    Mutant("epsilon inside the root", "target.py", "(ops.sqrt(variance) + 1e-6)",
-           "ops.sqrt(variance + 1e-6)", conforms("target of low contrast", "V1, low contrast")),
-    Mutant("no epsilon in the target", "target.py", "(ops.sqrt(variance) + 1e-6)",
-           "ops.sqrt(variance)", conforms("target of one colour is finite", "V1, one colour")),
-    Mutant("target normalised over all channels", "target.py", "size // channels, channels))",
-           "size // channels, channels := 1))", TARGET),
+    Mutant("biased variance", "target.py", "(size // together - 1)",
+           "(size // together)", TARGET),
+    Mutant("epsilon inside the root", "target.py", "else ops.sqrt(variance) + 1e-6",
+           "else ops.sqrt(variance + 1e-6)", conforms("target of low contrast", "V1, low contrast")),
+    Mutant("no epsilon in the target", "target.py", "else ops.sqrt(variance) + 1e-6",
+           "else ops.sqrt(variance)", conforms("target of one colour is finite", "V1, one colour")),
+    Mutant("target normalised over all channels", "target.py", "else config.channels",
+           "else 1", TARGET),
     Mutant("target after mean and std", "model.py", 'tokens = tubelets(batch["video"], ',
            'tokens = tubelets((batch["video"] / 255.0 - self.config.mean) / self.config.std, ',
            conforms("the target does not depend on mean and std", "raw pixels, frame mask")),
     Mutant("target of one token", "model.py", "target(take(tokens, decoded)",
            "target(take(tokens, 0 * decoded)", TARGET),
-    Mutant("target in half precision", "target.py", "x = pixels(tubelets)",
-           'x = ops.cast(pixels(tubelets), "bfloat16")', MIXED),
+    Mutant("target in half precision", "target.py", "config.mae_target else pixels(tubelets)",
+           'config.mae_target else ops.cast(pixels(tubelets), "bfloat16")', MIXED),
     Mutant("loss in half precision", "model.py", 'reduction="mean_with_sample_weight"',
            'reduction="mean_with_sample_weight", dtype="bfloat16"', MIXED),
     Mutant("weight of the seen", "model.py", 'return 1.0 - ops.cast(seen, "float32")',
@@ -184,7 +192,8 @@ MUTANTS = [
     Mutant("pictures without the epsilon", "patch_statistics.py", "(pixels * (deviation[:, None] + 1e-6)",
            "(pixels * deviation[:, None]",
            "once/test_picture.py::test_denormalise_inverts_normalise_also_where_nearly_flat"),
-    Mutant("pictures with biased deviations", "patch_statistics.py", "ddof=1", "ddof=0",
+    Mutant("pictures with biased deviations", "patch_statistics.py", "pixels.std(1, ddof=1)",
+           "pixels.std(1, ddof=0)",
            "once/test_picture.py::test_target_is_normalised_per_channel_with_the_unbiased_deviation"),
 
     # Masks
@@ -237,7 +246,24 @@ MUTANTS = [
            "math.ceil(decoder_dim * mlp_ratio)",
            "once/test_tables.py::test_a_variant_has_the_published_sizes_and_counts[v2-g]"),
 
+    # Other ways to train
+    Mutant("a frozen encoder whose embedding is trained", "training/finetune.py",
+           '"/tubelet_embedding/" not in weight.path and ', "",
+           f"{WAYS}::test_what_is_frozen_stays_and_lora_is_added_to_it[freeze_encoder]"),
+    Mutant("LoRA's products halved", "weights/source.py", "a.read() @ b.read()",
+           "(a.read() @ b.read()) * 0.5",
+           f"{WAYS}::test_what_is_frozen_stays_and_lora_is_added_to_it[lora_rank]"),
+    Mutant("a softened loss without T^2", "training/distill.py", "self.temperature**2 * entropy",
+           "entropy", f"{WAYS}::test_targets_and_losses_of_distillation_equal_the_oracles[classes]"),
+    Mutant("a teacher's features of any scale", "training/distill.py",
+           "centred / np.sqrt(out.var(axis=-1, keepdims=True) + EPSILON)", "centred",
+           f"{WAYS}::test_targets_and_losses_of_distillation_equal_the_oracles[features]"),
+
     # Optimiser
+    Mutant("averages begin at 0", "training/optimizer.py",
+           "before = ops.where(self.iterations == 0, *held)",
+           "before = ops.convert_to_tensor(self.averages[index])",
+           f"{ADAMW}::test_averages_begin_at_the_first_weights_and_follow_updates_alone"),
     Mutant("biases decay", "training/optimizer.py", "return [name in DECAYED for name in names]",
            'return [name in (*DECAYED, "bias") for name in names]', f"{VECTORS}::test_weight_decay"),
     Mutant("mask token decays", "training/optimizer.py", "return [name in DECAYED for name in names]",
@@ -296,7 +322,8 @@ MUTANTS = [
            "once/test_data_pipeline.py::test_repeats_share_the_video_but_not_the_mask"),
 
     # Fine-tuning and evaluation
-    Mutant("norm before the mean", "encoder.py", "self.fc_norm(ops.mean(x, axis=1))",
+    Mutant("norm before the mean", "encoder.py",
+           "self.fc_norm(ops.mean(x[:, 1:] if self.config.class_token else x, axis=1))",
            "ops.mean(self.fc_norm(x), axis=1)", conforms("logits", "mean pooling")),
     Mutant("the last token for the first", "encoder.py", "x[:, 0]",
            "x[:, -1]", conforms("logits", "first token")),
@@ -309,14 +336,32 @@ MUTANTS = [
            "", f"{OPTIONS}::test_predictions_equal_the_oracle[no encoder norm]"),
     Mutant("one epsilon for all norms", "model.py", "final_epsilon=c.last_norm_epsilon, ",
            "", f"{OPTIONS}::test_predictions_equal_the_oracle[own epsilon of the last norm]"),
-    Mutant("positions of the own grid", "positions.py", "position_grid in (None, grid)",
-           "True", f"{OPTIONS}::test_predictions_equal_the_oracle[positions of another grid]"),
-    Mutant("learned positions decay", "training/optimizer.py", 'DECAYED = ("kernel",)',
-           'DECAYED = ("kernel", "positions")',
+    Mutant("positions of the own grid", "positions.py", "made_for = position_grid or grid",
+           "made_for = grid", f"{OPTIONS}::test_predictions_equal_the_oracle[positions of another grid]"),
+    Mutant("learned positions decay", "training/optimizer.py", '\nDECAYED = ("kernel", ',
+           '\nDECAYED = ("kernel", "positions", ',
            f"{OPTIONS}::test_learned_positions_are_a_weight_that_does_not_decay"),
     # Published weights: names, recognition, settings, classes
+    Mutant("class token in the mean", "encoder.py", "x[:, 1:] if self.config.class_token else x",
+           "x", conforms("logits", "ViT, mean pooling")),
+    Mutant("the row's half first", "positions.py", "for place in (column, row)",
+           "for place in (row, column)", conforms("logits", "ViT, mean pooling")),
+    Mutant("class token without its position", "layers.py", "first + positions[0], positions[1:]",
+           "first, positions[1:]", conforms("logits", "ViT, class token")),
+    Mutant("class token at the first place", "model.py", "((0, 0), (1, 0), (0, 0))",
+           "((0, 0), (0, 1), (0, 0))", MAE_PREDICTIONS),
+    Mutant("MAE's target before mean and std", "target.py", "standardised(tubelets, config) if",
+           "pixels(tubelets) if", conforms("target", "MAE, learned positions")),
+    Mutant("MAE's epsilon outside the root", "target.py", "ops.sqrt(variance + 1e-6) if",
+           "ops.sqrt(variance) + 1e-6 if",
+           conforms("target of low contrast", "MAE, low contrast")),
+    Mutant("class token not counted", "cost.py", "_encoder(config, tokens + config.class_token)",
+           "_encoder(config, tokens)",
+           "once/test_cost.py::test_published_variants_cost_what_the_table_says"),
+    Mutant("any positions taken for MAE's", "weights/recognise.py",
+           "np.allclose(stored, table, rtol=0, atol=1e-5)", "True", f"{IMAGES}::{OTHER_POSITIONS}"),
     Mutant("rows and columns of a convolution swapped", "weights/names.py",
-           "tensor.transpose(2, 3, 4, 1, 0)", "tensor.transpose(2, 4, 3, 1, 0)",
+           "np.moveaxis(tensor, (0, 1), (-1, -2))", "np.moveaxis(tensor, (0, 1, 3), (-1, -2, 2))",
            f"{LAYOUTS}[unlike sides-pretraining]"),
     Mutant("queries, keys and values backwards", "weights/recognise.py", "np.concatenate(tensors)",
            "np.concatenate(tensors[::-1])", f"{KINDS_OF_FILES}[huggingface-pretraining]"),
@@ -412,5 +457,39 @@ MUTANTS = [
     Mutant("logits averaged", "data/views.py", "np.exp(logits - logits.max(axis=-1, keepdims=True))",
            "np.exp(logits.mean(axis=0, keepdims=True))",
            "once/test_views.py::test_one_sure_view_does_not_overrule_the_others"),
+    # Recipes, labelled mixes, plans
+    Mutant("a default for what no source states", "training/recipe_pages.py", "(*needed, *self.unknown)",
+           "needed", "once/test_recipe_pages.py::test_what_no_source_states_must_be_given"),
+    Mutant("every row counted as repeated", "data/label_merging.py", "rows - len(found)",
+           "rows", f"{MERGING}::test_an_alias_says_that_two_names_are_one_class"),
+    Mutant("numbers merged as if they were names", "data/label_merging.py", "if len(listed) > 1 and all(",
+           "if len(listed) < 1 and all(", f"{MERGING}::test_numbers_are_no_names"),
+    Mutant("the last of two classes", "data/label_merging.py",
+           "if found.setdefault(path, label) != label:", "if found.update({path: label}):",
+           f"{MERGING}::test_a_file_with_two_classes_is_named"),
+    Mutant("an alias of nothing unnoticed", "plan.py", "if all(old in merged.unused",
+           "if not all(old in merged.unused", f"{PLAN}::test_what_is_wrong_with_a_plan_is_said"),
+    Mutant("a changed recipe unnoticed", "progressive.py",
+           '"recipe": checked.recipe and dataclasses.asdict(checked.recipe)', '"recipe": None',
+           f"{PLAN}::test_what_changed_of_stages_that_have_begun_is_named"),
+    Mutant("the last window left out", "data/windows.py", "sampling_stride), 0) + 1, stride)",
+           "sampling_stride), 1), stride)", f"{WINDOWS}::test_starts_and_times_are_the_oracles"),
+    Mutant("windows that end with their last frame's beginning", "data/windows.py",
+           "np.minimum(starts + span, count)", "np.minimum(starts + span - 1, count)",
+           f"{WINDOWS}::test_starts_and_times_are_the_oracles"),
+    Mutant("a broken file's last frame repeated", "data/window_stream.py", "if start == 0:", "if held:",
+           f"{WINDOWS}::test_a_file_that_breaks_halfway_gives_the_windows_before"),
+    Mutant("frozen features behind no norm", "frozen.py", "if self.pooling == self.encoder.pooling:",
+           "if self.pooling:", "each_backend/test_features.py"
+           "::test_features_equal_the_oracles[first-mean-encoder/norm]"),
+    Mutant("attention not scaled", "probe_heads.py", " * self.split[1] ** -0.5", "",
+           f"{PROBE}::test_attentive_logits_equal_the_oracles[64]"),
+    Mutant("one rate for all heads", "probe_heads.py", "rates = self.rates.reshape(",
+           "rates = (0 * self.rates + 1e-3).reshape(",
+           f"{PROBE}::test_heads_side_by_side_train_as_each_would_alone"),
+    Mutant("neighbours at another temperature", "nearest.py", "TEMPERATURE = 0.07", "TEMPERATURE = 0.1",
+           f"{PROBE}::test_votes_equal_the_oracles"),
+    Mutant("a share rounded down held out", "probe.py", "int(len(own) * share + 0.5)",
+           "int(len(own) * share)", f"{PROBE}::test_each_class_gives_its_share_and_keeps_a_video"),
 ]
 # fmt: on

@@ -36,7 +36,9 @@ def configurations(draw):
         decoder_dim=decoder_heads * draw(st.sampled_from([8, 12])), decoder_depth=1,
         decoder_heads=decoder_heads, decoder_mlp_dim=draw(st.integers(8, 40)),
         norm_pix=draw(st.booleans()), layer_scale=draw(st.sampled_from([0.0, 0.1])),
-        cosine_attention=draw(st.booleans()),
+        cosine_attention=draw(st.booleans()), class_token=draw(st.booleans()),
+        learned_positions=draw(st.booleans()), bridge_bias=draw(st.booleans()),
+        planar_positions=t == 1 and draw(st.booleans()), mae_target=draw(st.booleans()),
         mean=tuple(draw(st.floats(0, 1, width=16)) for _ in range(channels)),
         std=tuple(draw(st.floats(0.125, 1, width=16)) for _ in range(channels)),
     )  # fmt: skip

@@ -40,6 +40,10 @@ class Config:
     encoder_norm: bool = True
     learned_positions: bool = False
     position_grid: tuple[int, int, int] | None = None
+    class_token: bool = False
+    planar_positions: bool = False
+    bridge_bias: bool = False
+    mae_target: bool = False
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -64,5 +68,9 @@ class Config:
                 f"`name` must be one of {', '.join(VARIANTS)}. Received: name={name!r}."
             )
         fields = {field.name for field in dataclasses.fields(cls)}
-        sizes = {key: value for key, value in VARIANTS[name].items() if key in fields}
-        return cls(**{**sizes, "tubelet": tuple(sizes["tubelet"]), **changes})
+        values = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in VARIANTS[name].items()
+            if key in fields
+        }
+        return cls(**{**values, **changes})

@@ -192,7 +192,7 @@ def pretraining_gradients(
         return [out[first], *(out[f"{part}/block_{i}"] for i in range(depth))]
 
     *inputs, x = stack_values("decoder/input", "decoder")
-    seen = visible.shape[1]  # the decoder reads these first, and nothing is predicted of them
+    seen = out["bridge"].shape[1]  # the decoder reads these first, and nothing is predicted of them
     by_normed = back.dense(out["decoder/norm"], "head", loss(predictions, target, weight))
     slope = np.zeros_like(x)
     slope[:, seen:] = back.norm(x[:, seen:], "decoder/norm", by_normed)
@@ -203,10 +203,13 @@ def pretraining_gradients(
     by_normed = back.dense(out["encoder/norm"], "bridge", slope[:, :seen])
     slope = back.norm(x, "encoder/norm", by_normed) if config.encoder_norm else by_normed
     slope = back.stack(inputs, "encoder", encoder_keep, slope)
-    positions = np.zeros((config.num_tokens, config.dim))
-    np.add.at(positions, visible, slope)
+    before = int(config.class_token)  # a token of its own, and the first position's
+    back.gradients["tubelet_embedding/class_token"] = slope[:, :before].sum(0, keepdims=True)
+    positions = np.zeros((before + config.num_tokens, config.dim))
+    positions[:before] = slope[:, :before].sum(0)
+    np.add.at(positions, before + visible, slope[:, before:])
     back.gradients["tubelet_embedding/positions"] = positions
     tokens = reference.encoder_tubelets(config, batch["video"], visible)
-    back.dense(tokens, "tubelet_embedding", slope)
+    back.dense(tokens, "tubelet_embedding", slope[:, before:])
     gradients = {name: back.gradients[name] for name in weights}
     return reference.loss(predictions, target, weight), gradients

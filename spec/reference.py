@@ -95,13 +95,23 @@ def sinusoid_positions(count: int, dim: int) -> np.ndarray:
     return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
 
 
+def planar_positions(height: int, width: int, dim: int) -> np.ndarray:
+    """-> (height width, dim) float64: sines and cosines of the column, then of the row. IMAGE-4."""
+    rows, columns = np.divmod(np.arange(height * width), width)
+    frequency = 10000.0 ** (-np.arange(dim // 4) / (dim // 4))
+    across, down = (np.outer(place, frequency) for place in (columns, rows))
+    return np.concatenate([np.sin(across), np.cos(across), np.sin(down), np.cos(down)], axis=1)
+
+
 def fixed_positions(config: Any, video: np.ndarray, dim: int) -> np.ndarray:
     """-> (N, dim): the table for this very video, which may be longer than the configuration's. POS-4."""
     grid = [size // part for size, part in zip(np.shape(video)[1:4], config.tubelet, strict=True)]
-    if config.position_grid is None:
-        return sinusoid_positions(math.prod(grid), dim)
-    table = sinusoid_positions(math.prod(config.position_grid), dim)
-    return resize_positions(table, config.position_grid, grid)
+    made_for = config.position_grid or grid
+    if config.planar_positions:
+        table = planar_positions(*made_for[1:], dim)
+    else:
+        table = sinusoid_positions(math.prod(made_for), dim)
+    return resize_positions(table, made_for, grid) if config.position_grid else table
 
 
 # The block ---------------------------------------------------------------------------------------
@@ -286,15 +296,25 @@ def encode(
 ) -> np.ndarray:
     """Embeds the tokens `ids` (B, K) of a video and runs the encoder's blocks, without its norm.
 
-    -> (B, K, D); puts embedded and encoder/block_{i} into `out`. EMBED-1, EMBED-2, ENC-1.
+    -> (B, K, D), the class token first, if there is one; puts embedded and encoder/block_{i} into
+    `out`. EMBED-1, EMBED-2, ENC-1, IMAGE-1.
     """
     tokens = encoder_tubelets(config, video, ids)
     x = tokens @ weights["tubelet_embedding/kernel"] + weights["tubelet_embedding/bias"]
     positions = weights.get("tubelet_embedding/positions")  # POS-5
     if positions is None:
-        positions = fixed_positions(config, video, config.dim)
-    x = out["embedded"] = x + positions[ids]
+        positions = with_class_row(config, fixed_positions(config, video, config.dim))
+    x = x + positions[int(config.class_token) + np.asarray(ids)]
+    if config.class_token:
+        first = weights["tubelet_embedding/class_token"] + positions[0]
+        x = np.concatenate([np.repeat(first, len(x), axis=0), x], axis=1)
+    out["embedded"] = x
     return stack(x, weights, "encoder", config, keep, out)
+
+
+def with_class_row(config: Any, table: np.ndarray) -> np.ndarray:
+    """(N, d) -> (N, d), or (1 + N, d): the class token's position, zero, before the others. IMAGE-1."""
+    return np.pad(table, ((int(config.class_token), 0), (0, 0)))
 
 
 def token_count(config: Any, video: np.ndarray) -> int:
@@ -316,7 +336,7 @@ def forward(
     `encoder_keep` (depth, 2, B) and `decoder_keep` (decoder_depth, 2, B) are the drop-path
     multipliers of BLOCK-7. With `named`, returns a dict of every intermediate instead: embedded,
     encoder/block_{i}, encoder/norm, bridge, decoder/input, decoder/block_{i}, decoder/norm,
-    predictions. EMBED-1 to DEC-3.
+    predictions. EMBED-1 to DEC-3; with a class token, V counts it too: IMAGE-1, IMAGE-2.
     """
     weights = in_float64(weights)
     visible, decoded = np.asarray(batch["visible"]), np.asarray(batch["decoded"])
@@ -328,11 +348,12 @@ def forward(
     out["encoder/norm"] = x  # (B, V, D)
 
     positions = fixed_positions(config, batch["video"], config.decoder_dim)
-    x = out["bridge"] = x @ weights["bridge/kernel"]  # (B, V, d)
-    known = x + positions[visible]
+    x = out["bridge"] = x @ weights["bridge/kernel"] + weights.get("bridge/bias", 0.0)  # (B, V, d)
+    known = x.copy()
+    known[:, int(config.class_token) :] += positions[visible]  # the class token's is 0: IMAGE-2
     query = weights["mask_token"] + positions[decoded]  # (B, M, d)
     x = out["decoder/input"] = np.concatenate([known, query], axis=1)  # (B, V + M, d)
-    x = stack(x, weights, "decoder", config, decoder_keep, out)[:, visible.shape[1] :]
+    x = stack(x, weights, "decoder", config, decoder_keep, out)[:, known.shape[1] :]
     x = out["decoder/norm"] = norm(x, weights, "decoder/norm", config)  # (B, M, d)
     x = out["predictions"] = x @ weights["head/kernel"] + weights["head/bias"]  # (B, M, P)
     return out if named else x
@@ -352,14 +373,15 @@ def classify(
     """(B, T, H, W, C) -> logits (B, classes), in inference. FT-1 ("mean"), FT-2 ("first").
 
     With `named`, returns a dict of every intermediate instead: embedded, encoder/block_{i}, fc_norm
-    (B, D) or encoder/norm (B, N, D), logits.
+    (B, D) or encoder/norm (B, N, D), logits; with a class token, N counts it too.
     """
     weights, path = in_float64(weights), pooling_norm(pooling)
     out: dict[str, np.ndarray] = {}
     every = np.tile(np.arange(token_count(config, video)), (len(video), 1))  # (B, N)
     x = encode(config, weights, video, every, None, out)
     if pooling == "mean":
-        x = out[path] = norm(x.mean(1), weights, path, config)  # (B, D)
+        x = x[:, int(config.class_token) :].mean(1)  # IMAGE-3
+        x = out[path] = norm(x, weights, path, config)  # (B, D)
     else:
         x = out[path] = norm(x, weights, path, config)  # (B, N, D)
         x = x[:, 0]
@@ -381,23 +403,35 @@ def pooling_norm(pooling: str) -> str:
 
 
 def statistics(config: Any, video: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """-> mean, unbiased variance, each (B, K, 1, C): per channel of a tubelet. TARGET-2."""
+    """-> mean, unbiased variance, each (B, K, 1, C): per channel of a tubelet. TARGET-2.
+
+    With MAE's target (B, K, 1, 1), of all channels together. IMAGE-6.
+    """
     pixels = _pixels(config, video, ids)
-    return pixels.mean(2, keepdims=True), pixels.var(2, ddof=1, keepdims=True)
+    axes = (2, 3) if config.mae_target else 2
+    return pixels.mean(axes, keepdims=True), pixels.var(axes, ddof=1, keepdims=True)
 
 
 def target(config: Any, video: np.ndarray, decoded: np.ndarray) -> np.ndarray:
-    """-> (B, M, P): what the decoder has to predict. TARGET-1 to TARGET-4."""
+    """-> (B, M, P): what the decoder has to predict. TARGET-1 to TARGET-4, IMAGE-6."""
     pixels = _pixels(config, video, decoded)
     if config.norm_pix:
         mean, variance = statistics(config, video, decoded)
-        pixels = (pixels - mean) / (np.sqrt(variance) + 1e-6)
+        pixels = (pixels - mean) / spread(config, variance)
     return pixels.reshape(*np.shape(decoded), -1)
 
 
+def spread(config: Any, variance: np.ndarray) -> np.ndarray:
+    """What a target's pixels are divided by. TARGET-2, IMAGE-6."""
+    return np.sqrt(variance + 1e-6) if config.mae_target else np.sqrt(variance) + 1e-6
+
+
 def _pixels(config: Any, video: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """-> (B, K, p0 p1 p2, C): the chosen tubelets of the clip in [0, 1]."""
-    tokens = take(tubelets(unit_video(video), config.tubelet), np.asarray(ids))
+    """-> (B, K, p0 p1 p2, C): the chosen tubelets of what a target is cut from. TARGET-1, IMAGE-6."""
+    video = unit_video(video)
+    if config.mae_target:
+        video = (video - np.asarray(config.mean)) / np.asarray(config.std)
+    tokens = take(tubelets(video, config.tubelet), np.asarray(ids))
     return tokens.reshape(*np.shape(ids), -1, np.shape(video)[-1])
 
 
@@ -426,7 +460,12 @@ def pretraining_loss(config: Any, weights: Weights, batch: Batch, **keep: np.nda
     return loss(predictions, target(config, batch["video"], batch["decoded"]), batch.get("weight"))
 
 
-def reconstruct(predictions: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """(B, M, P), statistics (B, M, 1, C) -> (B, M, P) pixels of [0, 1], not clipped. RECON-1."""
-    pixels = predictions.reshape(*mean.shape[:2], -1, mean.shape[-1])
-    return (pixels * (np.sqrt(variance) + 1e-6) + mean).reshape(predictions.shape)
+def reconstruct(
+    config: Any, predictions: np.ndarray, mean: np.ndarray, variance: np.ndarray
+) -> np.ndarray:
+    """(B, M, P) and `statistics` -> (B, M, P) pixels of [0, 1], not clipped. RECON-1, IMAGE-6."""
+    pixels = predictions.reshape(*mean.shape[:2], -1, config.channels)
+    pixels = pixels * spread(config, variance) + mean
+    if config.mae_target:
+        pixels = pixels * np.asarray(config.std) + np.asarray(config.mean)
+    return pixels.reshape(predictions.shape)

@@ -26,10 +26,9 @@ def weight_shapes(config: Any) -> Shapes:
     return (
         _encoder_shapes(config)
         | (_norm_shapes("encoder/norm", config.dim) if config.encoder_norm else {})
-        | {
-            "bridge/kernel": (config.dim, config.decoder_dim),
-            "mask_token": (1, 1, config.decoder_dim),
-        }
+        | {"bridge/kernel": (config.dim, config.decoder_dim)}
+        | ({"bridge/bias": (config.decoder_dim,)} if config.bridge_bias else {})
+        | {"mask_token": (1, 1, config.decoder_dim)}
         | _stack_shapes(config, "decoder", *sizes)
         | _norm_shapes("decoder/norm", config.decoder_dim)
         | _head_shapes(config.decoder_dim, _values(config))
@@ -53,8 +52,11 @@ def _encoder_shapes(config: Any) -> Shapes:
         "tubelet_embedding/kernel": (_values(config), config.dim),
         "tubelet_embedding/bias": (config.dim,),
     }
+    if config.class_token:
+        embedding["tubelet_embedding/class_token"] = (1, 1, config.dim)
     if config.learned_positions:
-        embedding["tubelet_embedding/positions"] = (math.prod(config.grid), config.dim)
+        rows = math.prod(config.grid) + config.class_token
+        embedding["tubelet_embedding/positions"] = (rows, config.dim)
     sizes = (config.dim, config.depth, config.heads, config.mlp_dim)
     return embedding | _stack_shapes(config, "encoder", *sizes)
 
@@ -91,12 +93,14 @@ def _stack_shapes(config: Any, part: str, dim: int, depth: int, heads: int, hidd
 
 
 def initialisation(config: Any) -> dict[str, tuple[str, float]]:
-    """Every weight's rule: ("uniform", bound), ("constant", value) or ("truncated_normal", std).
+    """Every weight's rule: ("uniform", bound), ("constant", value), ("normal" or "truncated_normal", std).
 
-    The truncated normal is cut at one standard deviation. INIT-1 to INIT-4.
+    The truncated normal is cut at one standard deviation. INIT-1 to INIT-4, IMAGE-1.
     """
 
     def rule(name: str, shape: tuple[int, ...]) -> tuple[str, float]:
+        if name == "tubelet_embedding/class_token":
+            return "normal", 0.02
         if name in ("mask_token", "tubelet_embedding/positions"):
             return "truncated_normal", 0.02
         if name == "bridge/kernel":
@@ -117,7 +121,7 @@ def classifier_initialisation(
     def rule(name: str) -> tuple[str, float]:
         if name == "head/kernel":
             return "normal", 0.02 * init_scale
-        if name.endswith(("/kernel", "/positions")):
+        if name.endswith(("/kernel", "/positions", "/class_token")):
             return "normal", 0.02
         return _constant(config, name)
 
@@ -182,24 +186,26 @@ def count_encoder_parameters(config: Any) -> int:
 
 
 def view_multiply_accumulates(config: Any, classes: int = 400) -> int:
-    """One forward of the classifier on one clip: matrix products alone. COUNT-3."""
+    """One forward of the classifier on one clip: matrix products alone. COUNT-3, COUNT-5."""
     tokens = math.prod(config.grid)
+    read = tokens + config.class_token
     return (
         tokens * _values(config) * config.dim
-        + stack_multiply_accumulates(tokens, config.dim, config.mlp_dim, config.depth)
+        + stack_multiply_accumulates(read, config.dim, config.mlp_dim, config.depth)
         + config.dim * classes
     )
 
 
 def pretraining_multiply_accumulates(config: Any, visible: int, decoded: int) -> int:
-    """One forward of the pretraining model on one clip of V visible, M decoded tokens. COUNT-4."""
+    """One forward of the pretraining model on one clip of V visible, M decoded tokens. COUNT-4, -5."""
     encoder = (config.dim, config.mlp_dim, config.depth)
     decoder = (config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth)
+    seen = visible + config.class_token
     return (
         visible * _values(config) * config.dim
-        + stack_multiply_accumulates(visible, *encoder)
-        + visible * config.dim * config.decoder_dim
-        + stack_multiply_accumulates(visible + decoded, *decoder)
+        + stack_multiply_accumulates(seen, *encoder)
+        + seen * config.dim * config.decoder_dim
+        + stack_multiply_accumulates(seen + decoded, *decoder)
         + decoded * config.decoder_dim * _values(config)
     )
 
@@ -252,7 +258,8 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
 def decayed(name: str, shape: tuple[int, ...]) -> bool:
     """Whether AdamW's weight decay applies to a weight. OPT-2."""
     kept_out = len(shape) == 1 or name.endswith("bias")
-    return not kept_out and name != "mask_token" and not name.endswith(("log_scale", "positions"))
+    kept_out = kept_out or name.endswith(("mask_token", "class_token", "log_scale", "positions"))
+    return not kept_out
 
 
 def adamw_steps(
@@ -283,6 +290,15 @@ def adamw_steps(
             spread = np.sqrt(v / (1 - beta_2**step)) + epsilon
             weights[name] = w - r * (m / (1 - beta_1**step)) / spread
     return weights
+
+
+def moving_averages(values: Iterable[np.ndarray], decay: float) -> np.ndarray:
+    """A weight's values, the first one before any update -> its average. OPT-6."""
+    first, *updated = (np.asarray(value, np.float64) for value in values)
+    average = first
+    for value in updated:
+        average = decay * average + (1 - decay) * value
+    return average
 
 
 # Finite differences ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 
 TABLE = tomllib.loads(Path(__file__).with_name("weights.toml").read_text("utf-8"))
 MODELS = ("pretraining", "classifier mean", "classifier first")
-UPSTREAMS = ("official", "official_classifier", "huggingface", "mmaction2")
+UPSTREAMS = ("official", "official_classifier", "huggingface", "mmaction2", "vit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +23,22 @@ class Weight:
     path: str
     shape: tuple[int, ...]
     layout: str
-    upstream_shape: tuple[int, ...]  # of its tensors together, concatenated along axis 0
+    upstream_shape: tuple[
+        int, ...
+    ]  # of its tensors together, concatenated along axis 0; but see `shape_in`
     names: Mapping[str, tuple[str, ...]]  # upstream -> its tensors
 
     def tensors(self, upstream: str) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the tensors that an upstream keeps the weight in; {} if in none."""
         names = self.names.get(upstream, ())
-        first, *rest = self.upstream_shape
+        first, *rest = self.shape_in(upstream)
         return {name: (first // len(names), *rest) for name in names}
+
+    def shape_in(self, upstream: str) -> tuple[int, ...]:
+        """Of an upstream's tensors together: image models' convolution has no axis of time."""
+        if upstream == "vit" and self.layout == "conv3d":
+            return *self.upstream_shape[:2], *self.upstream_shape[3:]
+        return self.upstream_shape
 
     def from_upstream(self, tensors: Sequence[np.ndarray]) -> np.ndarray:
         """The tensors of one upstream, in the order of `names` -> ours. WEIGHT-2, EMBED-1."""
@@ -41,7 +49,7 @@ class Weight:
             case "transpose":
                 return tensor.T
             case "conv3d":
-                return tensor.transpose(2, 3, 4, 1, 0).reshape(self.shape)
+                return np.moveaxis(tensor, (0, 1), (-1, -2)).reshape(self.shape)
             case "positions":
                 return tensor[0]
         raise ValueError(f"`layout` must be one of weights.toml's. Received: {self.layout!r}.")
@@ -55,7 +63,7 @@ def expand(config: Any, model: str, classes: int | None = None) -> dict[str, Wei
         "P": math.prod(config.tubelet) * config.channels,
         "D": config.dim,
         "Dd": config.decoder_dim,
-        "N": math.prod(config.grid),
+        "N": math.prod(config.grid) + config.class_token,
         "K": classes,
     }
     options = {
@@ -64,6 +72,8 @@ def expand(config: Any, model: str, classes: int | None = None) -> dict[str, Wei
         "cosine_attention": config.cosine_attention,
         "query_value_bias": config.query_value_bias,
         "learned_positions": config.learned_positions,
+        "class_token": config.class_token,
+        "bridge_bias": config.bridge_bias,
         "encoder_norm": config.encoder_norm or model != "pretraining",
     }
     whole = dict.fromkeys(UPSTREAMS, "")  # these names have no {blocks}

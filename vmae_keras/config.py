@@ -36,11 +36,15 @@ class VideoMAEConfig:
         encoder_norm: whether a LayerNorm follows the encoder of the pretraining model.
         learned_positions: the encoder's positions are a weight, not the fixed table.
         position_grid: (t, h, w) that the fixed table is made for, and resized from; None: the model's own.
+        class_token: a learned token before the visible ones, as in ViT and MAE; it is never masked.
+        planar_positions: the fixed tables are MAE's, of rows and columns, in place of the sinusoid.
+        bridge_bias: whether the layer from encoder to decoder has a bias, as in MAE.
+        mae_target: predict pixels after mean and std, normalised over a whole patch; see `target`.
 
     Raises:
         ValueError: sizes that do not divide, or values out of range.
 
-    Source: clauses CONFIG-1, CONFIG-2, OPTION-*; VideoMAE section 3, VideoMAE V2 section 3.
+    Source: clauses CONFIG-1, CONFIG-2, OPTION-*, IMAGE-*; VideoMAE section 3, VideoMAE V2 section 3.
     """
 
     frames: int = 16
@@ -69,6 +73,10 @@ class VideoMAEConfig:
     encoder_norm: bool = True
     learned_positions: bool = False
     position_grid: tuple[int, int, int] | None = None
+    class_token: bool = False
+    planar_positions: bool = False
+    bridge_bias: bool = False
+    mae_target: bool = False
 
     def __post_init__(self):
         three = self.channels == 3
@@ -143,6 +151,14 @@ class VideoMAEConfig:
             raise ValueError(
                 f"`drop_path` must be in [0, 1). Received: drop_path={self.drop_path}."
             )
+        if self.planar_positions and (
+            self.dim % 4 or self.decoder_dim % 4 or self.frames != self.tubelet[0]
+        ):
+            raise ValueError(
+                "`planar_positions` are of one temporal slot and of widths that are multiples of 4. "
+                f"Received: frames={self.frames}, tubelet={self.tubelet}, dim={self.dim}, "
+                f"decoder_dim={self.decoder_dim}. Use planar_positions=False."
+            )
         if self.norm_pix and math.prod(self.tubelet) < 2:
             raise ValueError(
                 "`norm_pix` needs tubelets of at least two pixels (one pixel has no variance). "
@@ -175,7 +191,7 @@ class VideoMAEConfig:
 
     @classmethod
     def variant(cls, name: str, **changes) -> "VideoMAEConfig":
-        """A published variant ("v1-b", "v2-g", ...) or a small one, with some fields changed.
+        """A published variant ("v1-b", "v2-g", "mae-b", ...) or a small one, with some fields changed.
 
         Raises:
             ValueError: no variant has this name.
@@ -206,6 +222,25 @@ def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):
 
 _S, _B, _L, _H, _G = (384, 12, 6), (768, 12, 12), (1024, 24, 16), (1280, 32, 16), (1408, 40, 16)
 
+
+def _image(**options):
+    """Of image models: one frame, patches of 16 x 16, a class token."""
+    return {"frames": 1, "tubelet": (1, 16, 16), "class_token": True, **options}
+
+
+def _vit(dim, depth, heads):
+    """A ViT: encoder and classifier. Its positions are learned; it has no decoder."""
+    half = (0.5, 0.5, 0.5)
+    sizes = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 4 * dim}
+    return _image(**sizes, learned_positions=True, mean=half, std=half)
+
+
+def _mae(encoder):
+    """A masked autoencoder of images."""
+    options = {"planar_positions": True, "bridge_bias": True, "mae_target": True}
+    return _image(**_variant(encoder, (512, 8, 16)), **options)
+
+
 # "demo" and "tiny" are ours: one for the first five minutes on a CPU, one for tests.
 VARIANTS = {
     "v1-s": _variant(_S, (192, 4, 3)),
@@ -217,6 +252,11 @@ VARIANTS = {
     "v2-l": _variant(_L, (512, 4, 8)),
     "v2-h": _variant(_H, (512, 4, 8)),
     "v2-g": _variant(_G, (512, 4, 8), mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
+    "vit-s": _vit(*_S),
+    "vit-b": _vit(*_B),
+    "vit-l": _vit(*_L),
+    "mae-b": _mae(_B),
+    "mae-l": _mae(_L),
     "demo": _variant((128, 4, 4), (96, 2, 3), frames=8, height=64, width=64, tubelet=(2, 8, 8)),
     "tiny": _variant((32, 2, 2), (16, 1, 2), frames=4, height=16, width=24, tubelet=(2, 4, 4)),
 }

@@ -4,22 +4,22 @@ from vmae_keras.config import VideoMAEConfig
 
 
 def view_multiply_accumulates(config: VideoMAEConfig, classes: int = 400) -> int:
-    """Of a `VideoClassifier`: all N tokens. Source: clause COUNT-3."""
+    """Of a `VideoClassifier`: all N tokens, and a class token. Source: clauses COUNT-3, COUNT-5."""
     tokens = config.num_tokens
-    return (
-        tokens * config.tubelet_size * config.dim + _encoder(config, tokens) + config.dim * classes
-    )
+    encoder = _encoder(config, tokens + config.class_token)
+    return tokens * config.tubelet_size * config.dim + encoder + config.dim * classes
 
 
 def pretraining_multiply_accumulates(config: VideoMAEConfig, visible: int, decoded: int) -> int:
-    """Of a `VideoMAE` that sees `visible` and decodes `decoded` tokens. Source: clause COUNT-4."""
+    """Of a `VideoMAE` that sees `visible` and decodes `decoded` tokens. Source: clauses COUNT-4, -5."""
+    seen = visible + config.class_token
     decoder = _transformer(
-        visible + decoded, config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth
+        seen + decoded, config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth
     )
     return (
         visible * config.tubelet_size * config.dim
-        + _encoder(config, visible)
-        + visible * config.dim * config.decoder_dim
+        + _encoder(config, seen)
+        + seen * config.dim * config.decoder_dim
         + decoder
         + decoded * config.decoder_dim * config.tubelet_size
     )

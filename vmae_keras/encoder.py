@@ -13,7 +13,8 @@ KERNEL_STD = 0.02  # of the blocks, as `trunc_normal_` of the official fine-tuni
 # What must be equal for an encoder's weights to mean the same; their shapes do not show all of it.
 _EQUAL = (
     "channels", "tubelet", "dim", "depth", "heads", "mlp_dim", "cosine_attention", "mean", "std",
-    "layer_norm_epsilon", "activation", "query_value_bias", "learned_positions",
+    "layer_norm_epsilon", "activation", "query_value_bias", "learned_positions", "class_token",
+    "planar_positions",
 )  # fmt: skip
 
 
@@ -53,13 +54,15 @@ class Backbone(Preset, keras.Model):
         self.built = True
 
     def features(self, video, training=False):
-        """(B, T, H, W, C) -> (B, N, D), or (B, D) with a pooling"""
+        """(B, T, H, W, C) -> (B, N, D), a class token before them; or (B, D) with a pooling"""
         check_video(video, self.config)
         tokens = tubelets(video, self.config.tubelet)  # (B, N, P)
         x = self.encoder(self.tubelet_embedding(tokens), training=training)  # (B, N, D)
         if self.pooling is None:
             return x
-        return self.fc_norm(ops.mean(x, axis=1)) if self.fc_norm else x[:, 0]
+        if self.fc_norm is None:
+            return x[:, 0]
+        return self.fc_norm(ops.mean(x[:, 1:] if self.config.class_token else x, axis=1))
 
     def load_encoder(self, model):
         """Copies the tubelet embedding and the encoder of a `VideoMAE` or of another encoder.
@@ -123,14 +126,15 @@ class VideoEncoder(Backbone):
 
     Args:
         config: sizes and options, a `VideoMAEConfig` or its dict; the decoder's are not used.
-        pooling: None for all tokens (B, N, D) behind the pretrained model's encoder norm; "mean" for
-            `fc_norm` of their mean (B, D); "first" for the first token behind the norm (B, D).
+        pooling: None for all tokens (B, N, D) behind the pretrained model's encoder norm, (B, 1 + N, D)
+            with a class token, which comes first; "mean" for `fc_norm` of the mean of the N (B, D);
+            "first" for the first token behind the norm (B, D), which is the class token if there is one.
         remat: recompute the blocks in the backward pass: less memory, about a third more time.
 
     Raises:
         ValueError: an unknown pooling, or a video whose shape does not fit.
 
-    Source: official `modeling_pretrain.py`, `modeling_finetune.py`; clauses ENC-*, FT-1, FT-2.
+    Source: official `modeling_pretrain.py`, `modeling_finetune.py`; clauses ENC-*, FT-1, FT-2, IMAGE-3.
     """
 
     kind = "encoder"  # see `Preset`

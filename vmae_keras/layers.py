@@ -16,7 +16,7 @@ from vmae_keras.initializers import (
     torch_linear_kernel,
 )
 from vmae_keras.positions import fixed
-from vmae_keras.target import pixels
+from vmae_keras.target import standardised
 
 LOG_SCALE_LIMIT = 4.6052  # of cosine attention; about log 100
 
@@ -50,17 +50,23 @@ def check_video(video, config):
         )
 
 
+def fixed_positions(config, dim):
+    """float32 (N, dim): the table of a model's encoder or decoder, by its width; no class token's row."""
+    return fixed(config.grid, dim, config.position_grid, config.planar_positions)
+
+
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class TubeletEmbedding(keras.layers.Layer):
     """Pixels of tokens -> what the encoder reads: normalised per channel, embedded, with positions.
 
-    A dense layer on flattened tubelets: the official Conv3d, for the tokens we choose.
+    A dense layer on flattened tubelets: the official Conv3d, for the tokens we choose. A class token comes
+    first, if there is one.
 
     Args:
         config: a `VideoMAEConfig` or its dict.
         normal_positions: learned positions start as in fine-tuning, not as in pretraining.
 
-    Source: clauses INPUT-2, EMBED-1, EMBED-2, POS-4, POS-5.
+    Source: clauses INPUT-2, EMBED-1, EMBED-2, POS-4, POS-5, IMAGE-1.
     """
 
     def __init__(self, config, *, normal_positions=False, name="tubelet_embedding", **kwargs):
@@ -77,26 +83,36 @@ class TubeletEmbedding(keras.layers.Layer):
         self.bias = self.add_weight(
             name="bias", shape=(c.dim,), initializer=torch_bias(c.tubelet_size)
         )
+        if c.class_token:
+            self.class_token = self.add_weight(
+                name="class_token", shape=(1, 1, c.dim),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+            )  # fmt: skip
         if c.learned_positions:
             normal = keras.initializers.RandomNormal(stddev=0.02)
             self.positions = self.add_weight(
-                name="positions", shape=(c.num_tokens, c.dim),
+                name="positions", shape=(c.num_tokens + c.class_token, c.dim),
                 initializer=normal if self.normal_positions else TruncatedNormal(0.02),
             )  # fmt: skip
 
     def call(self, tokens, ids=None):
-        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> (B, V, D); all N in order without ids."""
+        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> (B, V, D); all N in order without ids.
+
+        With a class token -> (B, 1 + V, D).
+        """
         c, dtype = self.config, self.compute_dtype
-        repeat = c.tubelet_size // c.channels
-        mean, std = (np.tile(np.float32(values), repeat) for values in (c.mean, c.std))
-        x = (pixels(tokens) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
-        x = ops.matmul(ops.cast(x, dtype), ops.cast(self.kernel, dtype)) + ops.cast(
-            self.bias, dtype
-        )
+        x = ops.cast(standardised(tokens, c), dtype)
+        x = ops.matmul(x, ops.cast(self.kernel, dtype)) + ops.cast(self.bias, dtype)
         positions = ops.cast(
-            self.positions if c.learned_positions else fixed(c.grid, c.dim, c.position_grid), dtype
+            self.positions if c.learned_positions else fixed_positions(c, c.dim), dtype
         )
-        return x + (positions if ids is None else ops.take(positions, ids, axis=0))
+        first = ops.cast(self.class_token, dtype) if c.class_token else None
+        if c.class_token and c.learned_positions:
+            first, positions = first + positions[0], positions[1:]
+        x = x + (positions if ids is None else ops.take(positions, ids, axis=0))
+        if first is None:
+            return x
+        return ops.concatenate([ops.zeros_like(x[:, :1]) + first, x], axis=1)
 
     def get_config(self):
         return {

@@ -5,8 +5,13 @@ from keras import ops
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
-from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
-from vmae_keras.positions import fixed
+from vmae_keras.layers import (
+    Transformer,
+    TubeletEmbedding,
+    check_video,
+    fixed_positions,
+    transformer_options,
+)
 from vmae_keras.presets import Preset
 from vmae_keras.target import target
 from vmae_keras.tubelets import take, tubelets
@@ -35,7 +40,8 @@ class VideoMAE(Preset, keras.Model):
     Raises:
         ValueError: a batch without a needed key, or with shapes or dtypes that do not fit.
 
-    Source: VideoMAE section 3, VideoMAE V2 section 3; clauses EMBED-*, ENC-*, DEC-*, DUAL-*, LOSS-*.
+    Source: VideoMAE section 3, VideoMAE V2 section 3, MAE; clauses EMBED-*, ENC-*, DEC-*, DUAL-*, LOSS-*,
+    IMAGE-*.
     """
 
     kind = "pretraining"  # see `Preset`
@@ -52,7 +58,7 @@ class VideoMAE(Preset, keras.Model):
             c.dim, c.depth, c.heads, c.mlp_dim, final_norm=c.encoder_norm, **shared, name="encoder"
         )
         self.bridge = keras.layers.Dense(
-            c.decoder_dim, use_bias=False, kernel_initializer=torch_linear_kernel(), dtype=dtype,
+            c.decoder_dim, use_bias=c.bridge_bias, kernel_initializer=torch_linear_kernel(), dtype=dtype,
             name="bridge",
         )  # fmt: skip
         self.decoder = Transformer(
@@ -82,26 +88,30 @@ class VideoMAE(Preset, keras.Model):
         self.check(batch)
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
         c = self.config
-        position = ops.convert_to_tensor(
-            fixed(c.grid, c.decoder_dim, c.position_grid), self.compute_dtype
-        )
+        position = ops.convert_to_tensor(fixed_positions(c, c.decoder_dim), self.compute_dtype)
         tokens = take(tubelets(batch["video"], c.tubelet), visible)  # (B, V, P)
         seen = self.encode(tokens, visible, training=training)  # (B, V, D)
-        known = self.bridge(seen) + ops.take(position, visible, axis=0)  # (B, V, Dd)
+        places = ops.take(position, visible, axis=0)
+        if c.class_token:  # it is seen too, and has no place
+            places = ops.pad(places, ((0, 0), (1, 0), (0, 0)))
+        known = self.bridge(seen) + places  # (B, V, Dd)
         mask_token = ops.cast(self.mask_token, self.compute_dtype)
         query = mask_token + ops.take(position, decoded, axis=0)  # (B, M, Dd)
         both = ops.concatenate([known, query], axis=1)  # (B, V + M, Dd)
         return self.head(self.decoder(both, last=decoded.shape[1], training=training))
 
     def encode(self, tokens, ids, training=False):
-        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> features (B, V, D)."""
+        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> features (B, V, D).
+
+        With a class token, its feature comes before them.
+        """
         return self.encoder(self.tubelet_embedding(tokens, ids), training=training)
 
     def target(self, batch):
         """dict -> float32 (B, M, P): what `call` should have returned."""
         tokens = tubelets(batch["video"], self.config.tubelet)
         decoded = ops.cast(batch["decoded"], "int32")
-        return target(take(tokens, decoded), self.config.channels, self.config.norm_pix)
+        return target(take(tokens, decoded), self.config)
 
     def weight(self, batch):
         """dict -> float32 (B, M): 1 where a decoded token is hidden from the encoder, else 0."""

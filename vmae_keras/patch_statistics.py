@@ -7,7 +7,7 @@ to the visible tubelets; the true ones are offered as "oracle" and the row's lab
 
 Arrays here are NumPy: a clip is uint8 (T, H, W, C); tokens are (N, P) in [0, 1], row-major over the
 grid, flattened as (p0, p1, p2, channel), channel fastest; ids are token numbers, in any order.
-Source: clauses TUBE-1, TUBE-2, TARGET-2, RECON-1; the fit of borders is ours.
+Source: clauses TUBE-1, TUBE-2, TARGET-2, RECON-1, IMAGE-6; the fit of borders is ours.
 """
 
 import math
@@ -29,6 +29,8 @@ TIME_BORDERS = 0.3
 KEEP_MEAN, KEEP_DEVIATION = 0.003, 3.0
 Tubelet = tuple[int, int, int]
 Statistics = tuple[np.ndarray, np.ndarray]
+# Of MAE's target: mean and std per channel, after which all channels of a patch are normalised together.
+Standard = tuple[Sequence[float], Sequence[float]]
 
 
 def cut(video: np.ndarray, tubelet: Tubelet) -> np.ndarray:
@@ -68,10 +70,20 @@ def masked_clip(video: np.ndarray, visible: np.ndarray, tubelet: Tubelet) -> np.
     return join(paste(np.full_like(tokens, GREY), visible, tokens[visible]), video.shape, tubelet)
 
 
-def tubelet_statistics(tokens: np.ndarray, channels: int) -> Statistics:
-    """Mean and unbiased deviation of each tubelet and channel: (N, P) -> two of (N, C)."""
+def tubelet_statistics(
+    tokens: np.ndarray, channels: int, standard: Standard | None = None
+) -> Statistics:
+    """What the target subtracts from each channel of each tubelet and divides it by: two of (N, C).
+
+    The mean and the unbiased deviation; with `standard`, those of MAE's target, in units of the tokens.
+    """
     pixels = tokens.reshape(len(tokens), -1, channels)
-    return pixels.mean(1), pixels.std(1, ddof=1)
+    if standard is None:
+        return pixels.mean(1), pixels.std(1, ddof=1)
+    mean, std = map(np.asarray, standard)
+    values = ((pixels - mean) / std).reshape(len(tokens), -1)
+    spread = np.sqrt(values.var(1, ddof=1, keepdims=True) + 1e-6)
+    return values.mean(1, keepdims=True) * std + mean, spread * std
 
 
 def normalise(tokens: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -86,13 +98,16 @@ def denormalise(prediction: np.ndarray, mean: np.ndarray, deviation: np.ndarray)
     return (pixels * (deviation[:, None] + 1e-6) + mean[:, None]).reshape(prediction.shape)
 
 
-def visible_statistics(video: np.ndarray, visible: np.ndarray, tubelet: Tubelet) -> Statistics:
+def visible_statistics(
+    video: np.ndarray, visible: np.ndarray, tubelet: Tubelet, standard: Standard | None = None
+) -> Statistics:
     """Mean and deviation of every token, interpolated from the visible tubelets alone.
 
     Weights fall with the fourth power of the distance on the grid; visible tokens keep their own.
     Returns two arrays (N, C) in units of [0, 1].
     """
-    mean, deviation = tubelet_statistics(cut(video, tubelet)[visible] / 255, video.shape[3])
+    seen = cut(video, tubelet)[visible] / 255
+    mean, deviation = tubelet_statistics(seen, video.shape[3], standard)
     grid = _grid(video.shape, tubelet)
     place = np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), 1)
     squared = ((place[:, None] - place[visible]) ** 2).sum(2)
@@ -107,6 +122,7 @@ def seamless_statistics(
     decoded: np.ndarray,
     prediction: np.ndarray,
     tubelet: Tubelet,
+    standard: Standard | None = None,
 ) -> Statistics:
     """Mean and deviation of every token such that the reconstruction has the faintest seams.
 
@@ -123,11 +139,12 @@ def seamless_statistics(
     seen = tokens[visible] / 255
     relief = np.zeros(tokens.shape)
     relief[decoded] = prediction
-    relief[visible] = normalise(seen, *tubelet_statistics(seen, channels))
+    relief[visible] = normalise(seen, *tubelet_statistics(seen, channels, standard))
     shown, free = np.zeros(len(tokens), bool), np.zeros(len(tokens), bool)
     shown[visible] = shown[decoded] = free[decoded] = True
     free[visible] = False
-    start = np.stack(visible_statistics(video, visible, tubelet)).reshape(2, *grid, channels)
+    start = np.stack(visible_statistics(video, visible, tubelet, standard))
+    start = start.reshape(2, *grid, channels)
     borders = _borders(relief.reshape(*grid, *tubelet, channels), shown.reshape(grid))
 
     def pull(values: np.ndarray) -> np.ndarray:
@@ -153,12 +170,14 @@ def reconstruction(
     prediction: np.ndarray,
     tubelet: Tubelet,
     statistics: str = "seamless",
+    standard: Standard | None = None,
 ) -> np.ndarray:
     """The clip with predictions in its hidden tubelets, as uint8 video (T, H, W, C).
 
     Visible tubelets are shown as they are, even if decoded; hidden ones not decoded stay grey.
     `prediction` is (M, P) for the M `decoded` ids: normalised, or pixels in [0, 1] where
-    `statistics` is "pixels". See `LABELS` for the choices and what to call them in a picture.
+    `statistics` is "pixels". See `LABELS` for the choices and what to call them in a picture. `standard`
+    is for predictions of MAE's target, normalised or not.
 
     Raises:
         ValueError: if `statistics` is not one of `LABELS` or `prediction` is not (M, P).
@@ -174,12 +193,15 @@ def reconstruction(
         )
     if statistics != "pixels":
         if statistics == "seamless":
-            levels = seamless_statistics(video, visible, decoded, prediction, tubelet)
+            levels = seamless_statistics(video, visible, decoded, prediction, tubelet, standard)
         elif statistics == "visible":
-            levels = visible_statistics(video, visible, tubelet)
+            levels = visible_statistics(video, visible, tubelet, standard)
         else:
-            levels = tubelet_statistics(tokens / 255, video.shape[3])
+            levels = tubelet_statistics(tokens / 255, video.shape[3], standard)
         prediction = denormalise(prediction, *(level[decoded] for level in levels))
+    elif standard is not None:
+        mean, std = (np.tile(values, len(prediction[0]) // len(values)) for values in standard)
+        prediction = prediction * std + mean
     filled = np.full_like(tokens, GREY)
     filled = paste(filled, decoded, np.rint(np.clip(prediction, 0, 1) * 255))
     return join(paste(filled, visible, tokens[visible]), video.shape, tubelet)

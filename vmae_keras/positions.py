@@ -1,4 +1,4 @@
-"""The fixed position table, and a table for another grid, in NumPy."""
+"""The fixed position tables, and a table for another grid, in NumPy."""
 
 import functools
 import math
@@ -20,14 +20,32 @@ def sinusoid(count: int, dim: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def fixed(grid: Grid, dim: int, position_grid: Grid | None = None) -> np.ndarray:
-    """float32 (t h w, dim): the sinusoid for a grid, or the one of `position_grid` resized to it.
+def fixed(
+    grid: Grid, dim: int, position_grid: Grid | None = None, planar: bool = False
+) -> np.ndarray:
+    """float32 (t h w, dim): the table for a grid, or the one of `position_grid` resized to it.
 
-    Source: clauses POS-1, POS-4.
+    Args:
+        planar: MAE's table of one temporal slot, in place of the sinusoid over token ids.
+
+    Source: clauses POS-1, POS-4, IMAGE-4.
     """
-    if position_grid in (None, grid):
+    made_for = position_grid or grid
+    if planar:
+        table = _planar(*made_for[1:], dim)
+    elif made_for == grid:
         return sinusoid(math.prod(grid), dim)
-    return _read_only(resize(_sinusoid(math.prod(position_grid), dim), position_grid, grid))
+    else:
+        table = _sinusoid(math.prod(made_for), dim)
+    return _read_only(resize(table, made_for, grid))
+
+
+def _planar(height, width, dim):
+    """Sine and cosine of the column, then of the row. MAE `util/pos_embed.py`; clause IMAGE-4."""
+    row, column = np.divmod(np.arange(height * width), width)
+    period = np.power(10000.0, 4 * np.arange(dim // 4) / dim)
+    angles = (place[:, None] / period for place in (column, row))
+    return np.concatenate([wave(a) for a in angles for wave in (np.sin, np.cos)], axis=1)
 
 
 def _sinusoid(count, dim):

@@ -37,11 +37,12 @@ class Preset:
             VideoMAE.from_preset("hf://MCG-NJU/videomae-base")
             VideoClassifier.from_preset("hf://MCG-NJU/videomae-base", classes=10, drop_path=0.1)
             VideoEncoder.from_preset("vit_b_k710_dl_from_giant.pth", frames=32)
+            VideoMAE.from_preset("hf://facebook/vit-mae-base")  # of images: one frame
 
         Args:
-            preset: a folder (of `save_to_preset`, of Hugging Face, of `vmae pretrain`), a file (an
-                official `.pth`, safetensors, `.keras`), or `hf://owner/name[@revision][/file]`. What
-                it is shows in its content, not in its name.
+            preset: a folder (of `save_to_preset`, of Hugging Face's VideoMAE, ViT or ViTMAE, of `vmae
+                pretrain`), a file (an official `.pth`, safetensors, `.keras`), or
+                `hf://owner/name[@revision][/file]`. What it is shows in its content, not in its name.
             load_weights: without it, the same model with fresh weights.
             changes: fields of the `VideoMAEConfig`, or arguments of the class. With other `frames`,
                 `height` or `width`, tokens keep their places (clauses POS-2 to POS-5). `heads` overrides
@@ -118,22 +119,23 @@ def preset_config(preset, **changes) -> VideoMAEConfig:
     return _with_places(config, overrides)
 
 
-def preset_labels(preset) -> tuple[str, ...]:
-    """The names of the classes of the classifier that a preset holds.
+def preset_classes(preset) -> tuple[int, tuple[str, ...] | None]:
+    """How many classes the classifier has that a preset holds, and their names where it knows them.
 
     Raises:
-        WeightsError: it holds no classifier, or one that does not name its classes.
+        WeightsError: it holds no classifier.
     """
     path = locate(preset)
     settings = keras_settings(path)
     if settings is not None:
-        labels = settings["config"].get("labels")
+        classes, labels = (settings["config"].get(name) for name in ("classes", "labels"))
     else:
         own = _own_model(path)
-        labels = getattr(own, "labels", None) if own is not None else read_stored(path, {}).labels
-    if not labels:
-        raise WeightsError(f"{preset} holds no classifier that names its classes.")
-    return tuple(labels)
+        stored = read_stored(path, {}) if own is None else _stored(own, path)
+        classes, labels = stored.classes, stored.labels
+    if not classes:
+        raise WeightsError(f"{preset} holds no classifier.")
+    return classes, labels and tuple(labels)
 
 
 def stored_model(model) -> Stored:
@@ -215,9 +217,7 @@ def _build(cls, stored, load_weights, overrides, arguments):
     if config.learned_positions and config.grid != stored.config.grid:
         name = "tubelet_embedding/positions"
         table = readers[name]
-        readers[name] = Tensor(
-            wanted[name], lambda: resize(table.read(), stored.config.grid, config.grid)
-        )
+        readers[name] = Tensor(wanted[name], lambda: _resized(table, stored.config, config))
     faults = [f"missing: {path}" for path in wanted if path not in readers]
     faults += [
         f"shape {readers[path].shape}, wanted {shape}: {path}"
@@ -240,6 +240,13 @@ def _build(cls, stored, load_weights, overrides, arguments):
         model = cls(config, **arguments)
     read(model)
     return model
+
+
+def _resized(table, old, new):
+    """Learned positions for another grid; the class token's row stays as it is."""
+    rows = table.read()
+    first = int(new.class_token)
+    return np.concatenate([rows[:first], resize(rows[first:], old.grid, new.grid)])
 
 
 def _with_places(config, overrides):

@@ -48,8 +48,10 @@ def reconstruct(
     """
     batch = {"video": clip[None], "visible": visible[None], "decoded": decoded[None]}
     prediction = keras.ops.convert_to_numpy(model.predict(batch, verbose=0))[0]
+    c = model.config
+    standard = (c.mean, c.std) if c.mae_target else None
     return patch_statistics.reconstruction(
-        clip, visible, decoded, prediction, model.config.tubelet, statistics
+        clip, visible, decoded, prediction, c.tubelet, statistics, standard
     )
 
 

@@ -68,6 +68,7 @@ class Adapter(adapter.Adapter):
         "TUBE-2": f"pretraining takes square tubelets alone, one patch_size: {SOURCE}",
         "BLOCK-6": f"no layer scale: {SOURCE}",
         "BLOCK-8": f"no cosine attention: {SOURCE}",
+        "IMAGE-1": f"no class token; that is in its ViT and ViTMAE: {SOURCE}",
     }
 
     def build(self, config):

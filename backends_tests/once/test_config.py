@@ -20,7 +20,7 @@ def test_derived_sizes_of_a_non_square_clip():
     assert (config.mean, config.std) == ((0.0, 0.0), (1.0, 1.0))
 
 
-@pytest.mark.clause("CONFIG-1")
+@pytest.mark.clause("CONFIG-1", "IMAGE-4")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -34,6 +34,9 @@ def test_derived_sizes_of_a_non_square_clip():
         ({"mean": (0.5,)}, r"mean=\(0.5,\), channels=3"),
         ({"drop_path": 1.0}, r"must be in \[0, 1\)"),
         ({"tubelet": (1, 1, 1)}, "Use norm_pix=False"),
+        ({"planar_positions": True}, r"frames=4, tubelet=\(2, 4, 4\).*Use planar_positions=False"),
+        ({"planar_positions": True, "frames": 2, "decoder_dim": 18}, "decoder_dim=18"),
+        ({"class_token": 1}, "`class_token` must be True or False"),
     ],
 )
 def test_impossible_sizes_are_refused(change, message):

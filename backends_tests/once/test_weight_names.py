@@ -20,6 +20,16 @@ OPTIONS = {
     "no encoder norm": {"encoder_norm": False},
     "one channel": {"channels": 1, "mean": (0.5,), "std": (0.25,)},
     "unlike sides": {"tubelet": (1, 7, 16)},
+    "ViT": {"frames": 1, "tubelet": (1, 16, 16), "class_token": True, "learned_positions": True},
+    "MAE": {
+        "frames": 1,
+        "tubelet": (1, 7, 16),
+        "decoder_dim": 8,
+        "class_token": True,
+        "planar_positions": True,
+        "bridge_bias": True,
+        "mae_target": True,
+    },
     "all": {
         "layer_scale": 0.1,
         "cosine_attention": True,
@@ -39,8 +49,8 @@ KINDS = {  # the table's model -> kind, pooling
 }
 # Which models an upstream has; its official names differ by the model.
 UPSTREAM_MODELS = [
-    ("official", "pretraining"), ("huggingface", "pretraining"),
-    *((upstream, model) for upstream in ("official_classifier", "huggingface", "mmaction2")
+    ("official", "pretraining"), ("huggingface", "pretraining"), ("vit", "pretraining"),
+    *((upstream, model) for upstream in ("official_classifier", "huggingface", "mmaction2", "vit")
       for model in ("classifier mean", "classifier first")),
 ]  # fmt: skip
 
@@ -49,7 +59,9 @@ def ours(config):
     return VideoMAEConfig(**vars(config))
 
 
-@pytest.mark.clause("WEIGHT-1", "POS-5", "OPTION-2", "OPTION-3", "BLOCK-6", "BLOCK-8")
+@pytest.mark.clause(
+    *("WEIGHT-1", "POS-5", "OPTION-2", "OPTION-3", "BLOCK-6", "BLOCK-8", "IMAGE-1", "IMAGE-5")
+)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_pretraining_weights_are_the_specifications(name):
     config = CONFIGS[name]
@@ -88,15 +100,25 @@ def test_names_and_shapes_upstream_are_those_of_the_table(name, model, upstream)
     column = upstream.removesuffix("_classifier")
     found, expected = {}, {}
     for path, weight in expand(CONFIGS[name], model, CLASSES).items():
-        expected[path] = weight.names.get(upstream, ()), weight.upstream_shape
+        expected[path] = weight.names.get(upstream, ()), weight.shape_in(upstream)
         own = names.upstream_names(path, column, kind, pooling)
-        found[path] = own, names.upstream_shape(path, weight.shape, config)
+        found[path] = own, names.upstream_shape(path, weight.shape, config, column)
     assert found == expected
 
 
 def test_every_upstream_and_model_of_the_table_is_compared():
     upstreams, models = zip(*UPSTREAM_MODELS, strict=True)
     assert (set(upstreams), set(models)) == (set(UPSTREAMS), set(MODELS))
+
+
+@pytest.mark.clause("WEIGHT-2", "EMBED-1", "IMAGE-7")
+def test_a_convolution_without_time_is_one_of_a_single_frame():
+    weight = expand(CONFIGS["MAE"], "pretraining")["tubelet_embedding/kernel"]
+    upstream = np.random.default_rng(0).normal(size=weight.upstream_shape).astype("float32")
+    flat = upstream.reshape(weight.shape_in("vit"))
+    assert flat.ndim == 4 and upstream.ndim == 5
+    value = names.from_upstream("tubelet_embedding/kernel", flat)
+    np.testing.assert_array_equal(value, weight.from_upstream([upstream]))
 
 
 @pytest.mark.clause("WEIGHT-2", "WEIGHT-4", "EMBED-1", "POS-5")

@@ -267,7 +267,7 @@ def test_the_command_prints_a_table_and_writes_records(capsys, tmp_path):
     assert command.main([f"{__name__}:Tanh", "--json", str(file)]) == 1
     text = " ".join(capsys.readouterr().out.split())
     assert "Diagnosis: tanh GELU (BLOCK-5)" in text
-    assert re.search(r"values predictions .* 12 0.0\d+ 6e-05 deviates", text)
+    assert re.search(r"values predictions .* 13 0.0\d+ 6e-05 deviates", text)
     records = json.loads(file.read_text("utf-8"))
     assert len(records) == sum(len(check.cases) for check in CHECKS)
     by_check = {each["check"]: each for each in records}

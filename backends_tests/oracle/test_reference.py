@@ -306,7 +306,7 @@ def test_the_target_of_one_tubelet_by_hand():
     raw = reference.target(small_config(norm_pix=False), batch["video"], batch["decoded"])
     np.testing.assert_array_equal(raw[1, 3], piece.ravel())
     mean, variance = reference.statistics(config, batch["video"], batch["decoded"])
-    close(reference.reconstruct(wanted, mean, variance), raw, 1e-12)
+    close(reference.reconstruct(config, wanted, mean, variance), raw, 1e-12)
 
 
 @clause("LOSS-1", "LOSS-2")

@@ -60,7 +60,7 @@ def test_what_is_a_gap(report):
         clause for result in report.results if result.state == "gap" for clause in result.clauses
     }
     assert gaps == {
-        "DUAL-2", "LOSS-2", "DEC-3", "INPUT-2", "TUBE-2", "BLOCK-6", "BLOCK-8",
+        "DUAL-2", "LOSS-2", "DEC-3", "INPUT-2", "TUBE-2", "BLOCK-6", "BLOCK-8", "IMAGE-1",
     } == Adapter.gaps.keys()  # fmt: skip
     for result in report.results:
         if result.state == "gap":

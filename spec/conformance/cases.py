@@ -173,16 +173,41 @@ COSINE_ATTENTION = Case(
     "cosine attention", _changed(depth=1, cosine_attention=True), clauses=("BLOCK-8",),
     adjust=_beyond_the_clamp,
 )
+IMAGE = _changed(frames=1, tubelet=(1, 4, 4), depth=1, class_token=True)
+MAE = Case(
+    "MAE, learned positions",
+    dataclasses.replace(
+        IMAGE, learned_positions=True, planar_positions=True, bridge_bias=True, mae_target=True
+    ),
+    {"kind": "random"}, clauses=("IMAGE-1", "IMAGE-2", "IMAGE-4", "IMAGE-5", "IMAGE-6"),
+)
+# Grey in the middle of its range, and a deviation of 1: levels of one colour, so that the epsilon shows.
+MAE_LOW_CONTRAST = Case(
+    "MAE, low contrast",
+    dataclasses.replace(MAE.config, mean=(0.41,) * 3, std=(1.0,) * 3),
+    {"kind": "random"}, low_contrast, clauses=("INPUT-2", "IMAGE-6"),
+)
 
 # What can make a difference to the predictions, and to the target.
 PREDICTED = (
     V1, RANDOM_MASK, AGNOSTIC_MASK, FLOAT_VIDEO, V2, V2_ODD_GRID, OBLONG_TUBELETS, RAW_PIXELS,
-    ONE_CHANNEL, OTHER_SETTINGS, LAYER_SCALE, COSINE_ATTENTION,
+    ONE_CHANNEL, OTHER_SETTINGS, LAYER_SCALE, COSINE_ATTENTION, MAE,
 )
-TARGETED = (V1, FLOAT_VIDEO, V2, V2_ODD_GRID, OBLONG_TUBELETS, RAW_PIXELS, ONE_CHANNEL)
+TARGETED = (V1, FLOAT_VIDEO, V2, V2_ODD_GRID, OBLONG_TUBELETS, RAW_PIXELS, ONE_CHANNEL, MAE)
 # fmt: on
 FOUR_TOKENS = _changed(frames=2, height=8, width=8)
 CLASSIFIERS = (
     ClassifierCase("mean pooling", FOUR_TOKENS, clauses=("FT-1",)),
     ClassifierCase("first token", FOUR_TOKENS, clauses=("FT-2",), pooling="first"),
+    ClassifierCase(
+        "ViT, mean pooling",
+        dataclasses.replace(IMAGE, planar_positions=True),
+        clauses=("FT-1", "IMAGE-1", "IMAGE-3", "IMAGE-4"),
+    ),
+    ClassifierCase(
+        "ViT, class token",
+        dataclasses.replace(IMAGE, learned_positions=True),
+        clauses=("FT-2", "IMAGE-1", "IMAGE-3"),
+        pooling="first",
+    ),
 )

@@ -81,7 +81,7 @@ def compare(
 
 # Names and shapes --------------------------------------------------------------------------------
 
-MODELS = (cases.V1, cases.LAYER_SCALE, cases.COSINE_ATTENTION)
+MODELS = (cases.V1, cases.LAYER_SCALE, cases.COSINE_ATTENTION, cases.MAE)
 
 
 @check("names and shapes", "WEIGHT-1", "POS-2", on=MODELS)
@@ -228,7 +228,7 @@ compare(
 compare("values", "target", observations.TARGET, "TARGET-1", "TARGET-2", on=cases.TARGETED)
 compare(
     "values", "target of low contrast", observations.TARGET, "TARGET-2",
-    on=(cases.LOW_CONTRAST,), tolerance="target_of_low_contrast",
+    on=(cases.LOW_CONTRAST, cases.MAE_LOW_CONTRAST), tolerance="target_of_low_contrast",
 )  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def with_a_weight_of_ones_the_loss_is_the_mean(subject: Subject, case: Case) -> 
 
 compare(
     "gradients", "gradients", observations.GRADIENT, "TARGET-1", "BLOCK-3",
-    on=(cases.V1, cases.V2, cases.LAYER_SCALE, cases.COSINE_ATTENTION),
+    on=(cases.V1, cases.V2, cases.LAYER_SCALE, cases.COSINE_ATTENTION, cases.MAE),
 )  # fmt: skip
 compare(
     "training", "three steps of AdamW", observations.THREE_STEPS, "OPT-2", "OPT-5", on=(cases.V1,)

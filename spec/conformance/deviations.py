@@ -264,6 +264,7 @@ def _unshuffled(forward: Callable) -> Callable:
     def deviating(config, weights, batch, *, named=False, **keep):
         out = forward(config, weights, batch, named=True, **keep)
         ids = np.concatenate([batch["visible"], batch["decoded"]], axis=1)
+        ids = np.pad(ids, ((0, 0), (int(config.class_token), 0)), constant_values=-1)
         last = np.argsort(ids, axis=1, kind="stable")[:, -batch["decoded"].shape[1] :]
         x = reference.take(out[f"decoder/block_{config.decoder_depth - 1}"], last)
         weights = reference.in_float64(weights)
@@ -277,7 +278,7 @@ def _unshuffled(forward: Callable) -> Callable:
 def _biased(statistics: Callable) -> Callable:
     def deviating(config, *rest):
         mean, variance = statistics(config, *rest)
-        pixels = math.prod(config.tubelet)
+        pixels = math.prod(config.tubelet) * (config.channels if config.mae_target else 1)
         return mean, variance * (pixels - 1) / pixels
 
     return deviating
@@ -297,7 +298,7 @@ def _jointly(statistics: Callable) -> Callable:
 def _epsilon_inside(target: Callable) -> Callable:
     def deviating(config, video, decoded):
         expected = target(config, video, decoded)
-        if not config.norm_pix:
+        if not config.norm_pix or config.mae_target:  # MAE's lies there
             return expected
         _, variance = reference.statistics(config, video, decoded)
         pixels = expected.reshape(*variance.shape[:2], -1, config.channels)
@@ -327,8 +328,30 @@ def _normalised_tokens(classify: Callable) -> Callable:
         if pooling == "mean":
             weights = reference.in_float64(weights)
             x = reference.norm(out[f"encoder/block_{config.depth - 1}"], weights, "fc_norm", config)
-            out["logits"] = x.mean(1) @ weights["head/kernel"] + weights["head/bias"]
+            x = x[:, int(config.class_token) :].mean(1)
+            out["logits"] = x @ weights["head/kernel"] + weights["head/bias"]
         return out if named else out["logits"]
+
+    return deviating
+
+
+def _pooling_every_token(classify: Callable) -> Callable:
+    def deviating(config, weights, video, *, pooling="mean", named=False):
+        out = classify(config, weights, video, pooling=pooling, named=True)
+        if pooling == "mean":
+            weights = reference.in_float64(weights)
+            x = out[f"encoder/block_{config.depth - 1}"].mean(1)
+            x = reference.norm(x, weights, "fc_norm", config)
+            out["logits"] = x @ weights["head/kernel"] + weights["head/bias"]
+        return out if named else out["logits"]
+
+    return deviating
+
+
+def _row_first(planar_positions: Callable) -> Callable:
+    def deviating(height, width, dim):
+        across, down = np.split(planar_positions(height, width, dim), 2, axis=1)
+        return np.concatenate([down, across], axis=1)
 
     return deviating
 
@@ -361,6 +384,9 @@ REST = [
     ),
     Deviation("LOSS-2", "mean of the clips' losses", "loss", _of_each_clip, site="loss"),
     Deviation("FT-1", "tokens normalised before their mean", "classify", _normalised_tokens),
+    Deviation("IMAGE-3", "the class token is in the mean", "classify", _pooling_every_token),
+    Deviation("IMAGE-4", "the row's half first", "planar_positions", _row_first),
+    _configured("_pixels", "IMAGE-6", "MAE's target of pixels in [0, 1]", mae_target=lambda config: False),
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Every weight of a model: our path and shape, the names and layouts of other implementations.
 
-Clauses WEIGHT-1, WEIGHT-2, EMBED-1, POS-5, FT-4; `spec/weights.toml` says the same for any language.
+Clauses WEIGHT-1, WEIGHT-2, EMBED-1, POS-5, FT-4, IMAGE-1, IMAGE-5; `spec/weights.toml` says the same for
+any language.
 """
 
 import math
@@ -11,8 +12,10 @@ import numpy as np
 from vmae_keras.config import VideoMAEConfig
 
 OFFICIAL, HUGGING_FACE, MMACTION2 = "official", "huggingface", "mmaction2"
+VIT = "vit"  # ViT and ViTMAE of Hugging Face
+_COLUMNS = (OFFICIAL, HUGGING_FACE, MMACTION2, VIT)
 
-# In a block: ours, then the official V1 and V2, Hugging Face, mmaction2.
+# In a block: ours, then the columns; no fourth: as Hugging Face's VideoMAE.
 _BLOCK = {
     "norm1/gamma": ("norm1.weight", "layernorm_before.weight", "norm1.weight"),
     "norm1/beta": ("norm1.bias", "layernorm_before.bias", "norm1.bias"),
@@ -25,8 +28,12 @@ _BLOCK = {
         ),
         "attn.qkv.weight",
     ),
-    "attention/q_bias": ("attn.q_bias", "attention.attention.q_bias", "attn.q_bias"),
-    "attention/v_bias": ("attn.v_bias", "attention.attention.v_bias", "attn.v_bias"),
+    "attention/q_bias": (
+        "attn.q_bias", "attention.attention.q_bias", "attn.q_bias", "attention.attention.query.bias",
+    ),
+    "attention/v_bias": (
+        "attn.v_bias", "attention.attention.v_bias", "attn.v_bias", "attention.attention.value.bias",
+    ),
     "attention/log_scale": ("attn.scale", None, None),
     "attention/projection/kernel": (
         "attn.proj.weight", "attention.output.dense.weight", "attn.proj.weight",
@@ -47,31 +54,43 @@ _BLOCK = {
 # Outside of blocks; {encoder} is "encoder." before official names of pretraining, and nothing otherwise.
 _EMBEDDING = (
     "{encoder}patch_embed.proj", "videomae.embeddings.patch_embeddings.projection",
-    "backbone.patch_embed.projection",
+    "backbone.patch_embed.projection", "vit.embeddings.patch_embeddings.projection",
 )  # fmt: skip
-_ENCODER_NORM = ("{encoder}norm", "videomae.layernorm", "backbone.norm")
+_ENCODER_NORM = ("{encoder}norm", "videomae.layernorm", "backbone.norm", "vit.layernorm")
 _FC_NORM = ("fc_norm", "fc_norm", "backbone.fc_norm")
+_BRIDGE = ("encoder_to_decoder", "encoder_to_decoder", None, "decoder.decoder_embed")
+_DECODER_NORM = ("decoder.norm", "decoder.norm", None, "decoder.decoder_norm")
+
+
+def _tensors(modules, name):
+    return tuple(None if module is None else f"{module}.{name}" for module in modules)
+
+
 _COMMON = {
-    "tubelet_embedding/kernel": tuple(f"{name}.weight" for name in _EMBEDDING),
-    "tubelet_embedding/bias": tuple(f"{name}.bias" for name in _EMBEDDING),
-    "tubelet_embedding/positions": ("pos_embed", None, None),
-    "encoder/norm/gamma": tuple(f"{name}.weight" for name in _ENCODER_NORM),
-    "encoder/norm/beta": tuple(f"{name}.bias" for name in _ENCODER_NORM),
-    "fc_norm/gamma": tuple(f"{name}.weight" for name in _FC_NORM),
-    "fc_norm/beta": tuple(f"{name}.bias" for name in _FC_NORM),
-    "bridge/kernel": ("encoder_to_decoder.weight", "encoder_to_decoder.weight", None),
-    "mask_token": ("mask_token", "mask_token", None),
-    "decoder/norm/gamma": ("decoder.norm.weight", "decoder.norm.weight", None),
-    "decoder/norm/beta": ("decoder.norm.bias", "decoder.norm.bias", None),
-}
+    "tubelet_embedding/kernel": _tensors(_EMBEDDING, "weight"),
+    "tubelet_embedding/bias": _tensors(_EMBEDDING, "bias"),
+    "tubelet_embedding/class_token": (None, None, None, "vit.embeddings.cls_token"),
+    "tubelet_embedding/positions": (
+        "pos_embed", None, None, "vit.embeddings.position_embeddings",
+    ),
+    "encoder/norm/gamma": _tensors(_ENCODER_NORM, "weight"),
+    "encoder/norm/beta": _tensors(_ENCODER_NORM, "bias"),
+    "fc_norm/gamma": (*_tensors(_FC_NORM, "weight"), None),
+    "fc_norm/beta": (*_tensors(_FC_NORM, "bias"), None),
+    "bridge/kernel": _tensors(_BRIDGE, "weight"),
+    "bridge/bias": (None, None, None, "decoder.decoder_embed.bias"),
+    "mask_token": ("mask_token", "mask_token", None, "decoder.mask_token"),
+    "decoder/norm/gamma": _tensors(_DECODER_NORM, "weight"),
+    "decoder/norm/beta": _tensors(_DECODER_NORM, "bias"),
+}  # fmt: skip
 _HEAD = {
-    True: ("decoder.head", "decoder.head", None),
-    False: ("head", "classifier", "cls_head.fc_cls"),
+    True: ("decoder.head", "decoder.head", None, "decoder.decoder_pred"),
+    False: ("head", "classifier", "cls_head.fc_cls", "classifier"),
 }
 _BLOCKS = {
-    "encoder": ("{encoder}blocks.", "videomae.encoder.layer.", "backbone.blocks."),
-    "decoder": ("decoder.blocks.", "decoder.decoder_layers.", None),
-}
+    "encoder": ("{encoder}blocks.", "videomae.encoder.layer.", "backbone.blocks.", "vit.encoder.layer."),
+    "decoder": ("decoder.blocks.", "decoder.decoder_layers.", None, "decoder.decoder_layers."),
+}  # fmt: skip
 
 
 def shapes(
@@ -89,8 +108,10 @@ def shapes(
         "tubelet_embedding/kernel": (c.tubelet_size, c.dim),
         "tubelet_embedding/bias": (c.dim,),
     }
+    if c.class_token:
+        found["tubelet_embedding/class_token"] = (1, 1, c.dim)
     if c.learned_positions:
-        found["tubelet_embedding/positions"] = (c.num_tokens, c.dim)
+        found["tubelet_embedding/positions"] = (c.num_tokens + c.class_token, c.dim)
     found |= _stack(c, "encoder", c.depth, c.dim, c.mlp_dim, c.heads)
     if pooling == "first" or (pooling is None and c.encoder_norm):
         found |= _norm("encoder/norm", c.dim)
@@ -98,6 +119,8 @@ def shapes(
         found |= _norm("fc_norm", c.dim)
     if pretraining:
         found |= {"bridge/kernel": (c.dim, c.decoder_dim), "mask_token": (1, 1, c.decoder_dim)}
+        if c.bridge_bias:
+            found["bridge/bias"] = (c.decoder_dim,)
         found |= _stack(
             c, "decoder", c.decoder_depth, c.decoder_dim, c.decoder_mlp_dim, c.decoder_heads
         )
@@ -137,11 +160,12 @@ def _stack(config, part, depth, dim, mlp_dim, heads):
 
 def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> tuple[str, ...]:
     """The tensors, in this order along axis 0, that an upstream keeps a weight in; () if in none."""
-    column = (OFFICIAL, HUGGING_FACE, MMACTION2).index(upstream)
+    column = _COLUMNS.index(upstream)
     block = re.fullmatch(r"(encoder|decoder)/block_(\d+)/(.+)", path)
     if block:
         part, index, inner = block.groups()
-        before, names = _BLOCKS[part][column], _BLOCK[inner][column]
+        columns = _BLOCK[inner]
+        before, names = _BLOCKS[part][column], columns[column if column < len(columns) else 1]
         if before is None or names is None:
             return ()
         names = names if isinstance(names, tuple) else (names,)
@@ -149,7 +173,7 @@ def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> 
     elif path.startswith("head/"):
         head = _HEAD[kind == "pretraining"][column]
         names = () if head is None else (f"{head}.{'weight' if path == 'head/kernel' else 'bias'}",)
-    elif path == "tubelet_embedding/positions" and pooling is None:
+    elif (path, upstream, pooling) == ("tubelet_embedding/positions", OFFICIAL, None):
         names = ()  # the official pretraining model's has a row too many, and cannot run
     else:
         name = _COMMON[path][column]
@@ -159,10 +183,13 @@ def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> 
     return tuple(name.replace("{encoder}", prefix) for name in names)
 
 
-def upstream_shape(path: str, shape: tuple[int, ...], config: VideoMAEConfig) -> tuple[int, ...]:
-    """Of the weight's tensors together, in any upstream."""
+def upstream_shape(
+    path: str, shape: tuple[int, ...], config: VideoMAEConfig, upstream: str
+) -> tuple[int, ...]:
+    """Of the weight's tensors together."""
     if path == "tubelet_embedding/kernel":
-        return (config.dim, config.channels, *config.tubelet)
+        sides = config.tubelet[1:] if upstream == VIT else config.tubelet
+        return (config.dim, config.channels, *sides)
     if path == "tubelet_embedding/positions":
         return (1, *shape)
     return shape[::-1] if path.endswith("kernel") else shape
@@ -171,7 +198,7 @@ def upstream_shape(path: str, shape: tuple[int, ...], config: VideoMAEConfig) ->
 def from_upstream(path: str, tensor: np.ndarray) -> np.ndarray:
     """An upstream's tensors, together, -> our weight."""
     if path == "tubelet_embedding/kernel":
-        return tensor.transpose(2, 3, 4, 1, 0).reshape(-1, tensor.shape[0])
+        return np.moveaxis(tensor, (0, 1), (-1, -2)).reshape(-1, tensor.shape[0])
     if path == "tubelet_embedding/positions":
         return tensor[0]
     return tensor.T if path.endswith("kernel") else tensor

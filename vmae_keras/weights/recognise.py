@@ -1,6 +1,6 @@
 """What model a file of weights holds: whose names, which kind, and its weights by our names.
 
-Clauses WEIGHT-3 and WEIGHT-4.
+Clauses WEIGHT-3, WEIGHT-4 and IMAGE-7.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,21 @@ _WRAPPERS = {  # before names: of training, of compilation, of models that hold 
     names.OFFICIAL: ("module.", "_orig_mod.", "model.", "backbone."),
     names.HUGGING_FACE: ("module.", "_orig_mod.", "model."),
     names.MMACTION2: ("module.", "_orig_mod."),
+    names.VIT: ("module.", "_orig_mod.", "model."),
 }
-_BARE_HUGGING_FACE = ("embeddings.", "encoder.layer.", "layernorm.")  # of its VideoMAEModel
+# Of its VideoMAEModel, ViTModel and ViTMAEModel, which lack the prefix of the others.
+_BARE_HUGGING_FACE = ("embeddings.", "encoder.layer.", "layernorm.", "pooler.")
+_HUGGING_FACE_PREFIX = {names.HUGGING_FACE: "videomae.", names.VIT: "vit."}
 _CONSTANT = "backbone.pos_embed"  # mmaction2 stores the fixed positions
+
+_CLASS_TOKEN = "embeddings.cls_token"  # an image model's, of those of Hugging Face
+_TABLES = {  # what ViTMAE stores of the fixed positions, and the width of each
+    "vit.embeddings.position_embeddings": "dim",
+    "decoder.decoder_pos_embed": "decoder_dim",
+}
+_DECODER_BLOCKS = "decoder.decoder_layers."
+_DECODER_BLOCKS_OF_5 = "decoder.decoder_encoder.layer."  # as transformers 5.23 writes them
+_WITHOUT_PLACE = ("attention.key.bias", "vit.pooler.dense.weight", "vit.pooler.dense.bias")
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class Stored:
         kind: "pretraining", "encoder" or "classifier".
         pooling: None, "mean" or "first", of an encoder or a classifier.
         classes, labels: of a classifier; no labels: None.
-        origin: whose file it is: "official", "huggingface", "mmaction2" or "keras".
+        origin: whose file it is: "official", "huggingface", "vit", "mmaction2" or "keras".
         source: where it is, for messages.
         notes: what had to be assumed or was corrected, for people.
     """
@@ -79,6 +91,8 @@ def recognise(
         upstream, kind, pooling, shapes, settings, file.arguments, preprocessing, overrides,
         file.path,
     )  # fmt: skip
+    if upstream == names.VIT:
+        config = _with_stored_positions(tensors, config)
     classes = None
     if kind == "classifier":
         heads = (
@@ -120,17 +134,21 @@ def _canonical(file):
         )
         raise WeightsError(
             f"{file.path} holds {what}. Known are the official V1 and V2, Hugging Face's VideoMAE, "
-            "V2's hub repositories and mmaction2."
+            "V2's hub repositories, mmaction2, and Hugging Face's ViT and ViTMAE."
         )
     upstream = firsts[0][1]
+    if upstream == names.HUGGING_FACE and any(name.endswith(_CLASS_TOKEN) for name in file.tensors):
+        upstream = names.VIT
     stored: dict[str, str] = {}
     for own in file.tensors:
         name = own
         while wrapper := next((w for w in _WRAPPERS[upstream] if name.startswith(w)), None):
             name = name.removeprefix(wrapper)
+        if upstream in _HUGGING_FACE_PREFIX and name.startswith(_BARE_HUGGING_FACE):
+            name = f"{_HUGGING_FACE_PREFIX[upstream]}{name}"
+        if upstream == names.VIT:
+            name = name.replace(_DECODER_BLOCKS_OF_5, _DECODER_BLOCKS)
         if upstream == names.HUGGING_FACE:
-            if name.startswith(_BARE_HUGGING_FACE):
-                name = f"videomae.{name}"
             for part in ("query", "value"):  # as in the memory of transformers 5
                 name = name.replace(f".attention.{part}.bias", f".attention.{part[0]}_bias")
         if name in stored:
@@ -167,9 +185,9 @@ def _kind(upstream, tensors):
             return ("pretraining" if has("decoder") else "encoder"), None
         case names.OFFICIAL:
             return ("classifier" if has("head") else "encoder"), _pooled(has("fc_norm"))
-        case names.HUGGING_FACE if has("classifier"):
+        case names.HUGGING_FACE | names.VIT if has("classifier"):
             return "classifier", _pooled(has("fc_norm"))
-        case names.HUGGING_FACE:
+        case names.HUGGING_FACE | names.VIT:
             return ("pretraining" if has("decoder") else "encoder"), None
     return ("classifier" if has("cls_head") else "encoder"), _pooled(has("backbone.fc_norm"))
 
@@ -186,7 +204,7 @@ def _ours(file, upstream, kind, pooling, config, expected, stored, model):
         if not wanted:
             continue
         used.update(wanted)
-        first, *rest = names.upstream_shape(path, shape, config)
+        first, *rest = names.upstream_shape(path, shape, config, upstream)
         part_shape = (first // len(wanted), *rest)
         parts = {name: file.tensors[stored[name]] for name in wanted if name in stored}
         wrong = [f"missing: {name}" for name in wanted if name not in parts]
@@ -202,6 +220,12 @@ def _ours(file, upstream, kind, pooling, config, expected, stored, model):
         used.add(_CONSTANT)
         if not _is_fixed(file.tensors[stored[_CONSTANT]], config):
             faults.append(f"not the fixed positions of {config.grid} tokens: {stored[_CONSTANT]}")
+    if upstream == names.VIT:
+        used.update(name for name in stored if name.endswith(_WITHOUT_PLACE))
+        for name in _TABLES.keys() & (stored.keys() - used):
+            used.add(name)
+            if not _is_planar(file.tensors[stored[name]], config, _TABLES[name]):
+                faults.append(f"not the fixed positions of {config.grid} tokens: {stored[name]}")
     faults += [f"unexpected: {stored[name]}" for name in sorted(stored.keys() - used)]
     if faults:
         raise WeightsError(
@@ -213,6 +237,34 @@ def _ours(file, upstream, kind, pooling, config, expected, stored, model):
 def _read(path, parts):
     tensors = [part.read() for part in parts]
     return names.from_upstream(path, tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+
+
+def _with_stored_positions(tensors, config):
+    """The encoder's positions are learned, unless the file holds what is computed. Clause IMAGE-7."""
+    (name, width), _ = _TABLES.items()
+    if name not in tensors or not _is_planar(tensors[name], config, width):
+        return config
+    return config.replace(learned_positions=False, planar_positions=True)
+
+
+def _is_planar(tensor, config, width):
+    """Whether stored positions (1, 1 + N, D) are a row of zeros and MAE's table, up to rounding."""
+    dim = getattr(config, width)
+    if tensor.shape != (1, 1 + config.num_tokens, dim) or dim % 4:
+        return False
+    stored = tensor.read()[0]
+    table = np.pad(fixed(config.grid, dim, None, True), ((1, 0), (0, 0)))
+    if _of_16_bits(stored):
+        return np.allclose(stored, table, rtol=0, atol=5e-3)
+    return np.allclose(stored, table, rtol=0, atol=1e-5)
+
+
+def _of_16_bits(values):
+    """Whether float32 values are those of a float16 or of a bfloat16."""
+    return (
+        np.array_equal(values, values.astype(np.float16))
+        or not (values.view(np.uint32) & 0xFFFF).any()
+    )
 
 
 def _is_fixed(tensor, config):

@@ -1,7 +1,7 @@
 """A model's configuration from its tensors' shapes and from the settings that lie beside them.
 
 Sizes come from the tensors. What shapes cannot tell (frames, heads, epsilons, ...) comes from the settings;
-where these are silent, it is the official value. Clauses WEIGHT-5, WEIGHT-6, OPTION-*.
+where these are silent, it is the official value. Clauses WEIGHT-5, WEIGHT-6, OPTION-*, IMAGE-7.
 """
 
 import re
@@ -50,7 +50,9 @@ def configuration(
     notes: list[str] = []
     try:
         fields = _sizes(upstream, kind, pooling, shapes)
-        if upstream == names.HUGGING_FACE:
+        if upstream == names.VIT:
+            fields |= _of_image_models(kind, settings, fields, notes)
+        elif upstream == names.HUGGING_FACE:
             fields |= _of_hugging_face(settings, fields, overrides, notes)
         else:
             fields |= _of_official(settings.get("model_config", {}), arguments)
@@ -58,6 +60,11 @@ def configuration(
             # Only where training starts from: the file holds what it came to.
             fields["layer_scale"] = float(arguments.get("init_values") or 1e-5)
         fields |= _of_preprocessing(preprocessing, fields["channels"])
+        if upstream == names.VIT and settings.get("model_type") == "vit" and not preprocessing:
+            fields |= dict.fromkeys(("mean", "std"), (0.5,) * fields["channels"])
+            notes.append(
+                "no preprocessor_config.json lies beside the file: .5 is assumed as mean and std"
+            )
         fields |= {name: overrides[name] for name in _HEADS if name in overrides}
         for name, (width, known) in _HEADS.items():
             if name not in fields and width in fields:
@@ -123,13 +130,14 @@ def _sizes(upstream, kind, pooling, shapes):
     fields = {
         "dim": dim,
         "channels": channels,
-        "tubelet": tuple(tubelet),
+        "tubelet": (1, *tubelet) if upstream == names.VIT else tuple(tubelet),
         "depth": depth("encoder"),
         "mlp_dim": mlp_dim("encoder", dim),
         "query_value_bias": has("attention/q_bias"),
         "cosine_attention": has("attention/log_scale"),
         "layer_scaled": has("scale1"),
         "learned_positions": find("tubelet_embedding/positions") is not None,
+        "class_token": find("tubelet_embedding/class_token") is not None,
     }
     if pooling is None:
         fields["encoder_norm"] = find("encoder/norm/gamma", "encoder/norm/beta") is not None
@@ -139,35 +147,56 @@ def _sizes(upstream, kind, pooling, shapes):
             "decoder_dim": decoder_dim,
             "decoder_depth": depth("decoder"),
             "decoder_mlp_dim": mlp_dim("decoder", decoder_dim),
+            "bridge_bias": find("bridge/bias") is not None,
         }
     return fields
 
 
 def _of_hugging_face(settings, fields, overrides, notes):
-    if not settings:
-        notes.append(
-            "no config.json lies beside the file: the defaults of transformers are assumed"
-        )
-    act = settings.get("hidden_act", "gelu")
     found = {
+        **_of_transformers(settings, fields, notes),
         "frames": settings.get("num_frames", 16),
-        **_frame(settings.get("image_size", 224)),
         "norm_pix": settings.get("norm_pix_loss", True),
-        "activation": _ACTIVATIONS.get(act, act),
-        "layer_norm_epsilon": float(settings.get("layer_norm_eps", 1e-12)),
         "last_norm_epsilon": 1e-5,  # torch's default, whatever the settings say
     }
-    for ours, theirs in (
-        ("heads", "num_attention_heads"), ("decoder_heads", "decoder_num_attention_heads"),
-    ):  # fmt: skip
-        if theirs in settings and _HEADS[ours][0] in fields:
-            found[ours] = settings[theirs]
     if (fields["dim"], found.get("heads")) == (384, 16) and "heads" not in overrides:
         found["heads"] = HEADS[384]
         notes.append(
             "config.json gives 16 heads to a width of 384; the official ViT-S has 6, which is taken "
             "(Hugging Face's conversion script wrote 16 for it). Pass heads=16 to follow the file"
         )
+    return found
+
+
+def _of_image_models(kind, settings, fields, notes):
+    found = {**_of_transformers(settings, fields, notes), "frames": 1}
+    if kind == "pretraining":
+        found.setdefault("decoder_heads", 16)
+        found |= {
+            "norm_pix": settings.get("norm_pix_loss", False),
+            "mae_target": True,
+            "planar_positions": True,  # of the decoder, whatever the encoder has
+        }
+    return found
+
+
+def _of_transformers(settings, fields, notes):
+    """What its models have in common."""
+    if not settings:
+        notes.append(
+            "no config.json lies beside the file: the defaults of transformers are assumed"
+        )
+    act = settings.get("hidden_act", "gelu")
+    found = {
+        **_frame(settings.get("image_size", 224)),
+        "activation": _ACTIVATIONS.get(act, act),
+        "layer_norm_epsilon": float(settings.get("layer_norm_eps", 1e-12)),
+    }
+    for ours, theirs in (
+        ("heads", "num_attention_heads"), ("decoder_heads", "decoder_num_attention_heads"),
+    ):  # fmt: skip
+        if theirs in settings and _HEADS[ours][0] in fields:
+            found[ours] = settings[theirs]
     for ours, theirs in (
         ("depth", "num_hidden_layers"), ("decoder_depth", "decoder_num_hidden_layers"),
     ):  # fmt: skip

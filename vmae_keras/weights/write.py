@@ -27,6 +27,7 @@ def write_official(stored: Stored, path: Path) -> list[str]:
     """
     c = stored.config
     _refuse(stored, "The official models", {
+        **_of_images(c),
         f"activation={c.activation!r}": c.activation != "gelu",
         "encoder_norm=False": stored.kind == "pretraining" and not c.encoder_norm,
         "learned_positions=True": stored.pooling is None and c.learned_positions,
@@ -56,6 +57,7 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
     """
     c, whose = stored.config, "The models of transformers"
     _refuse(stored, whose, {
+        **_of_images(c),
         "layer scales": c.layer_scale > 0,
         "cosine_attention=True": c.cosine_attention,
         "learned_positions=True": c.learned_positions,
@@ -103,6 +105,12 @@ def _tensors(stored, upstream, whose):
     if nameless:
         raise WeightsError(f"{whose} have no such weights. Received: {', '.join(nameless)}.")
     return found
+
+
+def _of_images(c):
+    """Options of image models, which no format of VideoMAE's has."""
+    names = ("class_token", "planar_positions", "bridge_bias", "mae_target")
+    return {f"{name}=True": getattr(c, name) for name in names}
 
 
 def _refuse(stored, whose, options):

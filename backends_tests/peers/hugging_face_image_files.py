@@ -1,0 +1,113 @@
+"""Image models (ViT, ViTMAE) that transformers builds and saves, with what it computes from them."""
+
+import json
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from transformers import (
+    ViTConfig,
+    ViTForImageClassification,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+    ViTMAEModel,
+    ViTModel,
+)
+from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
+
+MODELS = {
+    "ViT": (ViTModel, ViTConfig),
+    "ViT classifier": (ViTForImageClassification, ViTConfig),
+    "MAE": (ViTMAEForPreTraining, ViTMAEConfig),
+    "MAE encoder": (ViTMAEModel, ViTMAEConfig),
+}
+# As preprocessor_config.json of the published models has them.
+MEAN_STD = {
+    "vit": ((0.5,) * 3, (0.5,) * 3),
+    "vit_mae": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+SMALL = dict(
+    image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+    intermediate_size=80,
+)  # fmt: skip
+DECODER = dict(
+    decoder_hidden_size=24, decoder_num_hidden_layers=1, decoder_num_attention_heads=3,
+    decoder_intermediate_size=56,
+)  # fmt: skip
+BASE = dict(
+    image_size=32, patch_size=16, hidden_size=768, num_hidden_layers=1, num_attention_heads=12,
+    intermediate_size=3072,
+)  # fmt: skip
+BASE_DECODER = dict(decoder_num_hidden_layers=1)  # the rest is the default
+
+
+def table(side, width):
+    """(1, 1 + N, D): what released files of MAE hold: its halves the other way round, as HF says."""
+    rows = build_2d_sinusoidal_position_embedding(side, side, width, cls_token=True)
+    half = width // 2
+    return torch.cat([rows[:, half:], rows[:, :half]], dim=1)[None]
+
+
+def build(name, seed=0, sigma=0.1, **settings):
+    """A model in inference: weights normal around their start, key biases too; MAE's tables its own."""
+    generator = torch.Generator().manual_seed(seed)
+    kind, config = MODELS[name]
+    model = kind(config(**settings)).eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if model.config.model_type == "vit_mae" and "pos" in key:
+                side = model.config.image_size // model.config.patch_size
+                parameter.copy_(table(side, parameter.shape[-1]))  # transformers 5.23 leaves zeros
+            else:
+                parameter += sigma * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def save(model, folder):
+    """As transformers saves it, with the settings of its image processor."""
+    model.save_pretrained(folder)
+    mean, std = MEAN_STD[model.config.model_type]
+    values = {"image_mean": mean, "image_std": std, "do_normalize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+
+
+def rename(folder, old, new):
+    """Parts of the names of tensors."""
+    file = folder / "model.safetensors"
+    save_file({name.replace(old, new): value for name, value in load_file(file).items()}, file)
+
+
+def random_images(config, count=2, seed=0):
+    """uint8 (B, 1, H, W, C)"""
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    shape = (count, 1, height, width, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def pixel_values(config, video):
+    """(B, C, H, W), normalised"""
+    mean, std = MEAN_STD[config.model_type]
+    normal = (video[:, 0] / 255 - np.array(mean)) / np.array(std)
+    return torch.from_numpy(normal.transpose(0, 3, 1, 2))
+
+
+def run(model, video, visible=None, **named):
+    """-> outputs, of MAE of every token; loss (None but of MAE)
+
+    MAE's encoder sees `visible` (B, V), or else every token in order.
+    """
+    pixels = pixel_values(model.config, video).to(model.dtype)
+    if model.config.model_type == "vit_mae":
+        tokens = (model.config.image_size // model.config.patch_size) ** 2
+        noise = np.tile(np.arange(tokens, dtype="float32"), (len(video), 1))
+        model.config.mask_ratio = 0.0
+        if visible is not None:
+            np.put_along_axis(noise, visible, -1.0, axis=1)  # the lowest are kept
+            model.config.mask_ratio = 1 - visible.shape[1] / tokens
+        named["noise"] = torch.from_numpy(noise)
+    with torch.no_grad():
+        output = model(pixels, **named)
+    loss = output.get("loss")
+    values = output.logits if "logits" in output else output.last_hidden_state
+    return values.numpy(), None if loss is None else float(loss)
