@@ -208,3 +208,22 @@ def test_it_trains_a_classifier_with_all_options_at_once():
     history = model.fit(video, np.arange(4), epochs=16, verbose=0).history["loss"]
     assert history[-1] < 0.5 * history[0]
     assert int(numpy(model.optimizer.iterations)) == 8
+
+
+@pytest.mark.clause("OPT-6")
+def test_averages_begin_at_the_first_weights_and_follow_updates_alone():
+    optimizer = AdamW(1.0, average_decay=0.6, gradient_accumulation_steps=2)
+    weights = variables()
+    optimizer.build(weights)
+    seen = {name: [value] for name, value in WEIGHTS.items()}
+    for batch in range(4):
+        optimizer.learning_rate = RATES[batch // 2]
+        tensors = [keras.ops.convert_to_tensor(g) for g in GRADIENTS[batch // 2].values()]
+        optimizer.apply(tensors, weights)
+        if batch % 2:
+            for name, weight in zip(SHAPES, weights, strict=True):
+                seen[name].append(numpy(weight))
+    for name, average in zip(SHAPES, optimizer.averages, strict=True):
+        expected = training_reference.moving_averages(seen[name], 0.6)
+        # Measured: 2e-9, weights are of the order of 1e-2.
+        np.testing.assert_allclose(numpy(average), expected, rtol=0, atol=2e-8, err_msg=name)

@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 from backends_tests.support import BACKEND, ROOT
 from vmae_keras import VideoMAE, VideoMAEConfig
+from vmae_keras.cli import app
 from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.training import callbacks
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
 from vmae_keras.training.loop import _fits
 from vmae_keras.training.run import Run
@@ -56,9 +60,20 @@ def start(*arguments, **kwargs):
 
 
 def run(*arguments):
-    process = start(*arguments)
-    text, _ = process.communicate(timeout=240)
-    return process.returncode, text
+    """A whole command in this process, which has Keras already: (exit code, what it printed)."""
+    if "--workers" in arguments:  # they import the main module, which here is pytest's
+        process = start(*arguments)
+        text, _ = process.communicate(timeout=240)
+        return process.returncode, text
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # beside what the command itself shows
+        patch.setattr(callbacks, "SAVE_SECONDS", 0.0)
+        patch.setattr(callbacks, "SAVE_SHARE", 1e9)
+        patch.setenv("KERAS_BACKEND", BACKEND)
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
 
 
 def curve(folder):

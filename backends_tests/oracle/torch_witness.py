@@ -60,12 +60,13 @@ class Witness:
         return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
     def embed(self, video):
-        """(B, T, H, W, C) uint8 -> (B, N, D), every token."""
+        """(B, T, H, W, C), uint8 or float in [0, 1] -> (B, N, D), every token."""
         mean, std = (
             torch.tensor(values, dtype=torch.float64)
             for values in (self.config.mean, self.config.std)
         )
-        video = (torch.tensor(video).double() / 255 - mean) / std
+        levels = 255 if video.dtype == "uint8" else 1
+        video = (torch.tensor(video).double() / levels - mean) / std
         kernel = self.weights["tubelet_embedding/kernel"].reshape(*self.config.tubelet, 3, -1)
         tokens = functional.conv3d(
             video.permute(0, 4, 1, 2, 3), kernel.permute(4, 3, 0, 1, 2),
@@ -100,9 +101,9 @@ class Witness:
         per_token = functional.mse_loss(predictions, target, reduction="none").mean(-1)
         return (per_token * weight).sum() / weight.sum()
 
-    def classify(self, video, pooling):
-        """-> logits (B, K)."""
-        x = self.stack(self.embed(video), "encoder", self.config.depth, self.config.heads)
+    def classify(self, video, pooling, keep=None, dropout=1.0):
+        """-> logits (B, K); `dropout` are the factors of the head's input."""
+        x = self.stack(self.embed(video), "encoder", self.config.depth, self.config.heads, keep)
         if pooling == "mean":
-            return self.dense(self.norm(x.mean(1), "fc_norm"), "head")
+            return self.dense(self.norm(x.mean(1), "fc_norm") * dropout, "head")
         return self.dense(self.norm(x, "encoder/norm")[:, 0], "head")

@@ -7,7 +7,7 @@ import typer
 from vmae_keras.backend import select
 from vmae_keras.commands.terminal import errors_for_people, report_skipped
 
-COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune"}  # of the stages of training
+COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune", "distillation": "distill"}
 
 
 def resumed(run, kind, data, backend, fixed):
@@ -39,7 +39,11 @@ def resumed(run, kind, data, backend, fixed):
     return settings
 
 
-def run_training(train, run, settings, workers):
+def run_training(train, run, settings, workers, again=None):
+    """Trains, shows it, and draws the loss curve; ends the command where it is interrupted.
+
+    `again` is the command that continues, by default that of the run's stage.
+    """
     from rich.console import Console
 
     from vmae_keras.data.stream import NoReadableVideo
@@ -68,7 +72,8 @@ def run_training(train, run, settings, workers):
     if not outcome.finished:
         console.print(
             f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
-            f"Continue with: vmae {COMMANDS[settings.stage]} --out {run.folder} --resume",
+            f"Continue with: "
+            f"{again or f'vmae {COMMANDS[settings.stage]} --out {run.folder} --resume'}",
             highlight=False,
         )
         raise typer.Exit(130)
@@ -79,6 +84,7 @@ def run_training(train, run, settings, workers):
     if outcome.best_step is not None:
         done += f" The best weights are those of step {outcome.best_step}."
     console.print(f"{done} Loss curve: {run.loss_picture}", highlight=False)
+    return outcome
 
 
 def _draw_losses(run):

@@ -1,6 +1,5 @@
 """A new run: from names and KEY=VALUE changes to settings that are checked and written to its folder."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +7,17 @@ from vmae_keras.backend import import_keras, select
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import list_videos
 from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled
-from vmae_keras.training import fine_tuning_recipe, recipe
-from vmae_keras.training.overrides import apply_overrides, fine_tuning_changes
-from vmae_keras.training.run import FineTuningSettings, Run, RunError, Settings, digest
+from vmae_keras.training import distillation_recipe, fine_tuning_recipe, recipe
+from vmae_keras.training.distillation_recipe import DistillationRecipe
+from vmae_keras.training.overrides import fine_tuning_changes, pretraining_changes
+from vmae_keras.training.run import (
+    DistillationSettings,
+    FineTuningSettings,
+    Run,
+    RunError,
+    Settings,
+    digest,
+)
 from vmae_keras.weights.classes import match_classes
 
 
@@ -28,17 +35,17 @@ def pretraining(
 
     Args:
         data: a folder of videos, a glob, a list or a CSV.
-        variant, recipe_name: names of `VARIANTS` and `RECIPES`; None for "demo".
+        variant: a name of `VARIANTS`; None for "demo".
+        recipe_name: a name of `RECIPES` or the path of a recipe's page (.toml); None for "demo".
         changes: "key=value" texts.
         backend: see `vmae_keras.backend.select`.
 
     Raises:
         ValueError, OSError: whatever does not fit; then nothing is written.
     """
-    chosen = _recipe(run, data, recipe_name, recipe.RECIPES)
-    config, chosen = apply_overrides(
-        VideoMAEConfig.variant(variant or "demo"), chosen, list(changes)
-    )
+    of_recipe, of_model = pretraining_changes(list(changes))
+    chosen = _recipe(run, data, recipe_name, recipe.RECIPES, of_recipe)
+    config = VideoMAEConfig.variant(variant or "demo", **of_model)
     name = select(backend)
     data = str(Path(data).absolute())
     videos = digest([file.path for file in list_videos(data)])
@@ -66,45 +73,108 @@ def fine_tuning(
         start: the preset to start from; None starts from random weights of `variant`.
         head: "new", or "mapped": the start's own head, its rows picked by the names of the classes.
     """
-    chosen = _recipe(run, data, recipe_name, fine_tuning_recipe.RECIPES)
-    if start and variant:
-        raise ValueError(
-            "--start says what the model is. Received: --variant too. Leave one of them out."
-        )
     of_recipe, of_model = fine_tuning_changes(list(changes))
-    chosen = dataclasses.replace(chosen, **of_recipe)
+    chosen = _recipe(run, data, recipe_name, fine_tuning_recipe.RECIPES, of_recipe)
+    _check_start(start, variant)
     name = select(backend)
     data = str(Path(data).absolute())
     files = list_labelled(data)
     labels = classes_of(files)
     if start:
         import_keras()
-        from vmae_keras.presets import preset_config, preset_labels
+        from vmae_keras.presets import preset_classes, preset_config
 
         config = preset_config(start, **of_model)
         if head == "mapped":
-            match_classes(preset_labels(start), labels)  # refused before anything is written
+            match_classes(
+                preset_classes(start)[1] or (), labels
+            )  # refused before anything is written
     else:
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
     fine_tuning_clips(config, chosen, len(labels))  # what it refuses, too
-    if start and Path(start).exists():
-        start = str(Path(start).absolute())
     videos = digest([file.path for file in files])
     settings = FineTuningSettings(
-        data, videos, start, labels, config, chosen, seed, name, head=head
+        data, videos, _absolute(start), labels, config, chosen, seed, name, head=head
     )
     run.save(settings)
     return settings
 
 
-def _recipe(run, data, name, recipes):
+def distillation(
+    run: Run,
+    data: str | None,
+    *,
+    teacher: str | None,
+    start: str | None = None,
+    variant: str | None = None,
+    recipe_name: str | None = None,
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    backend: str | None = None,
+) -> DistillationSettings:
+    """The same of a run that distils.
+
+    Args:
+        data: a folder of videos, a glob, a list or a CSV; labels are not read.
+        teacher: the preset that the student learns from.
+        start: the preset that the student starts from; None starts from random weights of `variant`.
+    """
+    of_recipe, of_model = fine_tuning_changes(list(changes), DistillationRecipe)
+    chosen = _recipe(run, data, recipe_name, distillation_recipe.RECIPES, of_recipe)
+    if teacher is None:
+        raise ValueError("--teacher is missing: a run, a folder, a file or hf://owner/name.")
+    _check_start(start, variant)
+    name = select(backend)
+    data = str(Path(data).absolute())
+    videos = digest([file.path for file in list_videos(data)])
+    import_keras()
+    from vmae_keras.presets import preset_classes, preset_config
+
+    if chosen.match == "classes":
+        classes, labels = preset_classes(teacher)
+    else:
+        classes, labels = preset_config(teacher).dim, None
+    if start:
+        config = preset_config(start, **of_model)
+    else:
+        config = VideoMAEConfig.variant(variant or "demo", **of_model)
+    config = config.replace(drop_path=chosen.drop_path)
+    fine_tuning_clips(config, chosen, 1)  # what it refuses is refused before anything is written
+    settings = DistillationSettings(
+        data,
+        videos,
+        _absolute(teacher),
+        _absolute(start),
+        classes,
+        labels,
+        config,
+        chosen,
+        seed,
+        name,
+    )
+    run.save(settings)
+    return settings
+
+
+def _check_start(start, variant):
+    if start and variant:
+        raise ValueError(
+            "--start says what the model is. Received: --variant too. Leave one of them out."
+        )
+
+
+def _absolute(preset):
+    """A preset that lies on this machine by its whole path, so that the run continues from anywhere."""
+    return str(Path(preset).absolute()) if preset and Path(preset).exists() else preset
+
+
+def _recipe(run, data, name, recipes, changes):
     if data is None:
         raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
-    if (name := name or "demo") not in recipes:
-        raise ValueError(f"`--recipe` must be one of {', '.join(recipes)}. Received: {name!r}.")
+    chosen = recipes.choose(name or "demo", changes)
     if any(run.checkpoints.glob("*.safetensors")):
         raise RunError(
             f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
         )
-    return recipes[name]
+    return chosen

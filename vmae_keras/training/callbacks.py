@@ -7,6 +7,7 @@ import time
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from vmae_keras.training import checkpoint
@@ -172,7 +173,7 @@ class AveragedValidation(keras.callbacks.Callback):
         if optimizer.averages is None or not int(optimizer.iterations):
             return  # before the first update there is nothing to average
         for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):
-            held = keras.ops.convert_to_numpy(weight.value)
+            held = np.array(keras.ops.convert_to_numpy(weight.value))  # PyTorch gives a view
             weight.assign(average.value)
             average.assign(held)
 

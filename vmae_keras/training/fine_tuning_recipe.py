@@ -1,8 +1,9 @@
-"""Recipes of fine-tuning, as published and as tried by us."""
+"""Recipes of fine-tuning. Their values are in `vmae_keras/recipes/`."""
 
 import dataclasses
 
 from vmae_keras.training.recipe import TrainingRecipe
+from vmae_keras.training.recipe_pages import Recipes
 
 POOLINGS = ("mean", "first")
 
@@ -77,41 +78,4 @@ class FineTuningRecipe(TrainingRecipe):
             )
 
 
-_K400 = FineTuningRecipe(epochs=100, batch_size=512, base_learning_rate=1e-3)
-# Order matters in SSv2: "pushing left" is no mirror image of itself.
-_SSV2 = dataclasses.replace(_K400, sampling="uniform", flip_probability=0.0, test_clips=2)
-_V2_G = dataclasses.replace(
-    _K400, batch_size=96, layer_decay=0.9, weight_decay=0.1
-)  # of the post-pretrained giant
-
-RECIPES = {
-    # Ours: small models and few videos, minutes on a laptop.
-    "demo": FineTuningRecipe(
-        epochs=30, batch_size=16, base_learning_rate=1.6e-2, minimum_learning_rate=1e-4, repeats=1,
-        drop_path=0.0, mixup=0.0, cutmix=0.0, mixup_probability=0.0, auto_augment=None,
-        crop_area=(0.5, 1.0), erasing_probability=0.0, flip_probability=0.0, stride=2, test_clips=2,
-        test_crops=1, validation=0.2,
-    ),
-    "v1-k400-s": dataclasses.replace(_K400, epochs=150, batch_size=384, base_learning_rate=5e-4),
-    "v1-k400-b-800": dataclasses.replace(_K400, repeats=1),
-    "v1-k400-b": dataclasses.replace(_K400, epochs=75, batch_size=384, base_learning_rate=5e-4),
-    "v1-k400-l": dataclasses.replace(_K400, epochs=35, batch_size=128, base_learning_rate=2e-3),
-    "v1-k400-h": dataclasses.replace(
-        _K400, epochs=50, minimum_learning_rate=1e-5, drop_path=0.2, head_dropout=0.5, remat=True
-    ),
-    "v1-ssv2-s": dataclasses.replace(_SSV2, epochs=40, batch_size=384, layer_decay=0.7),
-    "v1-ssv2-b-800": dataclasses.replace(_SSV2, epochs=50, base_learning_rate=5e-4, repeats=1),
-    "v1-ssv2-b": dataclasses.replace(_SSV2, epochs=30, batch_size=384, base_learning_rate=5e-4),
-    "v1-ucf101-b": dataclasses.replace(
-        _K400, batch_size=128, base_learning_rate=5e-4, minimum_learning_rate=1e-5,
-        layer_decay=0.7, drop_path=0.2, head_dropout=0.5, remat=True,
-    ),
-    "v2-k400-b": dataclasses.replace(_K400, epochs=90, base_learning_rate=7e-4),
-    "v2-ssv2-b": dataclasses.replace(
-        _SSV2, epochs=25, batch_size=256, base_learning_rate=2e-3, layer_decay=0.65
-    ),
-    "v2-k710-g": dataclasses.replace(_V2_G, epochs=35, clip_norm=5.0, drop_path=0.3),
-    "v2-k710-k400-g": dataclasses.replace(
-        _V2_G, epochs=3, warmup_epochs=1, base_learning_rate=1e-5, drop_path=0.25
-    ),
-}  # fmt: skip
+RECIPES = Recipes("fine-tuning", FineTuningRecipe)

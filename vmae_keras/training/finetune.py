@@ -12,12 +12,14 @@ from vmae_keras.data.labelled import (
     list_labelled,
 )
 from vmae_keras.training import checkpoint, loop
-from vmae_keras.training.run import FineTuningSettings, Run, RunError
+from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Run, RunError
 from vmae_keras.weights.classes import match_classes
 
 
-def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
-    """The compiled classifier and its learning-rate schedule; what no preset gives is drawn by the seed.
+def classifier(
+    settings: FineTuningSettings | DistillationSettings, restored: bool = False
+) -> VideoClassifier:
+    """The model to train; what no preset gives is drawn by the seed.
 
     Args:
         restored: the weights come from a checkpoint, so the preset is not read again.
@@ -28,7 +30,7 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
     recipe = settings.recipe
     backend.set_seed(settings.seed)
     arguments = {
-        "classes": len(settings.labels), "labels": settings.labels, "pooling": recipe.pooling,
+        "classes": settings.classes, "labels": settings.labels, "pooling": recipe.pooling,
         "head_dropout": recipe.head_dropout, "init_scale": recipe.init_scale,
         "remat": recipe.remat, "dtype": recipe.precision,
     }  # fmt: skip
@@ -37,6 +39,13 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
     else:
         model = VideoClassifier(settings.config, **arguments)
     _choose_trained(model, recipe)
+    return model
+
+
+def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
+    """The compiled classifier and its learning-rate schedule; arguments and errors as of `classifier`."""
+    recipe = settings.recipe
+    model = classifier(settings, restored)
     optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
     model.compile(
         optimizer,
@@ -50,7 +59,7 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
 
 def _started(settings, arguments):
     config = settings.config.to_dict()
-    if settings.head == "new":
+    if settings.head == "new":  # for a student it always is
         return VideoClassifier.from_preset(settings.start, **arguments, **config)
     whole = {name: arguments[name] for name in ("head_dropout", "remat", "dtype")}
     model = VideoClassifier.from_preset(settings.start, **whole, **config)

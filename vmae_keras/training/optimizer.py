@@ -132,7 +132,8 @@ class AdamW(keras.optimizers.AdamW):
         change = variable * decay + mean * first / (ops.sqrt(square) * second + self.epsilon)
         updated = variable - change
         if self.average_decay is not None:
-            before = ops.where(self.iterations == 0, variable, self.averages[index])
+            held = (ops.convert_to_tensor(x) for x in (variable, self.averages[index]))
+            before = ops.where(self.iterations == 0, *held)
             kept = before * self.average_decay
             self.assign(self.averages[index], kept + updated * (1.0 - self.average_decay))
         self.assign(variable, updated)

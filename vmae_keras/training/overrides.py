@@ -2,14 +2,12 @@
 
 import ast
 import dataclasses
-import difflib
-import types
-import typing
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
+from vmae_keras.training.values import check_key, typed
 
 
 def apply_overrides(
@@ -22,8 +20,8 @@ def apply_overrides(
     Raises:
         ValueError: unknown key, no "=", a value of the wrong type or out of range.
     """
-    changes = _changes(overrides, VideoMAEConfig, Recipe)
-    return config.replace(**changes[VideoMAEConfig]), dataclasses.replace(recipe, **changes[Recipe])
+    of_recipe, of_model = pretraining_changes(overrides)
+    return config.replace(**of_model), dataclasses.replace(recipe, **of_recipe)
 
 
 def config_changes(overrides: list[str]) -> dict[str, Any]:
@@ -35,48 +33,48 @@ def config_changes(overrides: list[str]) -> dict[str, Any]:
     return _changes(overrides, VideoMAEConfig)[VideoMAEConfig]
 
 
-def fine_tuning_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of a `FineTuningRecipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
+def fine_tuning_changes(
+    overrides: list[str], recipe: type[FineTuningRecipe] = FineTuningRecipe
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of a `FineTuningRecipe` or a kind of it, and of a `VideoMAEConfig`, out of "key=value" texts.
 
     What both have, as drop_path, is the recipe's.
 
     Raises:
         ValueError: as `apply_overrides`.
     """
-    changes = _changes(overrides, FineTuningRecipe, VideoMAEConfig)
-    return changes[FineTuningRecipe], changes[VideoMAEConfig]
+    changes = _changes(overrides, recipe, VideoMAEConfig)
+    return changes[recipe], changes[VideoMAEConfig]
+
+
+def pretraining_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of a `Recipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
+
+    Raises:
+        ValueError: as `apply_overrides`.
+    """
+    changes = _changes(overrides, VideoMAEConfig, Recipe)
+    return changes[Recipe], changes[VideoMAEConfig]
 
 
 def _changes(overrides, *owners):
     fields = {
         owner: {field.name: field.type for field in dataclasses.fields(owner)} for owner in owners
     }
+    known = [name for names in fields.values() for name in names]
     changes = {owner: {} for owner in owners}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"An override must be KEY=VALUE, as in epochs=20. Received: {text!r}.")
-        owner = next((owner for owner, names in fields.items() if key in names), None)
-        if owner is None:
-            known = [name for names in fields.values() for name in names]
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-            raise ValueError(f"No setting is called {key!r}. {hint}")
-        changes[owner][key] = _parse(key, value, fields[owner][key])
+        check_key(key, known)
+        owner = next(owner for owner, names in fields.items() if key in names)
+        changes[owner][key] = typed(key, _literal(value), fields[owner][key])
     return changes
 
 
-def _parse(key, text, kind):
+def _literal(text):
     try:
-        value = ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = text
-    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
-    parts = typing.get_args(kind) if is_union else (kind,)
-    allowed = tuple(typing.get_origin(part) or part for part in parts)
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if type(value) not in allowed:
-        names = " or ".join(part.__name__.replace("NoneType", "None") for part in allowed)
-        raise ValueError(f"`{key}` must be of type {names}. Received: {key}={text}.")
-    return value
+        return text

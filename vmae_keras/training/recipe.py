@@ -1,8 +1,9 @@
-"""Recipes: how a model is trained; those of pretraining, as published and as tried by us."""
+"""Recipes: how a model is trained; those of pretraining. Their values are in `vmae_keras/recipes/`."""
 
 import dataclasses
 
 from vmae_keras.masks import MASKS
+from vmae_keras.training.recipe_pages import Recipes
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -130,35 +131,4 @@ class Recipe(TrainingRecipe):
         self._check_choices(mask=tuple(MASKS))
 
 
-# VideoMAE (V1): the official scripts, 64 GPUs with 32 clips of B each.
-_V1 = Recipe(epochs=1600, warmup_epochs=40, batch_size=2048, base_learning_rate=1.5e-4)
-# VideoMAE V2: the official scripts; tube .9 with running cells .5, four crops and masks per decode. Its
-# mix of data ("hybrid") has stride 2 for the videos of SSv2.
-_V2 = Recipe(
-    epochs=300, warmup_epochs=30, batch_size=2048, base_learning_rate=1e-3, repeats=4,
-    decoder_mask_ratio=0.5,
-)  # fmt: skip
-
-RECIPES = {
-    # Ours: minutes on a laptop. Small batches need a large base, which is per 256 videos.
-    "demo": Recipe(
-        epochs=20, warmup_epochs=2, batch_size=16, base_learning_rate=3.2e-2,
-        minimum_learning_rate=1e-3, mask_ratio=0.75, decoder_mask_ratio=0.5, stride=2,
-    ),
-    "v1-k400-s": dataclasses.replace(_V1, batch_size=1024),
-    "v1-k400-b-800": dataclasses.replace(_V1, epochs=800),
-    "v1-k400-b": _V1,
-    "v1-k400-l": dataclasses.replace(_V1, batch_size=512),
-    "v1-k400-h": dataclasses.replace(_V1, batch_size=1024, remat=True),
-    "v1-ssv2-s": dataclasses.replace(_V1, epochs=2400, batch_size=1024, stride=2),
-    "v1-ssv2-b-800": dataclasses.replace(_V1, epochs=800, stride=2),
-    "v1-ssv2-b": dataclasses.replace(_V1, epochs=2400, stride=2),
-    "v1-ucf101-b": dataclasses.replace(
-        _V1, epochs=3200, batch_size=192, base_learning_rate=3e-4, mask_ratio=0.75
-    ),
-    "v2-hybrid-b": dataclasses.replace(_V2, epochs=200, warmup_epochs=20, batch_size=1024),
-    "v2-hybrid-l": dataclasses.replace(_V2, batch_size=1536),
-    "v2-hybrid-g": dataclasses.replace(
-        _V2, base_learning_rate=6e-4, clip_norm=0.02, remat=True
-    ),
-}  # fmt: skip
+RECIPES = Recipes("pretraining", Recipe)

@@ -13,6 +13,7 @@ from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
 
@@ -103,19 +104,57 @@ class FineTuningSettings:
             raise ValueError("A head is mapped from a start, and none is given. Give --start.")
 
     @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    @property
     def cost(self) -> int:
-        return view_multiply_accumulates(self.config, len(self.labels))
+        return view_multiply_accumulates(self.config, self.classes)
 
 
-def _settings(values: dict) -> Settings | FineTuningSettings:
-    stage = values.pop("stage", Settings.stage)
-    kinds = {
-        Settings.stage: (Settings, Recipe),
-        "fine-tuning": (FineTuningSettings, FineTuningRecipe),
-    }
-    settings, recipe = kinds[stage]
+@dataclasses.dataclass(frozen=True)
+class DistillationSettings:
+    """The same of a run that distils.
+
+    Args:
+        teacher: the preset that the student learns from.
+        start: the preset whose encoder the student starts from; None starts from random weights.
+        classes, labels: the teacher's, or of its features their number and None.
+
+    And those of `Settings`.
+    """
+
+    data: str
+    videos: str
+    teacher: str
+    start: str | None
+    classes: int
+    labels: tuple[str, ...] | None
+    config: VideoMAEConfig
+    recipe: DistillationRecipe
+    seed: int
+    backend: str
+
+    stage = "distillation"
+    head = "new"
+
+    @property
+    def cost(self) -> int:
+        return view_multiply_accumulates(self.config, self.classes)
+
+
+STAGES = {
+    "pretraining": (Settings, Recipe),
+    "fine-tuning": (FineTuningSettings, FineTuningRecipe),
+    "distillation": (DistillationSettings, DistillationRecipe),
+}
+AnySettings = Settings | FineTuningSettings | DistillationSettings
+
+
+def _settings(values: dict) -> AnySettings:
+    settings, recipe = STAGES[values.pop("stage", Settings.stage)]
     made = {"config": VideoMAEConfig(**values["config"]), "recipe": recipe(**values["recipe"])}
-    if "labels" in values:
+    if values.get("labels"):
         made["labels"] = tuple(values["labels"])
     return settings(**{**values, **made})
 
@@ -141,12 +180,12 @@ class Run:
     def exists(self) -> bool:
         return self._settings.is_file()
 
-    def save(self, settings: Settings | FineTuningSettings):
+    def save(self, settings: AnySettings):
         self.folder.mkdir(parents=True, exist_ok=True)
         values = {"stage": settings.stage, **dataclasses.asdict(settings)}
         write_at_once(self._settings, json.dumps(values, indent=2) + "\n")
 
-    def settings(self) -> Settings | FineTuningSettings:
+    def settings(self) -> AnySettings:
         """Raises RunError where there is no run, or its run.json cannot be read."""
         if not self.exists():
             raise RunError(

@@ -1,7 +1,8 @@
 """From the classes of one data set to those of another, by their names. Clause WEIGHT-7."""
 
-import re
 from collections.abc import Sequence
+
+from vmae_keras.class_names import plain
 
 
 def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
@@ -16,10 +17,10 @@ def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
     places: dict[str, int] = {}
     twice = []
     for place, name in enumerate(have):
-        if _plain(name) in places:
+        if plain(name) in places:
             twice.append(name)
-        places[_plain(name)] = place
-    missing = [name for name in want if _plain(name) not in places]
+        places[plain(name)] = place
+    missing = [name for name in want if plain(name) not in places]
     faults = [
         f"{', '.join(map(repr, names))}, {what}"
         for what, names in (("that occur twice", twice), ("that are not among them", missing))
@@ -30,8 +31,4 @@ def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
             f"Classes cannot be matched by name. Received: {'; '.join(faults)}. "
             "Pass the numbers of the classes yourself."
         )
-    return [places[_plain(name)] for name in want]
-
-
-def _plain(name):
-    return re.sub(r"[\W_]+", "", name).casefold()
+    return [places[plain(name)] for name in want]

@@ -101,17 +101,18 @@ def _read_run(folder):
         )
     settings = folder / "run.json"
     values = _json(settings)
-    classifier = values.get("stage") == "fine-tuning"
+    classifier = values.get("stage") in ("fine-tuning", "distillation")
     try:
         config = VideoMAEConfig(**values["config"])
-        labels = tuple(map(str, values["labels"])) if classifier else None
+        named = classifier and values["labels"] is not None
+        labels = tuple(map(str, values["labels"])) if named else None
         pooling = values["recipe"]["pooling"] if classifier else None
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
     tensors = _model_of_run(file.tensors, "video_classifier/" if classifier else "video_mae/")
     kind = "classifier" if classifier else "pretraining"
-    classes = len(labels) if classifier else None
+    classes = tensors["head/bias"].shape[0] if classifier else None
     return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))
 
 

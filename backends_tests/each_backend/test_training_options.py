@@ -1,0 +1,191 @@
+"""What a recipe may ask for beside the published: averages, frozen parts, LoRA, patience, a teacher."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from backends_tests.each_backend.test_finetune import CONFIG, SETTINGS, clips, curve
+from backends_tests.each_backend.test_pretrain import run
+from backends_tests.support import numpy
+from spec import distillation_reference
+from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load
+from vmae_keras.presets import by_path
+from vmae_keras.training import checkpoint, distill, finetune
+from vmae_keras.training.callbacks import AveragedValidation
+from vmae_keras.training.distillation_recipe import DistillationRecipe
+from vmae_keras.training.fine_tuning_recipe import RECIPES
+from vmae_keras.training.run import FineTuningSettings, Run
+
+__all__ = ["clips"]  # a fixture
+
+RECIPE = dataclasses.replace(
+    RECIPES["demo"], batch_size=2, warmup_epochs=0, epochs=4, base_learning_rate=1.0
+)
+LABELS = ("still", "moving")
+VIDEOS = np.random.default_rng(0).integers(
+    0, 256, (2, CONFIG.frames, CONFIG.height, CONFIG.width, 3), "uint8"
+)
+
+
+def settings(**changes):
+    recipe = dataclasses.replace(RECIPE, **changes)
+    backend = keras.backend.backend()
+    return FineTuningSettings("", "", None, LABELS, CONFIG, recipe, seed=0, backend=backend)
+
+
+def values(model):
+    return {path: np.array(numpy(weight.value)) for path, weight in by_path(model).items()}
+
+
+def trained(chosen, folder, steps=2):
+    """A model after two steps, its weights before, and what is read from its run's folder."""
+    model, _ = finetune.build(chosen, steps_per_epoch=2)
+    before = values(model)
+    model.fit(VIDEOS, np.eye(2, dtype="float32"), batch_size=2, epochs=steps, verbose=0)
+    made = Run(folder)
+    made.save(chosen)
+    checkpoint.save(made.checkpoints, steps, model)
+    return model, before, load(folder)
+
+
+@pytest.mark.clause("FT-8", "FT-9")
+@pytest.mark.parametrize(
+    "changes", [{"freeze_encoder": True}, {"lora_rank": 2}], ids=["freeze_encoder", "lora_rank"]
+)
+def test_what_is_frozen_stays_and_lora_is_added_to_it(changes, tmp_path):
+    model, before, loaded = trained(settings(**changes), tmp_path)
+    after = values(model)
+    changed = {path for path in after if (after[path] != before[path]).any()}
+    kernels = [
+        f"encoder/block_0/{name}"
+        for name in ("attention/qkv", "attention/projection", "mlp/hidden", "mlp/output")
+    ]
+    lora = {f"{path}/lora_kernel_{part}" for path in kernels for part in "ab"}
+    lora = lora if "lora_rank" in changes else set()
+    assert changed == lora | {"head/kernel", "head/bias", "fc_norm/gamma", "fc_norm/beta"}
+    assert {name.rsplit("/", 1)[-1] for name in after} >= {"q_bias"} and not lora - after.keys()
+    for path in kernels if lora else ():
+        added = after[f"{path}/lora_kernel_a"] @ after[f"{path}/lora_kernel_b"]
+        assert before[f"{path}/lora_kernel_b"].max() == 0 and added.any()
+        np.testing.assert_allclose(
+            values(loaded)[f"{path}/kernel"], after[f"{path}/kernel"] + added, rtol=0, atol=1e-6
+        )
+    assert not any("lora" in path for path in values(loaded))
+    # Measured: 4e-7 of logits of .5 to 5.
+    np.testing.assert_allclose(
+        numpy(loaded(VIDEOS)),
+        numpy(model(VIDEOS)),
+        rtol=0,
+        atol=1e-5 * np.abs(numpy(model(VIDEOS))).max(),
+    )
+
+
+@pytest.mark.clause("OPT-6")
+def test_validation_and_users_get_the_averages_and_training_keeps_its_weights(tmp_path):
+    model, _, loaded = trained(settings(average_decay=0.5), tmp_path)
+    before = values(model)
+    averages = {
+        path: np.array(numpy(average.value))
+        for path, average in zip(before, model.optimizer.averages, strict=True)
+    }
+    assert (averages["head/kernel"] != before["head/kernel"]).any()
+    target = np.eye(2, dtype="float32")
+    found = model.evaluate(
+        VIDEOS, target, batch_size=2, verbose=0, return_dict=True, callbacks=[AveragedValidation()]
+    )
+    for path, value in values(model).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
+    for path, value in values(loaded).items():
+        np.testing.assert_array_equal(value, averages[path], err_msg=path)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    assert found["loss"] == pytest.approx(float(numpy(loss(target, loaded(VIDEOS)))), rel=1e-5)
+    assert found["loss"] != pytest.approx(float(numpy(loss(target, model(VIDEOS)))), rel=1e-3)
+
+
+@pytest.mark.clause("FT-10")
+def test_patience_ends_a_run_and_its_best_weights_are_used(clips, tmp_path):
+    """With rates of nearly 0 no validation is better than the first."""
+    folder = tmp_path / "run"
+    still = ("--set", "base_learning_rate=1e-30", "--set", "minimum_learning_rate=0.0")
+    sizes = [
+        argument
+        for name in ("frames", "height", "width", "tubelet", "dim", "depth", "heads", "mlp_dim")
+        for argument in ("--set", f"{name}={getattr(CONFIG, name)}")
+    ]
+    code, text = run(
+        "finetune", clips, "--out", folder, *SETTINGS, *sizes, *still, "--set", "patience=1"
+    )
+    assert code == 0, text
+    assert "Ended early after 12 of 24 steps. The best weights are those of step 6." in text
+    assert [path.name for path in (folder / "best").iterdir()] == ["step-00000006.safetensors"]
+    code, text = run("finetune", "--out", folder, "--resume")
+    assert code == 0 and "Ended early after 12" in text
+    assert curve(folder)[-1]["step"] == "12"
+    (folder / "best" / "step-00000006.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="best"):
+        load(folder)
+
+
+@pytest.mark.clause("WEIGHT-7")
+def test_a_head_is_mapped_by_the_names_of_the_classes(tmp_path):
+    old = VideoClassifier(CONFIG, 3, labels=("a", "B b", "c"), init_scale=1.0)
+    old.save_to_preset(tmp_path)
+    chosen = dataclasses.replace(
+        settings(), start=str(tmp_path), head="mapped", labels=("c", "b_b")
+    )
+    model, _ = finetune.build(chosen, steps_per_epoch=2)
+    assert model.labels == ("c", "b_b")
+    np.testing.assert_array_equal(numpy(model.head.kernel), numpy(old.head.kernel)[:, [2, 1]])
+    np.testing.assert_array_equal(values(model)["fc_norm/gamma"], values(old)["fc_norm/gamma"])
+
+
+@pytest.mark.clause("DISTILL-1", "DISTILL-2")
+@pytest.mark.parametrize("match", ["classes", "features"])
+def test_targets_and_losses_of_distillation_equal_the_oracles(match, tmp_path):
+    teacher = VideoClassifier(CONFIG, 3, init_scale=20.0)
+    teacher.fc_norm.gamma.assign(np.linspace(1.0, 5.0, CONFIG.dim))
+    teacher.fc_norm.beta.assign(np.linspace(2.0, 3.0, CONFIG.dim))
+    teacher.save_to_preset(tmp_path)
+    temperature = 2.0 if match == "classes" else 1.0
+    recipe = DistillationRecipe(
+        epochs=1, warmup_epochs=0, batch_size=2, base_learning_rate=1.0, match=match,
+        temperature=temperature,
+    )  # fmt: skip
+    targets = distill.answers(distill.load_teacher(tmp_path, CONFIG, recipe), VIDEOS, recipe)
+    student = np.random.default_rng(1).normal(0, 3, targets.shape).astype("float32")
+    if match == "classes":
+        logits = numpy(teacher(VIDEOS))
+        expected = distillation_reference.softened(logits, temperature)
+        loss = distillation_reference.class_loss(logits, student, temperature)
+        found = distill.SoftenedCrossentropy(temperature)(targets, student)
+    else:
+        encoder = VideoEncoder.from_preset(tmp_path, pooling="mean")
+        features = numpy(encoder(VIDEOS))
+        expected = distillation_reference.whitened(features)
+        loss = distillation_reference.feature_loss(features, student)
+        found = keras.losses.MeanSquaredError()(targets, student)
+    assert np.ptp(expected, axis=1).min() > 0.1
+    # Measured: 2e-6.
+    np.testing.assert_allclose(targets, expected, rtol=0, atol=2e-5)
+    assert float(found) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.clause("DISTILL-1")
+def test_a_student_comes_to_say_what_its_teacher_says(clips, tmp_path):
+    """From files to a run that is a preset; a killed one continues as any other, by the same loop."""
+    teacher, folder = tmp_path / "teacher", tmp_path / "student"
+    VideoMAE(CONFIG).save_to_preset(tmp_path / "pretrained")
+    VideoClassifier(CONFIG, 2, labels=LABELS, init_scale=50.0).save_to_preset(teacher)
+    code, text = run(
+        "distill", clips, "--teacher", teacher, "--start", tmp_path / "pretrained", "--out", folder,
+        *SETTINGS, "--set", "epochs=6",
+    )  # fmt: skip
+    assert code == 0, text
+    losses = [float(row["validation_loss"]) for row in curve(folder) if row["validation_loss"]]
+    assert losses[-1] < losses[0]
+    student = load(folder)
+    assert type(student) is VideoClassifier and student.labels == LABELS
+    code, text = run("evaluate", folder, clips, "--crops", 1, "--clips", 1)
+    assert code == 0 and "top-1" in text, text

@@ -1,0 +1,66 @@
+"""vmae distill"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import import_keras
+from vmae_keras.commands.options import BackendOption, Changes, Resume, RunFolder, Seed, Workers
+from vmae_keras.commands.runs import resumed, run_training
+from vmae_keras.commands.terminal import errors_for_people, notes_for_people
+
+
+def distill(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A folder of videos, a glob, a list or a CSV; labels are not read."),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Whom to learn from: a run of `vmae finetune`, a folder, a file or hf://owner/name; "
+            "with --set match=features a pretrained encoder too.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="Whose encoder the student starts from."),
+    ] = None,
+    out: RunFolder = Path("distilled"),
+    variant: Annotated[
+        str | None, typer.Option(help="Without --start: demo (default), v2-s, v2-b, ...")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="demo (default) or like-v2-k400-b.")] = None,
+    change: Changes = None,
+    backend: BackendOption = None,
+    resume: Resume = False,
+    workers: Workers = 0,
+    seed: Seed = None,
+):
+    """Train a small student to say what a large teacher says, on videos without labels.
+
+    The student sees the teacher's probabilities of the same augmented and mixed clips; with
+    --set match=features its pooled features, for a student that is fine-tuned afterwards.
+    """
+    from vmae_keras.training.begin import distillation
+    from vmae_keras.training.run import DistillationSettings, Run
+
+    run = Run(out)
+    with errors_for_people(ValueError, OSError), notes_for_people():
+        if resume:
+            fixed = {
+                "--teacher": teacher, "--start": start, "--variant": variant, "--recipe": recipe,
+                "--set": change, "--seed": seed,
+            }  # fmt: skip
+            settings = resumed(run, DistillationSettings, data, backend, fixed)
+        else:
+            settings = distillation(
+                run, data, teacher=teacher, start=start, variant=variant, recipe_name=recipe,
+                changes=change or (), seed=seed or 0, backend=backend and backend.value,
+            )  # fmt: skip
+    import_keras()
+    from vmae_keras.training.distill import distill as train
+
+    run_training(train, run, settings, workers)

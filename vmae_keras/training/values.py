@@ -1,0 +1,39 @@
+"""Values that people write on a command line and in TOML files: under a known key, of the right type."""
+
+import difflib
+import types
+import typing
+from collections.abc import Collection
+from typing import Any
+
+
+def check_key(key: str, known: Collection[str], what: str = "setting") -> None:
+    """Raises ValueError for a key that is not among the known ones, with the nearest of them."""
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+        raise ValueError(f"No {what} is called {key!r}. {hint}")
+
+
+def typed(key: str, value: Any, kind: Any) -> Any:
+    """The value as a field's type holds it; whole numbers do for numbers, lists for tuples.
+
+    The text "None" is None, which TOML has no word for.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    parts = typing.get_args(kind) if is_union else (kind,)
+    allowed = tuple(typing.get_origin(part) or part for part in parts)
+    received = value
+    if value == "None" and types.NoneType in allowed:
+        value = None
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if tuple in allowed and type(value) is list:
+        value = tuple(value)
+    if type(value) not in allowed:
+        names = " or ".join(part.__name__.replace("NoneType", "None") for part in allowed)
+        raise ValueError(f"`{key}` must be of type {names}. Received: {key}={received}.")
+    return value
