@@ -1,4 +1,4 @@
-"""Charts of an evaluation. They need matplotlib, and leave the state of pyplot alone."""
+"""Charts of evaluations and probes. They need matplotlib, and leave the state of pyplot alone."""
 
 import os
 import warnings
@@ -67,6 +67,37 @@ def confusion_picture(
         # The font lacks the letters of many scripts; boxes in their place do not end an evaluation.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(path, format="png")
+
+
+def sweep_picture(
+    path: str | os.PathLike, what: str, values: Sequence[float], top_1: Sequence[float], chosen: int
+) -> None:
+    """Draw as PNG what the held-out videos said of each value that was tried, on a logarithmic axis.
+
+    Args:
+        what: the values' name.
+        top_1: shares of 1, one for each value.
+        chosen: the place of the value that was taken.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 3.2), dpi=180, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel=what, ylabel="top-1 of held-out videos, %")
+    order = np.argsort(values)
+    values, shares = np.asarray(values), 100 * np.asarray(top_1)
+    axes.plot(values[order], shares[order], color="#1f5fa8", marker="o", markersize=4)
+    axes.plot(values[chosen], shares[chosen], "o", markersize=9, fillstyle="none", color=INK)
+    axes.annotate(
+        f"chosen: {values[chosen]:g}", (values[chosen], shares[chosen]),
+        textcoords="offset points", xytext=(0, 9), ha="center", fontsize=8, color=INK,
+    )  # fmt: skip
+    axes.set_xscale("log")
+    axes.margins(0.15)
+    axes.set_ylim(0, 115)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png")
 
 
 def _shortened(name: str) -> str:

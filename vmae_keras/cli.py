@@ -7,18 +7,28 @@ import typer
 from vmae_keras import __version__
 from vmae_keras.commands.consistency import consistency
 from vmae_keras.commands.convert import convert
+from vmae_keras.commands.distill import distill
 from vmae_keras.commands.evaluate import evaluate
+from vmae_keras.commands.features import features
 from vmae_keras.commands.finetune import finetune
 from vmae_keras.commands.predict import predict
 from vmae_keras.commands.pretrain import pretrain
+from vmae_keras.commands.probe import probe
+from vmae_keras.commands.progressive import progressive
+from vmae_keras.commands.recipes import recipes
 from vmae_keras.commands.reconstruct import reconstruct
 from vmae_keras.commands.synthesize import synthesize
 
 EXAMPLES = {
     pretrain: "vmae pretrain clips/ --variant v2-b --recipe v2-hybrid-b --backend jax --out run",
     finetune: "vmae finetune train.csv --start run --out fine-tuned --set epochs=20",
+    distill: "vmae distill clips/ --teacher fine-tuned --variant v2-s --out distilled",
     evaluate: "vmae evaluate fine-tuned test.csv",
+    progressive: "vmae progressive plan.toml --out progressive",
+    recipes: "vmae recipes v2-hybrid-b",
     predict: "vmae predict fine-tuned clip.mp4",
+    probe: "vmae probe run train.csv test.csv --kind attentive",
+    features: "vmae features fine-tuned videos/ --stride 16",
     reconstruct: "vmae reconstruct run clip.mp4 --out reconstruction",
     synthesize: "vmae synthesize clips --count 600",
     consistency: "vmae consistency --backends jax,torch --variant v2-s",

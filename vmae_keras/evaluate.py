@@ -147,9 +147,9 @@ def evaluate(
     wanted = list(zip(paths_of(files), _numbers(files, labels, model.classes), strict=True))
     views = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
     settings = {
-        "model": _model_fingerprint(model),
+        "model": model_fingerprint(model),
         "precision": model.dtype_policy.name,
-        "videos": _fingerprint(f"{path}\n{number}\n" for path, number in wanted),
+        "videos": fingerprint(f"{path}\n{number}\n" for path, number in wanted),
         "labels": labels and list(labels),
         **views,
     }
@@ -164,9 +164,9 @@ def evaluate(
             skipped=skipped,
             workers=workers,
         )
-        for place, probabilities in _probabilities(model, dataset, clips * crops, batch_views):
+        for place, logits in predicted_views(model, dataset, clips * crops, batch_views):
             video = wanted[left[place]]
-            done[video] = _result(*video, probabilities)
+            done[video] = result_of(*video, average_views(logits))
             if table:
                 table.append(done[video])
             if progress:
@@ -203,19 +203,19 @@ def _numbers(files, labels, classes) -> list[int]:
     return [known[file.label] for file in files]
 
 
-def _probabilities(
+def predicted_views(
     model, dataset, views: int, batch_views: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(place in the data set, (K,) probabilities) of one video after another."""
+    """(place in the data set, what the model gives its views (views, ...)) of one video after another."""
     with contextlib.closing(iter(dataset)) as elements:
-        votes = []
+        given = []
         for batch, places in _batches(elements, batch_views):
-            # The padding's logits find no place, and end here.
-            for place, logits in zip(places, backend.predict(model, batch), strict=False):
-                votes.append(logits)
-                if len(votes) == views:
-                    yield place, average_views(np.stack(votes))
-                    votes = []
+            # What it gives the padding finds no place, and ends here.
+            for place, output in zip(places, backend.predict(model, batch), strict=False):
+                given.append(output)
+                if len(given) == views:
+                    yield place, np.stack(given)
+                    given = []
 
 
 def _batches(elements: Iterable[dict], size: int) -> Iterator[tuple[np.ndarray, list[int]]]:
@@ -232,7 +232,12 @@ def _batches(elements: Iterable[dict], size: int) -> Iterator[tuple[np.ndarray, 
         yield np.stack(views + [np.zeros_like(views[0])] * (size - len(views))), places
 
 
-def _result(path: str, label: int, probabilities: np.ndarray) -> Result:
+def result_of(path: str, label: int, probabilities: np.ndarray) -> Result:
+    """Of a video's class and the probabilities (K,) of all of them.
+
+    Raises:
+        ArithmeticError: they are not finite.
+    """
     if not np.isfinite(probabilities).all():
         raise ArithmeticError(
             f"The model's logits of {path} are not finite, so no accuracy would mean anything. "
@@ -242,13 +247,14 @@ def _result(path: str, label: int, probabilities: np.ndarray) -> Result:
     return Result(path, label, tuple(best), tuple(probabilities[best].tolist()))
 
 
-def _model_fingerprint(model: VideoClassifier) -> str:
-    """Of the weights, and of what else decides the logits."""
+def model_fingerprint(model) -> str:
+    """Of a classifier's or encoder's weights, and of what else decides what it computes."""
     weights = (ops.convert_to_numpy(weight.value).tobytes() for weight in model.weights)
-    return _fingerprint(itertools.chain([f"{model.config} {model.pooling}"], weights))
+    return fingerprint(itertools.chain([f"{model.config} {model.pooling}"], weights))
 
 
-def _fingerprint(parts: Iterable[str | bytes]) -> str:
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """16 hexadecimal digits of what the parts hold one after another."""
     content = hashlib.sha256()
     for part in parts:
         # File names need not be UTF-8.

@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: what it shows at any number of classes, and what it survives."""
+"""The pictures of a confusion matrix, at any number of classes, and of a sweep."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vmae_keras.charts import confusion_picture
+from vmae_keras.charts import confusion_picture, sweep_picture
 
 DARKEST = (8, 48, 107)  # of the colour map: 100 %
 ABSENT = (211, 211, 211)  # a class without videos
@@ -116,3 +116,14 @@ def test_it_imports_neither_pyplot_nor_a_backend(tmp_path):
 def test_wrong_arguments_are_named(draw, confusion, labels, message):
     with pytest.raises(ValueError, match=message):
         draw(confusion, labels)
+
+
+def test_a_sweep_shows_all_values_and_the_chosen_one(tmp_path):
+    path = tmp_path / "sweep.png"
+    shares = (0.25, 0.5, 1.0)
+    pictures = []
+    for chosen in (1, 2):
+        sweep_picture(path, "learning rate", (1e-4, 1e-2, 1e-3), shares, chosen)
+        pictures.append(np.asarray(Image.open(path).convert("RGB")).astype(int))
+    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
+    assert (np.abs(pictures[0] - (0x1F, 0x5F, 0xA8)).max(-1) < 8).any()

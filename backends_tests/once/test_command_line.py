@@ -54,8 +54,13 @@ def test_help_answers_within_a_second_and_loads_no_backend():
         "consistency",
         "convert",
         "finetune",
+        "distill",
         "evaluate",
+        "features",
         "predict",
+        "probe",
+        "progressive",
+        "recipes",
     ],
 )
 def test_every_command_has_help_with_an_example(command):

@@ -40,22 +40,30 @@ def evaluate(
     started again. Broken files are named, and counted by no figure.
     """
     import_keras_on(backend)
+    from vmae_keras.data.labelled import list_labelled
+
+    with errors_for_people(ValueError, OSError):
+        files = list_labelled(data)
+    folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
+    measure(model, files, folder, clips=clips, crops=crops, workers=workers)
+
+
+def measure(model, files, folder, *, clips=None, crops=None, workers=0):
+    """Evaluates a preset into a folder, shows how far it is, and prints the figures."""
     from rich.console import Console
 
-    from vmae_keras.data.labelled import list_labelled
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.evaluate import evaluate as run
 
     console = Console()
     with errors_for_people(ValueError, OSError, ArithmeticError):
         classifier, views = load_classifier(model, clips, crops)
-        folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
         folder.mkdir(parents=True, exist_ok=True)
         skipped = SkippedFiles(folder / "skipped.jsonl")
         with progress_of(console, "videos") as progress:
             found = run(
-                classifier, list_labelled(data), labels=classifier.labels, skipped=skipped,
-                workers=workers, folder=folder, progress=progress, **views,
+                classifier, files, labels=classifier.labels, skipped=skipped, workers=workers,
+                folder=folder, progress=progress, **views,
             )  # fmt: skip
         found.write(folder)
     report_skipped(console, found.skipped)
@@ -65,3 +73,4 @@ def evaluate(
         f"mean class {100 * found.mean_class:.1f} %\n{folder / 'confusion.png'}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    return found

@@ -26,8 +26,7 @@ def pretrain(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="demo (default), v1-k400-s, v1-k400-b-800, v1-k400-b, v1-k400-l, v1-k400-h, v1-ssv2-s, "
-            "v1-ssv2-b-800, v1-ssv2-b, v1-ucf101-b, v2-hybrid-b, v2-hybrid-l or v2-hybrid-g."
+            help="One that `vmae recipes` lists (default: demo), or the path of a page of yours (.toml)."
         ),
     ] = None,
     change: Changes = None,

@@ -96,27 +96,31 @@ class _ViewClips(Clips):
             chosen, places = np.unique(self.positions(ticks), return_inverse=True)
             return chosen
 
-        frames = self.resized(read_frames(path, choose, on_damage))
+        frames = read_frames(path, choose, on_damage)
+        size = self.config.height
+        frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
         if self.config.channels == 1:
             frames = luma(frames)
-        size = self.config.height
         corners = views.view_crops(*frames.shape[1:3], size, self.crops)
         places = places.reshape(self.clips, self.config.frames)
         return np.stack(
             [frames[clip, y : y + size, x : x + size] for clip in places for y, x in corners]
         )
 
-    def resized(self, frames: np.ndarray) -> np.ndarray:
-        """The short side to the crop's size: (F, H, W, 3) uint8 -> uint8."""
-        height, width = frames.shape[1:3]
-        size = views.view_size(height, width, self.config.height)
-        if size == (height, width):
-            return frames
-        resized = np.empty((len(frames), *size, 3), np.uint8)
-        for frame, out in zip(frames, resized, strict=True):  # in floats one at a time
-            levels = resize_linearly(frame[None], (0, 0, width, height), size)[0] * 255
-            np.rint(levels, out=out, casting="unsafe")
-        return resized
+
+def resize_plainly(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize frames without antialiasing, one at a time: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
+
+    Clause EVAL-3.
+    """
+    height, width = frames.shape[1:3]
+    if size == (height, width):
+        return frames
+    resized = np.empty((len(frames), *size, 3), np.uint8)
+    for frame, out in zip(frames, resized, strict=True):  # in floats one at a time
+        levels = resize_linearly(frame[None], (0, 0, width, height), size)[0] * 255
+        np.rint(levels, out=out, casting="unsafe")
+    return resized
 
 
 class _Views(Readable):

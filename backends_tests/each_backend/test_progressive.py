@@ -1,0 +1,223 @@
+"""A plan from pretraining to figures: unbroken, and killed once in each of its stages."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from unittest import mock
+
+import pytest
+
+from backends_tests.support import BACKEND
+from vmae_keras import VideoClassifier
+from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.plan import check, read_plan
+from vmae_keras.training.run import Run
+
+SIZES = "height = 24, depth = 1, mlp_dim = 40, decoder_mlp_dim = 20, drop_path = 0.2"
+PLAN = f"""
+seed = 3
+
+[aliases]
+"at rest" = "still"
+
+[[stage]]
+name = "pretrain"
+kind = "pretrain"
+data = ["first", "second"]
+variant = "tiny"
+set = {{ {SIZES}, batch_size = 2, epochs = 2, accumulate = 2 }}
+
+[[stage]]
+name = "post-pretrain"
+kind = "finetune"
+data = ["first", "second"]
+set = {{ batch_size = 2, epochs = 2, drop_path = 0.1, mixup = 0.8, mixup_probability = 1.0 }}
+
+[[stage]]
+name = "fine-tune"
+kind = "finetune"
+data = "first"
+head = "mapped"
+set = {{ batch_size = 2, epochs = 3, head_dropout = 0.3 }}
+
+[[stage]]
+name = "evaluate"
+kind = "evaluate"
+data = ["second"]
+set = {{ test_clips = 2 }}
+"""
+# What takes long to import is imported once for all processes.
+PRELOAD = [
+    "backends_tests.each_backend.test_progressive", "vmae_keras.training.pretrain", "vmae_keras.evaluate",
+    "vmae_keras.training.finetune", "matplotlib.backends.backend_agg", "matplotlib.figure",
+    "tensorflow",  # on any backend: Keras seeds it too
+]  # fmt: skip
+STAGES = ("pretrain", "post-pretrain", "fine-tune", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """Two data sets of the same two classes, which they name differently."""
+    folder = tmp_path_factory.mktemp("plan")
+    for seed, label in enumerate(
+        ("first/still", "first/Moving", "second/at rest", "second/moving")
+    ):
+        write_moving_shapes(folder / label, 3, frames=8, size=(32, 32), seed=seed)
+    (folder / "plan.toml").write_text(PLAN)
+    return folder / "plan.toml"
+
+
+def _in_a_process(output, moments, number, killed_in, at, arguments):
+    """The command, in a new process that notes its moments, and sends itself a signal at one of them.
+
+    Moments are steps, rows, checkpoints, results and other files, each before it happens.
+    """
+    with open(output, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    from vmae_keras import evaluate, progressive
+    from vmae_keras.cli import app
+    from vmae_keras.training import callbacks, checkpoint, run
+
+    callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
+    seen = dict.fromkeys(STAGES, 0)
+    current = None
+
+    def counted(owner, name):
+        function = getattr(owner, name)
+
+        def wrapper(*args, **kwargs):
+            if current:
+                if (killed_in, at) == (current, seen[current]):
+                    os.kill(os.getpid(), number)
+                seen[current] += 1
+            return function(*args, **kwargs)
+
+        setattr(owner, name, wrapper)
+
+    begin, finish = progressive.begin, progressive._finish
+
+    def begun(folder, *args):
+        nonlocal current
+        current = folder.name
+        return begin(folder, *args)
+
+    def finished(*args):
+        nonlocal current
+        finish(*args)
+        current = None
+
+    progressive.begin, progressive._finish = begun, finished
+    counted(callbacks.Progress, "on_train_batch_end")
+    counted(run.Run, "append")
+    counted(checkpoint, "save")
+    counted(run, "write_at_once")
+    counted(progressive, "write_at_once")
+    counted(evaluate, "write_at_once")
+    counted(evaluate._Table, "append")
+    code = 0
+    try:
+        app(arguments)
+    except SystemExit as end:
+        code = end.code
+    with open(moments, "w") as file:
+        json.dump(seen, file)
+    sys.stdout.flush()
+    os._exit(code or 0)
+
+
+def progressive(folder, *arguments, killed_in=None, at=None, number=signal.SIGKILL):
+    """(exit code, what was printed, how many moments each stage had)."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    output, moments = folder / "output.txt", folder / "moments.json"
+    process = context.Process(
+        target=_in_a_process,
+        args=(output, moments, number, killed_in, at, ["progressive", *map(str, arguments)]),
+    )
+    # On one thread: on two cores, beside other tests, more of them wait for each other.
+    environment = {"KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    with mock.patch.dict(os.environ, environment):
+        process.start()
+    process.join(200)
+    seen = json.loads(moments.read_text()) if moments.exists() else None
+    return process.exitcode, output.read_text(), seen
+
+
+@pytest.fixture(scope="module")
+def unbroken(plan, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    code, text, moments = progressive(folder, plan, "--out", folder / "out")
+    assert code == 0, text
+    return folder / "out", text, moments
+
+
+@pytest.mark.clause("PLAN-1")
+def test_a_plan_ends_with_a_report_of_all_its_stages(unbroken):
+    out, text, _ = unbroken
+    report = json.loads((out / "report.json").read_text())
+    assert [stage["name"] for stage in report["stages"]] == list(STAGES)
+    assert [stage["start"] for stage in report["stages"]] == [None, *STAGES[:3]]
+    assert [stage["classes"] for stage in report["stages"]] == [None, 2, 2, 2]
+    words = (out / "report.md").read_text()
+    assert "fine-tune/loss.png" in words and "evaluate/confusion.png" in words
+    top_1 = report["stages"][-1]["top_1"]
+    assert f"{100 * top_1:.1f} %" in words and "| evaluate | fine-tune | 6 | 2 x 1 |" in text
+    assert VideoClassifier.from_preset(out / "fine-tune").labels == ("Moving", "still")
+    for name, start, head in (
+        ("post-pretrain", "pretrain", "new"),
+        ("fine-tune", "post-pretrain", "mapped"),
+    ):
+        settings = Run(out / name).settings()
+        assert (settings.start, settings.head, settings.seed) == (str(out / start), head, 3)
+
+
+@pytest.mark.clause("PLAN-2")
+def test_a_plan_killed_in_each_stage_ends_with_the_same_report(unbroken, plan, tmp_path):
+    out, _, moments = unbroken
+    drawn = random.Random(len(BACKEND))
+    for stage in STAGES:
+        assert moments[stage] > 5
+        at = drawn.randrange(moments[stage])
+        code, text, _ = progressive(
+            tmp_path, plan, "--out", tmp_path / "out", killed_in=stage, at=at
+        )
+        assert code == -signal.SIGKILL, (stage, at, text)
+    interrupt = {"killed_in": "evaluate", "at": 0, "number": signal.SIGINT}
+    code, text, _ = progressive(tmp_path, plan, "--out", tmp_path / "out", **interrupt)
+    assert code == 130, text
+    assert f"Continue with: vmae progressive {plan} --out {tmp_path / 'out'}" in text
+    code, text, _ = progressive(tmp_path, plan, "--out", tmp_path / "out")
+    assert code == 0, text
+    assert "Done before" in text
+    mine = (tmp_path / "out" / "report.json").read_text()
+    assert mine == (out / "report.json").read_text()
+    assert (tmp_path / "out/report.md").read_text() == (out / "report.md").read_text()
+
+
+@pytest.mark.clause("PLAN-3")
+def test_a_stage_that_has_begun_cannot_be_changed(unbroken, plan, tmp_path):
+    changed = plan.with_name("changed.toml")
+    changed.write_text(PLAN.replace("epochs = 3", "epochs = 4"))
+    code, text, _ = progressive(tmp_path, changed, "--out", unbroken[0])
+    text = text.replace("\n", " ")
+    assert code == 1 and "stage 'fine-tune', recipe.epochs: 4, was 3" in text, text
+    assert "post-pretrain" not in text and "Traceback" not in text
+
+
+def test_a_stage_may_start_from_a_preset(unbroken, plan):
+    def checked(start):
+        path = plan.with_name("preset.toml")
+        text = '[[stage]]\nname = "t"\nkind = "finetune"\ndata = "second"\nhead = "mapped"\n'
+        path.write_text(f'{text}start = "{unbroken[0] / start}"\n[aliases]\n"at rest" = "still"\n')
+        return check(read_plan(path))
+
+    (stage,) = checked("post-pretrain")
+    assert (stage.config.depth, stage.labels) == (1, ("moving", "still"))
+    with pytest.raises(ValueError, match="holds no classifier"):
+        checked("pretrain")
+    with pytest.raises(ValueError, match="No stage before it, and no preset, is called"):
+        checked("nowhere")

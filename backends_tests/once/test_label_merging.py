@@ -1,0 +1,147 @@
+"""Several labelled data sets as one."""
+
+import csv
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.label_merging import merge_labelled
+from vmae_keras.data.labelled import classes_of, list_labelled
+
+MARKS = st.text(" _-'()\"", max_size=3)
+
+
+@st.composite
+def data_sets(draw):
+    """Lists of (number of the file, label); the file decides the class, the row how it is written."""
+    classes = draw(st.lists(st.text("abeß7É", min_size=1, max_size=4), min_size=1, max_size=4))
+    classes = [name + "x" for name in classes]
+    of_file = draw(st.lists(st.sampled_from(classes), min_size=6, max_size=6))
+
+    def spelled(name):
+        letters = [draw(st.sampled_from([c, c.upper()])) + draw(MARKS) for c in name]
+        return draw(MARKS) + "".join(letters)
+
+    rows = st.lists(st.integers(0, 5), min_size=1, max_size=6)
+    sets = draw(st.lists(rows, min_size=1, max_size=3))
+    return [[(number, spelled(of_file[number])) for number in numbers] for numbers in sets]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lists")
+    for number in range(6):
+        (folder / f"clip {number}.mp4").touch()
+    return folder
+
+
+def written(folder, sets):
+    paths = []
+    for place, rows in enumerate(sets):
+        paths.append(folder / f"{place}.csv")
+        with open(paths[-1], "w", newline="") as file:
+            csv.writer(file).writerows(
+                [("path", "label"), *((f"clip {number}.mp4", label) for number, label in rows)]
+            )
+    return paths
+
+
+def letters(label):
+    """What is left of a label: what the clause compares, found in another way."""
+    return "".join(each for each in label.casefold() if each.isalnum())
+
+
+@pytest.mark.clause("LABEL-1", "LABEL-2", "LABEL-3")
+@settings(deadline=None)
+@given(sets=data_sets())
+def test_one_class_for_each_name_and_one_row_for_each_path(folder, sets):
+    merged = merge_labelled(written(folder, sets))
+    rows = [(f"clip {number}.mp4", label.strip()) for rows in sets for number, label in rows]
+    first = {}
+    for path, label in rows:
+        first.setdefault(path, label)
+    assert [os.path.basename(file.path) for file in merged.files] == list(first)
+    assert merged.repeated == len(rows) - len(first)
+    spelling = {}
+    for each in sets:
+        for label in sorted({label.strip() for _, label in each}):
+            spelling.setdefault(letters(label), label)
+    assert {file.label for file in merged.files} == set(spelling.values())
+    for file in merged.files:
+        assert file.label == spelling[letters(first[os.path.basename(file.path)])]
+    out = folder / "merged.csv"
+    merged.write(out)
+    assert list_labelled(out) == merged.files
+    assert classes_of(list_labelled(out)) == merged.classes
+    again = merge_labelled([out])
+    assert (again.files, again.repeated) == (merged.files, 0)
+
+
+@pytest.mark.clause("LABEL-1", "LABEL-2")
+def test_an_alias_says_that_two_names_are_one_class(folder):
+    sets = written(
+        folder,
+        [[(0, "Tai_Chi"), (1, "yoga")], [(2, "tai chi"), (3, "Shadow-Boxing")], [(4, "shadow boxing")]],
+    )  # fmt: skip
+    merged = merge_labelled(sets, {"shadow_boxing": "tai-chi", "zumba": "dance"})
+    assert [file.label for file in merged.files] == ["tai-chi", "yoga", *["tai-chi"] * 3]
+    assert merged.unused == ("zumba",)
+    report = merged.report()
+    assert "0.csv: 2 classes" in report and "1.csv: 2 classes" in report
+    assert "merged: 2 classes, 1 of them out of several; 5 videos, 0 rows repeated" in report
+    assert "  tai-chi: Shadow-Boxing, Tai_Chi, shadow boxing, tai chi" in report
+    assert "yoga:" not in report
+
+
+@pytest.mark.clause("LABEL-3")
+def test_a_file_with_two_classes_is_named(folder):
+    sets = written(folder, [[(0, "yoga"), (1, "zumba")], [(0, "Tai Chi"), (1, "Zumba")]])
+    with pytest.raises(ValueError, match="1 files have two classes") as caught:
+        merge_labelled(sets)
+    assert f"{folder / 'clip 0.mp4'}: yoga, Tai Chi" in str(caught.value)
+    assert len(merge_labelled(sets, {"tai chi": "yoga"}).files) == 2
+
+
+@pytest.mark.clause("LABEL-1")
+def test_numbers_are_no_names(folder):
+    sets = written(folder, [[(0, "yoga"), (1, "zumba")], [(2, "0"), (3, "1")]])
+    with pytest.raises(ValueError, match=r"1\.csv has numbers. Received: 0, 1"):
+        merge_labelled(sets)
+    merged = merge_labelled(sets, {"0": "yoga", "1": "dance"})
+    assert [file.label for file in merged.files] == ["yoga", "zumba", "yoga", "dance"]
+    assert merge_labelled(sets[1:]).classes == ("0", "1")
+
+
+def test_names_of_nothing_but_marks_are_not_alike(folder):
+    sets = written(folder, [[(0, "+"), (1, "-")], [(2, "+")]])
+    assert [file.label for file in merge_labelled(sets).files] == ["+", "-", "+"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "message"),
+    [
+        ({"a": "b", "b": "c"}, "'b' is an alias and has one itself"),
+        ({"a": "b", "A": "c"}, "contradict each other"),
+        ({"a": "Tai Chi", "b": "tai chi"}, "contradict each other"),
+    ],
+)
+def test_aliases_that_contradict_each_other_are_refused(folder, aliases, message):
+    with pytest.raises(ValueError, match=message):
+        merge_labelled(written(folder, [[(0, "yoga")]]), aliases)
+
+
+def test_without_a_data_set_nothing_is_merged():
+    with pytest.raises(ValueError, match="at least one data set"):
+        merge_labelled([])
+
+
+def test_file_names_need_not_be_utf_8(tmp_path):
+    (tmp_path / "yoga").mkdir()
+    path = os.fsencode(tmp_path / "yoga") + b"/\xff.mp4"
+    with open(path, "w"):
+        merged = merge_labelled([tmp_path])
+    merged.write(tmp_path / "all.csv")
+    assert list_labelled(tmp_path / "all.csv") == [VideoFile(os.fsdecode(path), "yoga")]

@@ -1,0 +1,130 @@
+"""Pages of recipes: the package's, and those of users."""
+
+import importlib.resources
+
+import pytest
+
+from backends_tests.once.test_command_line import python, vmae
+from vmae_keras.training import fine_tuning_recipe, recipe
+from vmae_keras.training.recipe_pages import STAGES, pages, read_page
+
+PAGE = """
+stage = "pretraining"
+variant = "v2-s"
+
+[values]
+epochs = 7
+warmup_epochs = 1
+batch_size = 4
+base_learning_rate = 1e-3
+clip_norm = 1
+decoder_mask_ratio = "None"
+"""
+
+
+def written(folder, text, name="mine.toml"):
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_the_pages_travel_with_the_package():
+    packaged = importlib.resources.files("vmae_keras") / "recipes"
+    for stage in STAGES:
+        names = {page.name for page in (packaged / stage).iterdir()}
+        assert names == {f"{name}.toml" for name in pages(stage)} and names
+
+
+def test_a_page_of_the_users_gives_its_values_and_defaults(tmp_path):
+    chosen = recipe.RECIPES.choose(written(tmp_path, PAGE), {"epochs": 9})
+    assert chosen == recipe.Recipe(
+        epochs=9, warmup_epochs=1.0, batch_size=4, base_learning_rate=1e-3, clip_norm=1.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "epochs = 7",
+            "epoch = 7",
+            "No value of a recipe is called 'epoch'. Did you mean 'epochs'",
+        ),
+        (
+            "variant",
+            "varient",
+            "No key of a recipe page is called 'varient'. Did you mean 'variant'",
+        ),
+        ("epochs = 7", "epochs = 7.5", "`epochs` must be of type int. Received: epochs=7.5"),
+        ("epochs = 7", "epochs = 0", "`epochs` must be at least 1"),
+        ("epochs = 7\n", "", "does not say: epochs. Give them, as in --set epochs=VALUE"),
+        ("[values]", "unknown = ['stride']\n[values]", "does not say: stride"),
+        ("[values]", "[value]", "Did you mean 'values'"),
+        ("pretraining", "fine-tuning", "a page of fine-tuning, and one of pretraining is needed"),
+        ("= 7", "=", "mine.toml cannot be used"),
+    ],
+)
+def test_a_wrong_page_says_what_is_wrong(old, new, message, tmp_path):
+    path = written(tmp_path, PAGE.replace(old, new, 1), "mine.toml")
+    with pytest.raises(ValueError) as caught:
+        recipe.RECIPES.choose(path)
+    assert message in str(caught.value)
+
+
+def test_what_no_source_states_must_be_given():
+    recipes = fine_tuning_recipe.RECIPES
+    name = "v2-k710-hmdb51-g"
+    assert name not in recipes
+    with pytest.raises(
+        ValueError, match="does not say: batch_size, clip_norm, repeats, weight_decay"
+    ):
+        recipes.choose(name, {})
+    given = {"batch_size": 8, "clip_norm": None, "repeats": 2, "weight_decay": 0.05}
+    chosen = recipes.choose(name, given)
+    assert (chosen.drop_path, chosen.stride, chosen.batch_size) == (0.35, 2, 8)
+    with pytest.raises(ValueError, match="does not say: weight_decay"):
+        recipes.choose(name, {key: given[key] for key in given if key != "weight_decay"})
+
+
+def test_a_missing_page_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_page(tmp_path / "nowhere.toml", "pretraining")
+    with pytest.raises(ValueError, match="or the path of a page"):
+        recipe.RECIPES.choose("best")
+
+
+def test_the_command_trains_by_a_users_page_or_says_what_is_wrong_with_it(tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    path = written(tmp_path, PAGE.replace("stride", "strides") + "strides = 2\n")
+    code, _, errors = vmae(
+        "pretrain", str(tmp_path), "--out", str(tmp_path / "run"), "--recipe", path
+    )
+    assert code == 1 and "Did you mean 'stride'" in errors and "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_recipes_are_listed_and_printed():
+    code, text, _ = vmae("recipes")
+    rows = [line.split() for line in text.splitlines()]
+    assert code == 0 and rows[0][:3] == ["name", "stage", "variant"]
+    assert ["v1-k400-b", "pretraining", "v1-b", "1600", "2048"] in rows
+    assert ["v1-k400-b", "fine-tuning", "v1-b", "75", "384", "81.5"] in rows
+    assert ["gpu", "pretraining", "v2-b", "200", "1024"] in rows
+    assert ["v2-hybrid-h", "pretraining", "v2-h", "300", "unknown"] in rows
+    assert ["v2-k400-b", "fine-tuning", "v2-b", "90", "512", "(81.5)"] in rows
+    assert len(rows) == 2 + sum(len(pages(stage)) for stage in STAGES)
+    code, text, _ = vmae("recipes", "v1-k400-b")
+    both = [pages(stage)["v1-k400-b"].text for stage in ("pretraining", "fine-tuning")]
+    assert code == 0 and text == "\n".join(both)
+    assert vmae("recipes", "fine-tuning/v1-k400-b")[1] == both[1]
+    code, _, errors = vmae("recipes", "v1-k400-bb")
+    assert code == 1 and "Did you mean 'v1-k400-b'" in errors
+
+
+def test_recipes_are_read_fast_and_without_keras():
+    done = python(
+        "import time, sys; from vmae_keras.training import fine_tuning_recipe, recipe\n"
+        "began = time.process_time(); list(recipe.RECIPES), list(fine_tuning_recipe.RECIPES)\n"
+        "print(time.process_time() - began, 'keras' in sys.modules)"
+    )
+    seconds, keras = done.stdout.split()
+    assert float(seconds) < 0.1 and keras == "False"  # .008 measured

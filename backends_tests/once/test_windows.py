@@ -1,0 +1,148 @@
+"""Sliding windows of videos: which frames and times they have, and that few of them are held."""
+
+import itertools
+import tracemalloc
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from backends_tests.once.test_data_decode import numbers, picture, write_video
+from spec import probe_reference
+from vmae_keras.data import windows
+from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.synthetic import moving_shapes
+from vmae_keras.data.window_stream import Windows, WindowStream
+
+SIZES = SimpleNamespace(frames=4, height=48, width=64, channels=3)
+WHOLE = {"crop": False}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Forty frames at 25 per second, each of which tells its number."""
+    path = tmp_path_factory.mktemp("videos") / "numbers.mp4"
+    write_video(path, [picture(number) for number in range(40)])
+    return path
+
+
+@pytest.mark.clause("FEATURE-1", "FEATURE-2")
+def test_starts_and_times_are_the_oracles():
+    for count, frames, sampling_stride, stride in itertools.product(
+        (1, 5, 16, 17, 40), (1, 4, 16), (1, 3), (1, 4, 9)
+    ):
+        case = (count, frames, sampling_stride, stride)
+        starts = windows.window_starts(*case)
+        span = windows.window_span(frames, sampling_stride)
+        expected = probe_reference.windows(*case)
+        assert starts.tolist() == [chosen[0] for chosen in expected], case
+        times = windows.window_times(starts, span, count, 12.5)
+        np.testing.assert_allclose(times, probe_reference.window_times(*case, 12.5), err_msg=case)
+        if span <= count:
+            taken = {position for chosen in expected for position in chosen}
+            found = [windows.in_a_window(p, starts, span, sampling_stride) for p in range(count)]
+            assert {p for p in range(count) if found[p]} == taken, case
+
+
+@pytest.mark.clause("FEATURE-1", "FEATURE-2")
+@pytest.mark.parametrize(
+    ("stride", "sampling_stride"), [(1, 1), (4, 1), (9, 1), (2, 4), (5, 3), (7, 12), (3, 20)]
+)
+def test_a_video_is_read_as_the_oracle_says(video, stride, sampling_stride):
+    """Overlapping windows, windows with gaps between, and a single one that is longer than the video."""
+    stream = WindowStream(video, Windows(SIZES, stride, sampling_stride, **WHOLE))
+    found = [numbers(window) for window in stream]
+    case = (40, SIZES.frames, sampling_stride, stride)
+    assert found == probe_reference.windows(*case)
+    np.testing.assert_allclose(stream.times, probe_reference.window_times(*case, 25))
+    assert stream.damage is None
+
+
+@pytest.mark.clause("FEATURE-1")
+def test_moments_count_where_the_frame_rate_varies(tmp_path):
+    """Frame 3 stays for three ticks: a window at every tick has it there."""
+    stamps = [0, 40, 80, 120, 240, 280, 320, 360]
+    write_video(tmp_path / "clip.mkv", [picture(n) for n in range(8)], stamps=stamps)
+    shown = numbers(read_frames(tmp_path / "clip.mkv", np.arange))
+    found = [
+        numbers(window)
+        for window in WindowStream(tmp_path / "clip.mkv", Windows(SIZES, 2, **WHOLE))
+    ]
+    assert shown == [0, 1, 2, 3, 3, 3, 4, 5, 6, 7]
+    assert found == [[shown[p] for p in row] for row in probe_reference.windows(10, 4, 1, 2)]
+
+
+@pytest.mark.clause("FEATURE-1", "FEATURE-2")
+def test_a_file_that_breaks_halfway_gives_the_windows_before(video, tmp_path):
+    with av.open(str(video)) as container:
+        packets = [packet.pos for packet in container.demux(video=0) if packet.size]
+    content = bytearray(video.read_bytes())
+    content[packets[24] : packets[39]] = bytes(packets[39] - packets[24])  # a key frame, and on
+    (tmp_path / "broken.mp4").write_bytes(content)
+    stream = WindowStream(tmp_path / "broken.mp4", Windows(SIZES, 4, **WHOLE))
+    found = [numbers(window) for window in stream]
+    assert stream.damage is not None
+    whole = probe_reference.windows(40, 4, 1, 4)
+    assert 0 < len(found) < len(whole) and found == whole[: len(found)]
+
+
+@pytest.mark.clause("FEATURE-3")
+def test_frames_are_those_of_evaluation_or_squeezed(tmp_path):
+    from vmae_keras.data.files import VideoFile
+    from vmae_keras.data.skipped import SkippedFiles
+    from vmae_keras.data.synthetic import write_moving_shapes
+    from vmae_keras.data.view_dataset import views_dataset
+
+    (path,) = write_moving_shapes(tmp_path, 1, frames=4, size=(32, 48))
+    for channels in (3, 1):
+        sizes = SimpleNamespace(frames=4, height=16, width=16, channels=channels)
+        (element,) = views_dataset(
+            [VideoFile(str(path))], sizes, sampling="dense", stride=1, clips=1, crops=1,
+            skipped=SkippedFiles(tmp_path / "skipped.jsonl"),
+        )  # fmt: skip
+        (cropped,) = WindowStream(path, Windows(sizes))
+        np.testing.assert_array_equal(cropped, element["views"][0])
+        (squeezed,) = WindowStream(path, Windows(sizes, **WHOLE))
+        assert squeezed.shape == cropped.shape and (squeezed != cropped).any()
+
+
+def test_memory_is_bounded_by_a_window(tmp_path):
+    """A video of 600 frames holds no more of them than one of 60; measured .79 MB for either."""
+    size, generator = (96, 128), np.random.default_rng(0)
+    pictures = list(moving_shapes(generator, 60, size))
+    peaks = []
+    for repeats in (1, 10):
+        write_video(tmp_path / "clip.mp4", pictures * repeats)
+        stream = WindowStream(
+            tmp_path / "clip.mp4",
+            Windows(SimpleNamespace(frames=8, height=64, width=64, channels=3), 2, 2),
+        )
+        tracemalloc.start()
+        count = sum(1 for _ in stream)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert count == len(stream.times) == (60 * repeats - 15) // 2 + 1
+    window = 8 * 64 * 64 * 3
+    assert peaks[1] < peaks[0] + window  # all frames would be 37 windows more
+    assert peaks[1] < 16 * window
+
+
+def test_unreadable_files_are_named(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    for name in ("broken.mp4", "missing.mp4"):
+        with pytest.raises(UnreadableVideo, match=name):
+            WindowStream(tmp_path / name, Windows(SIZES, **WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stride": 0}, "`stride` must be at least 1"),
+        ({"sampling_stride": 0}, "`stride` must be at least 1"),
+        ({"crop": True}, "must be squares. Received: height=48, width=64"),
+    ],
+)
+def test_wrong_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Windows(SIZES, **{**WHOLE, **change})

@@ -1,0 +1,110 @@
+"""vmae progressive"""
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import import_keras, select
+from vmae_keras.commands.evaluate import measure
+from vmae_keras.commands.options import BackendOption, Workers
+from vmae_keras.commands.runs import run_training
+from vmae_keras.commands.terminal import errors_for_people, notes_for_people
+
+
+def progressive(
+    plan: Annotated[
+        Path, typer.Argument(help="A TOML file of stages; docs/progressive.toml is one.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the stages' folders and of the report.")
+    ] = Path("progressive"),
+    backend: BackendOption = None,
+    workers: Workers = 0,
+):
+    """Pretrain, post-pretrain on labelled data sets, fine-tune and evaluate, by one plan.
+
+    All of the plan is checked before its first stage begins. Killed or stopped at any moment, the same
+    command goes on where it was; what is done is left alone. It ends with report.md and report.json.
+    """
+    from vmae_keras import progressive as stages
+    from vmae_keras.plan import check, read_plan
+
+    with errors_for_people(ValueError, OSError), notes_for_people():
+        read = read_plan(plan)
+        name = select((backend and backend.value) or stages.begun_backend(out))
+        checked = check(read)
+        definitions = {
+            each.stage.name: stages.definition(each, read.seed, name) for each in checked
+        }
+        stages.check_unchanged(out, definitions)
+    import_keras()
+    again = f"vmae progressive {shlex.quote(str(plan))} --out {shlex.quote(str(out))}"
+    with _told_how_to_continue(again):
+        for number, each in enumerate(checked, 1):
+            folder = out / each.stage.name
+            _say(f"\n{number}/{len(checked)} {each.stage.name}: {each.stage.kind}")
+            if stages.result(folder) is not None:
+                _say(f"Done before: {folder}")
+                continue
+            _forget_models()
+            videos = stages.begin(folder, each, definitions[each.stage.name])
+            if each.stage.kind == "evaluate":
+                found = measure(
+                    str(out / each.stage.start), each.files, folder, workers=workers, **each.views
+                )
+                stages.finish_evaluation(folder, each, found)
+            else:
+                outcome = _train(each.stage, out, videos, read.seed, name, workers, again)
+                stages.finish_training(folder, each, outcome)
+    _say(f"\n{stages.report(out, read, name)}\n\n{out / 'report.md'}")
+
+
+def _train(stage, out, videos, seed, backend, workers, again):
+    import dataclasses
+
+    from vmae_keras.training import begin, checkpoint
+    from vmae_keras.training.finetune import finetune
+    from vmae_keras.training.pretrain import pretrain
+    from vmae_keras.training.run import Run
+
+    run = Run(out / stage.name)
+    common = {
+        "recipe_name": stage.recipe, "changes": stage.changes, "seed": seed, "backend": backend,
+        "variant": stage.variant,
+    }  # fmt: skip
+    with errors_for_people(ValueError, OSError), notes_for_people():
+        if checkpoint.latest(run.checkpoints):
+            settings = dataclasses.replace(run.settings(), data=videos)
+        elif stage.kind == "pretrain":
+            settings = begin.pretraining(run, videos, **common)
+        else:
+            mine = stage.start and (out / stage.start / "stage.json").exists()
+            start = str(out / stage.start) if mine else stage.start
+            settings = begin.fine_tuning(run, videos, start=start, head=stage.head, **common)
+    train = pretrain if stage.kind == "pretrain" else finetune
+    return run_training(train, run, settings, workers, again)
+
+
+def _forget_models():
+    """Frees what earlier stages built, and lets automatic names begin anew, as in a continued plan."""
+    import keras
+
+    keras.utils.clear_session()
+
+
+@contextlib.contextmanager
+def _told_how_to_continue(again):
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"Stopped; what is done is saved.\nContinue with: {again}")
+        raise typer.Exit(130) from None
+
+
+def _say(text):
+    from rich.console import Console
+
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,154 @@
+"""Several labelled data sets as one, classes of the same name merged. Clauses LABEL-1 to LABEL-4."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmae_keras.class_names import plain
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.labelled import classes_of, list_labelled
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One labelled data set out of several, and what became of their classes.
+
+    Args:
+        files: absolute paths with the merged labels, each path once, in the order of the data sets.
+        classes: the merged labels, as `classes_of` orders them.
+        spellings: data set -> label as it stands there -> merged label.
+        repeated: how many rows named a path that had been named before.
+        unused: aliases whose name occurs in no data set.
+    """
+
+    files: list[VideoFile]
+    classes: tuple[str, ...]
+    spellings: dict[str, dict[str, str]]
+    repeated: int
+    unused: tuple[str, ...]
+
+    def report(self) -> str:
+        """How many classes each data set has and how many remain; each class that was merged."""
+        lines = [f"{source}: {len(labels)} classes" for source, labels in self.spellings.items()]
+        found = Counter(name for labels in self.spellings.values() for name in labels.values())
+        lines.append(
+            f"merged: {len(self.classes)} classes, {sum(n > 1 for n in found.values())} of them out of "
+            f"several; {len(self.files)} videos, {self.repeated} rows repeated"
+        )
+        for name in self.classes:
+            written = {
+                old
+                for labels in self.spellings.values()
+                for old, new in labels.items()
+                if new == name
+            }
+            if written != {name}:
+                lines.append(f"  {name}: {', '.join(sorted(written))}")
+        return "\n".join(lines)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """A CSV with a header `path,label`, which `list_labelled` and `vmae finetune` read."""
+        write_list(path, self.files)
+
+
+def merge_labelled(
+    sources: Sequence[str | os.PathLike], aliases: Mapping[str, str] | None = None
+) -> Merged:
+    """The videos of all data sets; labels that are one class get one spelling.
+
+    Two labels are one class where they differ in no letter and no digit, or where an alias says so. The
+    class is spelled as an alias spells it, else as in the first data set that has it; of several spellings
+    there, the first in order. A path counts once.
+
+    Args:
+        sources: data sets as `list_labelled` takes them.
+        aliases: {"old name": "new name"}.
+
+    Raises:
+        ValueError: a file with two different classes, all named; labels that are numbers, which say
+            nothing about another data set; an alias of an alias; see also `list_labelled`.
+        FileNotFoundError: see `list_labelled`.
+
+    Source: VideoMAE V2's K710, Kinetics-400, -600 and -700 merged.
+    """
+    renamed = _renamed(aliases or {})
+    listed = {os.fspath(source): list_labelled(source) for source in sources}
+    if not listed:
+        raise ValueError("`sources` must name at least one data set. Received: none.")
+    chosen = dict(renamed.values())  # plain name -> spelling
+    spellings = {}
+    for source, files in listed.items():
+        labels = sorted({file.label for file in files})
+        spellings[source] = {}
+        for label in labels:
+            name, spelling = renamed.get(plain(label), (plain(label), label.strip()))
+            spellings[source][label] = chosen.setdefault(name, spelling)
+        if len(listed) > 1 and all(name.isdecimal() for name in spellings[source].values()):
+            raise ValueError(
+                f"Classes are merged by their names, and {source} has numbers. Received: "
+                f"{', '.join(labels[:3])}. Write the names into the list, or give an alias for each."
+            )
+    files, repeated = _each_once(listed, spellings)
+    used = {plain(label) for labels in spellings.values() for label in labels}
+    return Merged(
+        files, classes_of(files), spellings, repeated,
+        tuple(old for old in aliases or {} if plain(old) not in used),
+    )  # fmt: skip
+
+
+def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
+    """Writes a CSV of files, with a column of labels where they have any, at one stroke."""
+    labelled = any(file.label is not None for file in files)
+    partial = Path(path).with_name(Path(path).name + ".partial")
+    # File names need not be UTF-8.
+    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["path", "label"][: 1 + labelled])
+        rows.writerows([each.path, each.label][: 1 + labelled] for each in files)
+    os.replace(partial, path)
+
+
+def _renamed(aliases):
+    """Plain old name -> (plain new name, its spelling)."""
+    renamed, spelled = {}, {}
+    for old, new in aliases.items():
+        if spelled.setdefault(plain(new), new) != new or renamed.get(plain(old), new) != new:
+            raise ValueError(
+                f"Two aliases contradict each other in {new!r}. Received: {dict(aliases)}. Give each "
+                "class one name and one spelling."
+            )
+        renamed[plain(old)] = new
+    for new in aliases.values():
+        target = renamed.get(plain(new), new)
+        if target != new:
+            raise ValueError(
+                f"{new!r} is an alias and has one itself. Received: {dict(aliases)}. Write "
+                f"{target!r} in its place."
+            )
+    return {old: (plain(new), new) for old, new in renamed.items()} | {
+        name: (name, new) for name, new in spelled.items()
+    }
+
+
+def _each_once(listed, spellings):
+    """(files, repeated rows)"""
+    found, conflicts, rows = {}, {}, 0
+    for source, files in listed.items():
+        for file in files:
+            rows += 1
+            path, label = os.path.abspath(file.path), spellings[source][file.label]
+            if found.setdefault(path, label) != label:
+                conflicts.setdefault(path, [found[path]]).append(label)
+    if conflicts:
+        first = "; ".join(
+            f"{path}: {', '.join(dict.fromkeys(labels))}"
+            for path, labels in list(conflicts.items())[:5]
+        )
+        raise ValueError(
+            f"{len(conflicts)} files have two classes. Received: {first}. Correct the lists, or give an "
+            "alias where both mean one class."
+        )
+    return [VideoFile(path, label) for path, label in found.items()], rows - len(found)

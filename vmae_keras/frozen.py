@@ -1,0 +1,54 @@
+"""An encoder as it is, for features and probes: pooled as its kind of model allows."""
+
+import math
+
+import keras
+from keras import ops
+
+from vmae_keras.encoder import VideoEncoder
+
+
+class FrozenEncoder(keras.Model):
+    """A video (B, T, H, W, C) to float32 features (B, D), or tokens (B, N, D); never in training mode.
+
+    Args:
+        encoder: a `VideoEncoder`.
+        pooling: "mean", "first", or None for tokens. The mean is the encoder's own where it has one, so
+            behind `fc_norm`; else that of its tokens behind the final norm, without a class token.
+
+    Raises:
+        ValueError: the encoder pools otherwise.
+
+    Source: clause FEATURE-4.
+    """
+
+    def __init__(self, encoder, pooling="mean"):
+        if encoder.pooling != pooling and (encoder.pooling, pooling) != (None, "mean"):
+            raise ValueError(
+                f"This encoder gives no such features. Received: pooling={pooling!r}, the encoder's is "
+                f"{encoder.pooling!r}. Build it with the pooling wanted, or with pooling=None."
+            )
+        super().__init__(name="frozen_encoder", autocast=False, dtype=encoder.dtype_policy)
+        encoder.trainable = False
+        self.encoder, self.pooling, self.config = encoder, pooling, encoder.config
+        self.built = True
+
+    @classmethod
+    def from_preset(cls, preset, pooling="mean", load_weights=True):
+        """Of a run, a preset or a file; errors are those of `VideoEncoder.from_preset`."""
+        if pooling != "mean":
+            return cls(
+                VideoEncoder.from_preset(preset, load_weights=load_weights, pooling=pooling),
+                pooling,
+            )
+        encoder = VideoEncoder.from_preset(preset, load_weights=load_weights)
+        if encoder.pooling == "first":
+            encoder = VideoEncoder.from_preset(preset, load_weights=load_weights, pooling=None)
+        return cls(encoder, pooling)
+
+    def call(self, video, training=False):
+        """(B, T, H, W, C) -> (B, D), or (B, N, D) without a pooling"""
+        x = ops.cast(self.encoder(video, training=False), "float32")
+        if self.pooling == self.encoder.pooling:
+            return x
+        return ops.mean(x[:, -math.prod(self.config.grid) :], axis=1)
