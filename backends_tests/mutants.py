@@ -482,14 +482,15 @@ MUTANTS = [
     Mutant("frozen features behind no norm", "frozen.py", "if self.pooling == self.encoder.pooling:",
            "if self.pooling:", "each_backend/test_features.py"
            "::test_features_equal_the_oracles[first-mean-encoder/norm]"),
-    Mutant("attention not scaled", "probe_heads.py", " * self.split[1] ** -0.5", "",
+    Mutant("attention not scaled", "probes/heads.py", " * self.split[1] ** -0.5", "",
            f"{PROBE}::test_attentive_logits_equal_the_oracles[64]"),
-    Mutant("one rate for all heads", "probe_heads.py", "rates = self.rates.reshape(",
+    Mutant("one rate for all heads", "probes/heads.py", "rates = self.rates.reshape(",
            "rates = (0 * self.rates + 1e-3).reshape(",
            f"{PROBE}::test_heads_side_by_side_train_as_each_would_alone"),
-    Mutant("neighbours at another temperature", "nearest.py", "TEMPERATURE = 0.07", "TEMPERATURE = 0.1",
+    Mutant("neighbours at another temperature", "probes/nearest.py", "TEMPERATURE = 0.07",
+           "TEMPERATURE = 0.1",
            f"{PROBE}::test_votes_equal_the_oracles"),
-    Mutant("a share rounded down held out", "probe.py", "int(len(own) * share + 0.5)",
+    Mutant("a share rounded down held out", "probes/probe.py", "int(len(own) * share + 0.5)",
            "int(len(own) * share)", f"{PROBE}::test_each_class_gives_its_share_and_keeps_a_video"),
 ]
 # fmt: on

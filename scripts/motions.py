@@ -47,9 +47,12 @@ def one_seed(folder, seed):
     clips = {"unlabelled": UNLABELLED, "labelled": LABELLED, "unseen": UNSEEN}
     for place, (name, count) in enumerate(clips.items()):
         write_labelled_motions(folder / name, count, seed=3 * seed + place)
-    # At 20 epochs, the demo recipe's, a probe finds no more in the encoder than in a random one.
-    epochs = ("--set", f"epochs={PRETRAINING}")
-    vmae("pretrain", folder / "unlabelled", "--out", folder / "pretrained", "--seed", seed, *epochs)
+    # After the demo recipe's 20 epochs a probe finds no more in the encoder than in a random one; at its
+    # rate some seeds learn the motions after 40, and some do not.
+    changes = ("--set", f"epochs={PRETRAINING}", "--set", "base_learning_rate=1.6e-2")
+    vmae(
+        "pretrain", folder / "unlabelled", "--out", folder / "pretrained", "--seed", seed, *changes
+    )
     settings = ("--seed", seed, "--set", f"epochs={FINE_TUNING}", "--set", "validation=0.0")
     start = ("--start", folder / "pretrained")
     vmae("finetune", folder / "labelled", "--out", folder / "fine-tuned", *start, *settings)

@@ -11,7 +11,7 @@ import numpy as np
 from vmae_keras import masks
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import by_path, load
-from vmae_keras.weights.names import HUGGING_FACE
+from vmae_keras.weights.names import HUGGING_FACE, VIT
 from vmae_keras.weights.source import keras_settings, locate, read_stored
 
 # Of the largest output: float32 through dozens of blocks, and epsilons of 1e-5 in place of 1e-6.
@@ -65,8 +65,11 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
 def _in_transformers(what, place, ours, batch, outputs, loss):
     if place.is_dir() and (keras_settings(place) or (place / "run.json").is_file()):
         return []  # of this library
-    if not place.is_dir() or read_stored(place, {}).origin != HUGGING_FACE:
-        return [Row(f"{what}, in its own framework", None, "the official code is no package")]
+    origin = read_stored(place, {}).origin if place.is_dir() else None
+    if origin != HUGGING_FACE:
+        image = origin == VIT
+        why = "image models are not run there" if image else "the official code is no package"
+        return [Row(f"{what}, in its own framework", None, why)]
     name = f"{what}, in transformers"
     if missing := [p for p in ("transformers", "torch") if importlib.util.find_spec(p) is None]:
         return [Row(name, None, f"not installed: {', '.join(missing)}")]

@@ -8,15 +8,16 @@ import pytest
 
 from backends_tests.support import by_path, numpy
 from spec import probe_reference
-from vmae_keras import VideoEncoder, VideoMAEConfig, backend, encoded
+from vmae_keras import VideoEncoder, VideoMAEConfig, backend
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.encoded import Encoding
 from vmae_keras.frozen import FrozenEncoder
-from vmae_keras.nearest import neighbour_votes
-from vmae_keras.probe import check_sets, held_out_places, probe
-from vmae_keras.probe_heads import Probes, SweptAdamW, summed_losses
+from vmae_keras.probes import encoded
+from vmae_keras.probes.encoded import Encoding
+from vmae_keras.probes.heads import Probes, SweptAdamW, summed_losses
+from vmae_keras.probes.nearest import neighbour_votes
+from vmae_keras.probes.probe import check_sets, held_out_places, probe
 from vmae_keras.training.run import RunError
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
@@ -83,7 +84,7 @@ def test_heads_side_by_side_train_as_each_would_alone():
 
 @pytest.mark.clause("PROBE-3")
 def test_votes_equal_the_oracles(monkeypatch):
-    monkeypatch.setattr("vmae_keras.nearest._CHUNK", 3)
+    monkeypatch.setattr("vmae_keras.probes.nearest._CHUNK", 3)
     generator = np.random.default_rng(0)
     known, queries = generator.standard_normal((20, 6)), generator.standard_normal((7, 6))
     numbers = generator.integers(0, CLASSES, 20).tolist()

@@ -110,14 +110,14 @@ def test_exactly_the_wanted_frames_in_the_wanted_order(constant_rate, wanted):
 def test_only_the_needed_stretch_is_decoded(tmp_path, monkeypatch):
     path = write_video(tmp_path / "clip.mp4", [picture(number) for number in range(200)])
     decoded = []
-    whole = decode._decode
+    whole = decode.decode_frames
 
     def counted(packets, on_damage):
         for frame in whole(packets, on_damage):
             decoded.append(frame)
             yield frame
 
-    monkeypatch.setattr(decode, "_decode", counted)
+    monkeypatch.setattr(decode, "decode_frames", counted)
     assert read(path, [150, 154]) == [150, 154]
     assert len(decoded) <= 12 + 5  # from a key frame, at most 12 before, to the last wanted one
 
@@ -335,7 +335,7 @@ class Packet:
 def test_damage_after_the_first_frame_ends_decoding_and_is_told():
     told = []
     packets = iter([Packet(), Packet("a", "b"), Packet("c"), Packet(), Packet("d")])
-    assert list(decode._decode(packets, told.append)) == ["a", "b", "c"]
+    assert list(decode.decode_frames(packets, told.append)) == ["a", "b", "c"]
     assert told == ["Invalid data"]
 
 
@@ -380,7 +380,7 @@ def test_an_unknown_codec_is_unreadable(tmp_path):
 
 def test_nothing_decodable_is_unreadable(tmp_path, monkeypatch):
     path = write_video(tmp_path / "clip.mp4", [picture(number) for number in range(5)])
-    monkeypatch.setattr(decode, "_decode", lambda packets, on_damage: iter(()))
+    monkeypatch.setattr(decode, "decode_frames", lambda packets, on_damage: iter(()))
     unreadable(path, "none of its frames")
 
 

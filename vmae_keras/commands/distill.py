@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
-from vmae_keras.commands.options import BackendOption, Changes, Resume, RunFolder, Seed, Workers
+from vmae_keras.commands.options import (
+    BackendOption,
+    Changes,
+    RecipeOption,
+    Resume,
+    RunFolder,
+    Seed,
+    Workers,
+)
 from vmae_keras.commands.runs import resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
@@ -32,7 +40,7 @@ def distill(
     variant: Annotated[
         str | None, typer.Option(help="Without --start: demo (default), v2-s, v2-b, ...")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="demo (default) or like-v2-k400-b.")] = None,
+    recipe: RecipeOption = None,
     change: Changes = None,
     backend: BackendOption = None,
     resume: Resume = False,

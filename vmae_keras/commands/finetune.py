@@ -11,6 +11,7 @@ from vmae_keras.commands.options import (
     BackendOption,
     Changes,
     LabelledVideos,
+    RecipeOption,
     Resume,
     RunFolder,
     Seed,
@@ -43,10 +44,7 @@ def finetune(
     variant: Annotated[
         str | None, typer.Option(help="Without --start: demo (default), v1-s, v1-b, ...")
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="demo (default), v1-k400-b, v1-ssv2-b, v1-ucf101-b, v2-k400-b, ..."),
-    ] = None,
+    recipe: RecipeOption = None,
     change: Changes = None,
     backend: BackendOption = None,
     resume: Resume = False,

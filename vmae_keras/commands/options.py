@@ -20,6 +20,13 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value of model or recipe."),
 ]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PAGE",
+        help="One that `vmae recipes` lists (default: demo), or the path of a page of yours (.toml).",
+    ),
+]
 Resume = Annotated[bool, typer.Option(help="Continue the run in --out where it was.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")]
 Seed = Annotated[

@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
-from vmae_keras.commands.options import BackendOption, Changes, Resume, RunFolder, Seed, Workers
+from vmae_keras.commands.options import (
+    BackendOption,
+    Changes,
+    RecipeOption,
+    Resume,
+    RunFolder,
+    Seed,
+    Workers,
+)
 from vmae_keras.commands.runs import resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people
 
@@ -23,12 +31,7 @@ def pretrain(
             help="demo (default), v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."
         ),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="One that `vmae recipes` lists (default: demo), or the path of a page of yours (.toml)."
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     change: Changes = None,
     backend: BackendOption = None,
     resume: Resume = False,

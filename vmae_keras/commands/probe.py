@@ -70,10 +70,10 @@ def probe(
     from vmae_keras.backend import set_seed
     from vmae_keras.data.labelled import list_labelled
     from vmae_keras.data.skipped import SkippedFiles
-    from vmae_keras.encoded import Encoding, size
     from vmae_keras.frozen import FrozenEncoder
-    from vmae_keras.probe import check_sets
-    from vmae_keras.probe import probe as run
+    from vmae_keras.probes.encoded import Encoding, size
+    from vmae_keras.probes.probe import check_sets
+    from vmae_keras.probes.probe import probe as run
 
     console = Console()
     pooling = None if kind is Kind.attentive else "mean"

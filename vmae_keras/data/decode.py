@@ -94,9 +94,9 @@ def read_frames(
 
 
 def _read(path: str, choose: Callable, on_damage: Callable) -> np.ndarray:
-    with _open(path) as container:
-        stream = _video_stream(path, container)
-        timeline = _list_frames(container, stream)
+    with open_video(path) as container:
+        stream = video_stream(path, container)
+        timeline = list_frames(container, stream)
         if timeline is None:
             raise UnreadableVideo(path, "its video stream is empty")
         shown = timeline.frames_at(np.asarray(choose(timeline.ticks)))
@@ -114,12 +114,14 @@ def _read(path: str, choose: Callable, on_damage: Callable) -> np.ndarray:
     return np.stack([picked[index] for index in order])
 
 
-def _open(path: str) -> InputContainer:
+def open_video(path: str) -> InputContainer:
+    """The file, to be used in a `with`. Raises what PyAV raises."""
     # Metadata that is not UTF-8 would make opening fail, and nothing here reads it.
     return av.open(path, metadata_errors="ignore")
 
 
-def _video_stream(path: str, container: InputContainer) -> VideoStream:
+def video_stream(path: str, container: InputContainer) -> VideoStream:
+    """The first stream that is a video, not a cover picture; UnreadableVideo without one."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
@@ -130,7 +132,7 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
     raise UnreadableVideo(path, "it has no video stream")
 
 
-def _list_frames(container: InputContainer, stream: VideoStream) -> Timeline | None:
+def list_frames(container: InputContainer, stream: VideoStream) -> Timeline | None:
     """List the frames by their packets, without decoding; None if there are none."""
     stamps, key_stamps = [], []
     try:
@@ -189,8 +191,8 @@ def _pick_after_seek(
 def _pick_from_start(
     path: str, wanted: np.ndarray, numbered: Callable[..., Numbered], on_damage: Callable
 ) -> list[np.ndarray]:
-    with _open(path) as container:
-        stream = _video_stream(path, container)
+    with open_video(path) as container:
+        stream = video_stream(path, container)
         try:
             return _pick(numbered(container, stream, on_damage), wanted, late_start=True)
         except _WrongPlace:
@@ -201,7 +203,7 @@ def _by_time(container: InputContainer, stream: VideoStream, on_damage: Callable
     """Frames from the next key frame on, each with its time stamp."""
     packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, container.demux(stream))
     latest = None
-    for frame in _decode(packets, on_damage):
+    for frame in decode_frames(packets, on_damage):
         if frame.pts is None or (latest is not None and frame.pts <= latest):
             raise _WrongPlace
         latest = frame.pts
@@ -209,10 +211,10 @@ def _by_time(container: InputContainer, stream: VideoStream, on_damage: Callable
 
 
 def _by_count(container: InputContainer, stream: VideoStream, on_damage: Callable) -> Numbered:
-    return enumerate(_decode(container.demux(stream), on_damage))
+    return enumerate(decode_frames(container.demux(stream), on_damage))
 
 
-def _decode(packets: Iterator[Packet], on_damage: Callable) -> Iterator[VideoFrame]:
+def decode_frames(packets: Iterator[Packet], on_damage: Callable) -> Iterator[VideoFrame]:
     """Frames in display order, from the first that decodes up to the first after it that does not.
 
     A recording that begins between key frames begins with packets that do not decode.
@@ -238,7 +240,7 @@ def _pick(numbered: Numbered, wanted: np.ndarray, *, late_start: bool) -> list[n
     Stops decoding at the last wanted frame. What lies after the last frame shows the last frame.
     With `late_start` what lies before the first frame shows the first one, else it is an error.
     """
-    to_rgb = _ToRgb()
+    to_rgb = ToRgb()
     picked: list[np.ndarray] = []
     shown = None
     for number, frame in numbered:
@@ -260,7 +262,7 @@ def _pick(numbered: Numbered, wanted: np.ndarray, *, late_start: bool) -> list[n
     return picked
 
 
-class _ToRgb:
+class ToRgb:
     """VideoFrame -> (H, W, 3) uint8, upright; all of the first frame's size."""
 
     def __init__(self):

@@ -16,12 +16,12 @@ from vmae_keras.data import views
 from vmae_keras.data.augment import luma
 from vmae_keras.data.decode import (
     Timeline,
+    ToRgb,
     UnreadableVideo,
-    _decode,
-    _list_frames,
-    _open,
-    _ToRgb,
-    _video_stream,
+    decode_frames,
+    list_frames,
+    open_video,
+    video_stream,
 )
 from vmae_keras.data.stream import ClipSizes, check_at_least, check_clip
 from vmae_keras.data.view_dataset import resize_plainly
@@ -89,7 +89,7 @@ class WindowStream:
         self.path, self.windows = os.fspath(path), windows
         self.damage: str | None = None
         with self._opened() as (container, stream):
-            timeline = _list_frames(container, stream)
+            timeline = list_frames(container, stream)
             if timeline is None:
                 raise UnreadableVideo(self.path, "its video stream is empty")
             self._timeline, self.rate = timeline, _rate(timeline, stream)
@@ -122,7 +122,7 @@ class WindowStream:
         positions = self._timeline.positions
         begin, shown, last = 0, None, 0
         with self._opened() as (container, stream):
-            to_rgb = _ToRgb()
+            to_rgb = ToRgb()
             for index, frame in self._numbered(container, stream):
                 if shown is not None:
                     end = int(positions[index])
@@ -135,7 +135,7 @@ class WindowStream:
             yield from self._shown(shown, to_rgb, range(begin, ends[0]), last=True)
 
     def _shown(
-        self, frame: VideoFrame, to_rgb: _ToRgb, ticks: range, last: bool = False
+        self, frame: VideoFrame, to_rgb: ToRgb, ticks: range, last: bool = False
     ) -> Iterator[tuple[int, np.ndarray]]:
         taken = [
             tick
@@ -156,7 +156,7 @@ class WindowStream:
         if times is not None:
             packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, packets)
         number = -1
-        for frame in _decode(packets, self._note):
+        for frame in decode_frames(packets, self._note):
             found = -1
             if times is not None and frame.pts is not None:
                 if frame.pts < times[0]:
@@ -173,8 +173,8 @@ class WindowStream:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         try:
-            with _open(self.path) as container:
-                yield container, _video_stream(self.path, container)
+            with open_video(self.path) as container:
+                yield container, video_stream(self.path, container)
         except (av.error.FFmpegError, OSError) as error:
             raise UnreadableVideo(self.path, error.strerror or str(error)) from error
 

@@ -11,10 +11,10 @@ from vmae_keras import charts
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import class_numbers, classes_of
 from vmae_keras.data.stream import NoReadableVideo, check_at_least
-from vmae_keras.encoded import Encoding
 from vmae_keras.evaluate import Evaluation, result_of
-from vmae_keras.nearest import neighbour_votes
-from vmae_keras.probe_training import BATCH, Training
+from vmae_keras.probes.encoded import Encoding
+from vmae_keras.probes.nearest import neighbour_votes
+from vmae_keras.probes.training import BATCH, Training
 
 KINDS = ("linear", "attentive", "knn")
 RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}

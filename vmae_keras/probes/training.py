@@ -5,7 +5,7 @@ import numpy as np
 
 from vmae_keras import backend
 from vmae_keras.data.views import average_views
-from vmae_keras.probe_heads import Probes, SweptAdamW, summed_losses
+from vmae_keras.probes.heads import Probes, SweptAdamW, summed_losses
 
 BATCH = 32  # views
 

@@ -1,0 +1,1 @@
+"""Probes of frozen encoders: linear, attentive, nearest neighbours; see `probe`."""
