@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -59,5 +60,23 @@ def test_examples_of_published_weights_run(tmp_path, monkeypatch):
     assert found["k400"].labels == ("yoga", "tai_chi")
 
 
+def test_examples_of_image_models_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {"dim": 32, "heads": 2, "mlp_dim": 8, "depth": 1}
+    decoder = {"decoder_dim": 16, "decoder_heads": 2, "decoder_depth": 1}
+    VideoMAE(VideoMAEConfig.variant("mae-b", **small, **decoder)).save_to_preset("mae")
+    VideoClassifier(
+        VideoMAEConfig.variant("vit-b", **small), 2, pooling="first", labels=["cat", "dog"]
+    ).save_to_preset("vit")
+    found = {
+        each.__name__: each for each in (VideoMAE, VideoClassifier, VideoEncoder)
+    }  # as imported above it
+    names = {"hf://facebook/vit-mae-base": "mae", "hf://google/vit-base-patch16-224": "vit"}
+    exec(replaced(example("mae = VideoMAE"), **names), found)
+    assert found["mae"].config.mae_target and found["vit"].labels == ("cat", "dog")
+    images = np.zeros((1, 1, 224, 224, 3), "uint8")
+    assert tuple(found["features"](images).shape) == (1, 1 + 196, 32)
+
+
 def test_every_example_is_run():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
