@@ -78,6 +78,8 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # Processes that a shell began in the background ignore interrupts, and so do theirs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from vmae_keras import evaluate, progressive
     from vmae_keras.cli import app
     from vmae_keras.training import callbacks, checkpoint, run
