@@ -11,7 +11,7 @@ from vmae_keras.data.labelled import centre_clips, fine_tuning_clips, fine_tunin
 from vmae_keras.encoder import VideoEncoder
 from vmae_keras.training import checkpoint, loop
 from vmae_keras.training.finetune import classifier
-from vmae_keras.training.run import DistillationSettings, Run, RunError
+from vmae_keras.training.run import DistillationSettings, Run
 
 EPSILON = 1e-6  # of the normalised features
 
@@ -75,13 +75,7 @@ def distill(settings: DistillationSettings, run: Run, display, *, workers: int =
     As `pretrain`, whose arguments and errors these are, and those of the presets of teacher and start.
     """
     recipe = settings.recipe
-    try:
-        files = list_videos(settings.data)
-    except ValueError as error:
-        raise RunError(f"The run's videos are gone. {error}") from error
-    loop.check_same_videos(files, settings)
-    training, held_out = loop.split(files, recipe, settings.seed)
-    steps_per_epoch = -(-len(training) // recipe.batch_size)
+    training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
     teacher = load_teacher(settings.teacher, settings.config, recipe)
     restored = checkpoint.latest(run.checkpoints) is not None
     student, schedule = build(settings, steps_per_epoch, restored)

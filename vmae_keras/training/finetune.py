@@ -12,7 +12,7 @@ from vmae_keras.data.labelled import (
     list_labelled,
 )
 from vmae_keras.training import checkpoint, loop
-from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Run, RunError
+from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Run
 from vmae_keras.weights.classes import match_classes
 
 
@@ -87,13 +87,7 @@ def finetune(settings: FineTuningSettings, run: Run, display, *, workers: int = 
     As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
     """
     recipe = settings.recipe
-    try:
-        files = list_labelled(settings.data)
-    except ValueError as error:
-        raise RunError(f"The run's videos are gone. {error}") from error
-    loop.check_same_videos(files, settings)
-    training, held_out = loop.split(files, recipe, settings.seed)
-    steps_per_epoch = -(-len(training) // recipe.batch_size)
+    training, held_out, steps_per_epoch = loop.files_of(settings, list_labelled)
     restored = checkpoint.latest(run.checkpoints) is not None
     model, schedule = build(settings, steps_per_epoch, restored)
     clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))

@@ -37,13 +37,23 @@ class Outcome:
         return self.exhausted or self.step == self.total_steps
 
 
-def check_same_videos(files: list[VideoFile], settings) -> None:
-    """Raises RunError where a run's list of videos is not the one that it began with."""
+def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
+    """(training, held-out) files of a run, and how many steps an epoch has.
+
+    Raises:
+        RunError: its list of videos is gone, or not the one that it began with.
+    """
+    try:
+        files = list_files(settings.data)
+    except ValueError as error:
+        raise RunError(f"The run's videos are gone. {error}") from error
     if digest([file.path for file in files]) != settings.videos:
         raise RunError(
             f"The list of videos in {settings.data} has changed since this run began, so it cannot "
             "continue as it was. Restore the files, or start another run with another --out."
         )
+    training, held_out = split(files, settings.recipe, settings.seed)
+    return training, held_out, -(-len(training) // settings.recipe.batch_size)
 
 
 def split(files: list[VideoFile], recipe: TrainingRecipe, seed: int):

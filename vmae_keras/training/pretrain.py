@@ -6,7 +6,7 @@ from vmae_keras.data.pipeline import pretraining_dataset, validation_dataset
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.model import VideoMAE
 from vmae_keras.training import loop
-from vmae_keras.training.run import Run, RunError, Settings
+from vmae_keras.training.run import Run, Settings
 
 
 def build(settings: Settings, steps_per_epoch: int):
@@ -38,13 +38,7 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> loop
         CheckpointError: the last checkpoint does not fit the settings.
     """
     recipe = settings.recipe
-    try:
-        files = list_videos(settings.data)
-    except ValueError as error:
-        raise RunError(f"The run's videos are gone. {error}") from error
-    loop.check_same_videos(files, settings)
-    training, held_out = loop.split(files, recipe, settings.seed)
-    steps_per_epoch = -(-len(training) // recipe.batch_size)
+    training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
     model, schedule = build(settings, steps_per_epoch)
     skipped = run.skipped_files()
     common = {
