@@ -9,6 +9,7 @@ from vmae_keras.commands.consistency import consistency
 from vmae_keras.commands.convert import convert
 from vmae_keras.commands.distill import distill
 from vmae_keras.commands.evaluate import evaluate
+from vmae_keras.commands.export import export
 from vmae_keras.commands.features import features
 from vmae_keras.commands.finetune import finetune
 from vmae_keras.commands.predict import predict
@@ -29,6 +30,7 @@ EXAMPLES = {
     predict: "vmae predict fine-tuned clip.mp4",
     probe: "vmae probe run train.csv test.csv --kind attentive",
     features: "vmae features fine-tuned videos/ --stride 16",
+    export: "vmae export fine-tuned --format onnx",
     reconstruct: "vmae reconstruct run clip.mp4 --out reconstruction",
     synthesize: "vmae synthesize clips --count 600",
     consistency: "vmae consistency --backends jax,torch --variant v2-s",

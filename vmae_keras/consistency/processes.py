@@ -1,9 +1,6 @@
 """One process per backend, since Keras fixes its backend when it is imported."""
 
 import dataclasses
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +8,7 @@ from pathlib import Path
 
 from vmae_keras import backend
 from vmae_keras.consistency.setup import Setup
+from vmae_keras.worker_process import run_worker
 
 AT_ONCE = 2
 NAMES = backend.BACKENDS + backend.INFERENCE_BACKENDS
@@ -58,20 +56,12 @@ def _outcome(name, folder, say, running):
     began = time.monotonic()
     say(name, "starting")
     result = folder / f"{name}.safetensors"
-    module = "vmae_keras.consistency.worker"
-    command = [sys.executable, "-m", module, str(folder / "setup.json"), str(result)]
-    with open(folder / f"{name}.errors", "w+", encoding="utf-8", errors="replace") as errors:
-        with subprocess.Popen(
-            command, env=backend.environment(name), stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process:
-            running.append(process)
-            for line in process.stdout:
-                say(name, line.strip())
-        errors.seek(0)
-        lines = [line.strip() for line in errors if line.strip()]
-    seconds = time.monotonic() - began
-    if process.returncode == 0:
-        return Outcome(result, seconds=seconds)
-    if process.returncode < 0:  # as when memory runs out
-        return Outcome(None, f"killed by {signal.Signals(-process.returncode).name}", seconds)
-    return Outcome(None, lines[-1] if lines else f"exit code {process.returncode}", seconds)
+    failure = run_worker(
+        "vmae_keras.consistency.worker",
+        [str(folder / "setup.json"), str(result)],
+        name,
+        folder / f"{name}.errors",
+        lambda line: say(name, line),
+        running.append,
+    )
+    return Outcome(None if failure else result, failure, time.monotonic() - began)

@@ -113,8 +113,8 @@ def resize_linearly(
     Source: official `video_transforms.py`; clauses AUG-4, AUG-5.
     """
     left, top, right, bottom = box
-    above, below, down = _neighbours(bottom - top, size[0])
-    before, after, across = _neighbours(right - left, size[1])
+    above, below, down = neighbours(bottom - top, size[0])
+    before, after, across = neighbours(right - left, size[1])
     if mirror:
         before, after, across = before[::-1], after[::-1], across[::-1]
     down, across = down[:, None, None], across[:, None]
@@ -161,7 +161,7 @@ def _area_and_aspect(picture, area, aspect, generator):
     return pixels, math.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1])))
 
 
-def _neighbours(count, new_count):
+def neighbours(count, new_count):
     """Of each of `new_count` places along `count` pixels: both neighbours, the second one's weight."""
     place = (np.arange(new_count) + 0.5) * count / new_count - 0.5
     first = np.floor(place).astype(np.int64)

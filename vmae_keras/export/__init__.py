@@ -1,0 +1,1 @@
+"""Models as artifacts that serve without Keras: SavedModel, LiteRT, ONNX, OpenVINO."""

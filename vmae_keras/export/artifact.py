@@ -1,0 +1,68 @@
+"""An exported model, run in its own runtime. Needs neither Keras nor what it was trained on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras.export import formats
+from vmae_keras.export.contract import ArtifactError, Contract
+
+
+class Artifact:
+    """An exported model that is ready to run.
+
+        artifact = Artifact("exported")
+        logits = artifact({"video": video})["logits"]
+
+    Args:
+        path: the folder that `vmae export` wrote into, or the artifact in it.
+
+    Raises:
+        ArtifactError: there is no artifact of ours, or its runtime is not installed.
+    """
+
+    def __init__(self, path: str | Path):
+        found = formats.find(path)
+        if found is None:
+            raise ArtifactError(
+                f"{path} holds no artifact. Give the folder that `vmae export` wrote into, or a .tflite, "
+                ".onnx or .xml file or a SavedModel in it."
+            )
+        self.format, self.path = found
+        formats.check_installed(self.format, writing=False)
+        module = formats.module(self.format)
+        try:
+            text = module.read_contract(self.path)
+        except (
+            Exception
+        ) as error:  # each runtime has its own for files that are damaged or not ours
+            raise ArtifactError(
+                f"{self.path} is damaged, or was not written by `vmae export`: {error!r}"
+            ) from error
+        self.contract = Contract.from_json(text)
+        self._run = module.open_artifact(self.path)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays by name -> arrays by name, of any number of clips, whatever the artifact's batch.
+
+        Raises:
+            ValueError: names, dtypes or shapes that the contract does not have.
+        """
+        self.contract.check(batch)
+        count, size = len(batch["video"]), self.contract.batch
+        if size is None:
+            return self._run(batch)
+        parts = []
+        for first in range(0, count, size):
+            chosen = np.minimum(np.arange(first, first + size), count - 1)  # the last one fills up
+            parts.append(self._run({name: array[chosen] for name, array in batch.items()}))
+        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        beside = {"onnx": f"{self.path.name}.data", "openvino": f"{self.path.stem}.bin"}
+        files = {self.path, self.path.with_name(beside.get(self.format, self.path.name))}
+        if self.path.is_dir():
+            files = self.path.rglob("*")
+        return sum(file.stat().st_size for file in files if file.is_file())

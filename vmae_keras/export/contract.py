@@ -1,0 +1,142 @@
+"""What an artifact takes and gives. It travels inside every artifact, as JSON."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from vmae_keras.data.views import view_crops, view_size
+
+FORMATS = ("savedmodel", "litert", "onnx", "openvino")
+# What a format can be quantized to.
+QUANTIZATIONS = {
+    "savedmodel": (), "litert": ("fp16", "int8-dynamic", "int8"), "onnx": (), "openvino": ("fp16",),
+}  # fmt: skip
+OUTPUTS = {
+    "classifier": ("logits", "probabilities"), "encoder": ("features",), "pretrain": ("prediction",),
+}  # fmt: skip
+KEY = "vmae_keras"  # under which each format keeps the contract
+
+
+class ArtifactError(ValueError):
+    """There is no artifact of ours, it cannot be run, or it does not compute what its model does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """What an artifact takes and gives.
+
+    Args:
+        what: "classifier", "encoder" or "pretrain".
+        format: one of `FORMATS`.
+        quantize: one of the format's `QUANTIZATIONS`; None for float32.
+        dtype: of the video: "uint8", levels 0 to 255, or "float32" in [0, 1].
+        batch: clips of a batch; None for any number.
+        frames, height, width, channels: T, H, W, C of a clip.
+        size: (height, width) that the model sees: clips of other sizes are resized and cropped inside.
+        visible, decoded: of a pretraining model, how many tokens are seen and predicted; else 0.
+        labels: the names of the classes; None where they are not known, or there are none.
+        sampling, stride: how the training took a clip's frames from a video; see `vmae_keras.data.views`.
+        source: what was exported, as the user named it.
+        version: of this library.
+
+    Raises:
+        ValueError: a value that is none of these, or a format that cannot be quantized so.
+    """
+
+    what: str
+    format: str
+    quantize: str | None
+    dtype: str
+    batch: int | None
+    frames: int
+    height: int
+    width: int
+    channels: int
+    size: tuple[int, int]
+    visible: int
+    decoded: int
+    labels: tuple[str, ...] | None
+    sampling: str
+    stride: int
+    source: str
+    version: str
+
+    def __post_init__(self):
+        known = {"what": tuple(OUTPUTS), "format": FORMATS, "dtype": ("uint8", "float32")}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(values)}. Received: {getattr(self, name)!r}."
+                )
+        quantizations = QUANTIZATIONS[self.format]
+        if self.quantize not in (None, *quantizations):
+            ways = [f"{name} to {', '.join(each)}" for name, each in QUANTIZATIONS.items() if each]
+            raise ValueError(
+                f"Known are: {'; '.join(ways)}. Received: {self.format}, quantize={self.quantize!r}."
+            )
+        if self.quantize == "int8" and self.what == "pretrain":
+            raise ValueError(
+                "A pretraining model cannot be quantized to int8. Use 'int8-dynamic' or 'fp16'."
+            )
+        if self.batch is not None and self.batch < 1:
+            raise ValueError(f"`batch` must be 1 or more, or None for any. Received: {self.batch}.")
+        if self.resizes and self.size[0] != self.size[1]:
+            raise ValueError(
+                "Frames are resized for models of square clips only. "
+                f"Received: a model of {self.size[0]} x {self.size[1]} pixels."
+            )
+
+    @property
+    def resizes(self) -> bool:
+        return self.size != (self.height, self.width)
+
+    @property
+    def crop(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(height, width) of a resized frame, and the corner (y, x) of its centre crop. Clause EXPORT-2."""
+        resized = view_size(self.height, self.width, self.size[0])
+        return resized, view_crops(*resized, self.size[0], 1)[0]
+
+    @property
+    def inputs(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Dtype and shape by name. Clauses EXPORT-1, EXPORT-3."""
+        clip = (self.batch, self.frames, self.height, self.width, self.channels)
+        inputs = {"video": (self.dtype, clip)}
+        if self.what == "pretrain":
+            inputs["visible"] = ("int32", (self.batch, self.visible))
+            inputs["decoded"] = ("int32", (self.batch, self.decoded))
+        return inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names; the first one is what an export is judged by."""
+        return OUTPUTS[self.what]
+
+    def check(self, batch: dict[str, np.ndarray]):
+        """Raises ValueError where arrays do not fit; the number of clips is not looked at."""
+        if batch.keys() != self.inputs.keys():
+            raise ValueError(f"The inputs are {list(self.inputs)}. Received: {list(batch)}.")
+        for name, (dtype, shape) in self.inputs.items():
+            array = batch[name]
+            if array.dtype != dtype or array.shape[1:] != shape[1:]:
+                raise ValueError(
+                    f"`{name}` must be {dtype} of the shape (B, {', '.join(map(str, shape[1:]))}). "
+                    f"Received: {array.dtype} of the shape {array.shape}."
+                )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Contract":
+        """Raises ArtifactError where it is none."""
+        try:
+            values = json.loads(text)
+            values["size"] = tuple(values["size"])
+            if values["labels"] is not None:
+                values["labels"] = tuple(values["labels"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"The artifact's contract cannot be read ({error!r}). Export the model again."
+            ) from error

@@ -1,0 +1,85 @@
+"""LiteRT (TFLite), builtin operators alone. The contract is in a zip behind the model, as TFLite's metadata."""
+
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras.export import savedmodel
+from vmae_keras.export.contract import KEY, Contract
+
+NAME = "model.tflite"
+_ENTRY = f"{KEY}.json"
+# A softmax in int8 has steps of 1/256, and each of 1568 keys has a weight of about 1/1568: attention would
+# vanish. So dense layers alone compute in integers. Clause EXPORT-5.
+_FLOAT = (
+    "ADD", "BATCH_MATMUL", "CAST", "CONCATENATION", "DIV", "GATHER", "GATHER_ND", "GELU", "LOGISTIC",
+    "MEAN", "MUL", "NEG", "PACK", "RESHAPE", "ROUND", "RSQRT", "SOFTMAX", "SPLIT", "SQUARED_DIFFERENCE",
+    "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE",
+)  # fmt: skip
+
+
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+    """Writes a model by TensorFlow's converter.
+
+    Args:
+        clips: for int8, what its ranges are measured on: (n, T, H, W, C) as the contract says.
+    """
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / savedmodel.NAME
+        savedmodel.write(serve, model, contract, saved, None)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if contract.quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if contract.quantize == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+        if contract.quantize == "int8":
+            content = _dense_layers_in_int8(converter, contract, clips)
+        else:
+            content = converter.convert()
+    path.write_bytes(content)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_ENTRY, contract.to_json())
+
+
+def _dense_layers_in_int8(converter, contract, clips):
+    import tensorflow as tf
+
+    def batches():
+        for clip in clips:
+            yield [np.repeat(clip[None], contract.batch or 1, axis=0)]
+
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = batches
+    # Where the converter lets operators be chosen; it looks for faults only if it is asked to.
+    lite = tf.lite.experimental
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that its own interpreter has moved to ai-edge-litert
+        debugger = lite.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=batches,
+            debug_options=lite.QuantizationDebugOptions(denylisted_ops=list(_FLOAT)),
+        )
+    return debugger.get_nondebug_quantized_model()
+
+
+def read_contract(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(_ENTRY).decode()
+
+
+def open_artifact(path: Path) -> Callable[[dict], dict]:
+    """The artifact as a function of arrays by name, in LiteRT's interpreter."""
+    import os
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+    runner = interpreter.get_signature_runner()
+    return lambda inputs: runner(**inputs)

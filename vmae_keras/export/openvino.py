@@ -1,0 +1,44 @@
+"""OpenVINO's model, an .xml with its .bin, by way of ONNX; the contract in its runtime information."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras.export import onnx
+from vmae_keras.export.contract import KEY, Contract
+
+NAME = "model.xml"
+
+
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+    """Writes the ONNX model, converted; fp16 keeps the weights in half precision."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        between = Path(folder) / onnx.NAME
+        onnx.write(serve, model, contract, between, None)
+        converted = openvino.convert_model(str(between))
+        converted.set_rt_info(contract.to_json(), [KEY])
+        openvino.save_model(converted, str(path), compress_to_fp16=contract.quantize == "fp16")
+
+
+def read_contract(path: Path) -> str:
+    import openvino
+
+    return openvino.Core().read_model(path).get_rt_info([KEY]).value
+
+
+def open_artifact(path: Path) -> Callable[[dict], dict]:
+    """The artifact as a function of arrays by name, computed in float32 on the processor."""
+    import openvino
+
+    # Left to itself, it computes in bfloat16 where the processor can.
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(inputs):
+        found = compiled(inputs)
+        return {port.any_name: found[port] for port in compiled.outputs}
+
+    return run

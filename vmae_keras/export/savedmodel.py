@@ -1,0 +1,51 @@
+"""TensorFlow's SavedModel: a folder, with the contract where extra files of users belong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras.export.contract import KEY, Contract
+
+NAME = "saved_model"
+_EXTRA = f"assets.extra/{KEY}.json"
+
+
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+    """Writes the signature `serving_default`, by Keras on TensorFlow."""
+    import keras
+    import tensorflow as tf
+
+    names = list(contract.inputs)
+    signature = [
+        tf.TensorSpec(shape, dtype, name=name) for name, (dtype, shape) in contract.inputs.items()
+    ]
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        lambda *tensors: serve(dict(zip(names, tensors, strict=True))),
+        input_signature=signature,
+    )
+    archive.write_out(str(path), verbose=False)
+    (path / _EXTRA).parent.mkdir()
+    (path / _EXTRA).write_text(contract.to_json(), "utf-8")
+
+
+def read_contract(path: Path) -> str:
+    return (path / _EXTRA).read_text("utf-8")
+
+
+def open_artifact(path: Path) -> Callable[[dict], dict]:
+    """The artifact as a function of arrays by name, in TensorFlow alone."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    signature = loaded.signatures["serving_default"]
+
+    def run(inputs):
+        # `loaded` holds the variables, which the signature alone does not.
+        found = loaded and signature(**{name: tf.constant(a) for name, a in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    return run

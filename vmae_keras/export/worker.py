@@ -1,0 +1,34 @@
+"""Writes an artifact: `python -m vmae_keras.export.worker JOB OUT`, with $KERAS_BACKEND.
+
+JOB is a folder: contract.json, the model as a preset in `model`, maybe clips.npy. `--stages` makes what
+each layer returns an output. Prints a line before each part.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras import load
+from vmae_keras.export import formats
+from vmae_keras.export.contract import Contract
+from vmae_keras.export.serving import serve, serve_stages
+
+
+def main(job: str, out: str, *options: str):
+    folder = Path(job)
+    contract = Contract.from_json((folder / "contract.json").read_text("utf-8"))
+    model = load(folder / "model")
+    clips = folder / "clips.npy"
+    graph = partial(serve_stages if "--stages" in options else serve, model, contract)
+    measured = f", measuring ranges on {len(np.load(clips))} clips" if clips.exists() else ""
+    sys.stdout.write(f"converting{measured}\n")
+    sys.stdout.flush()
+    formats.module(contract.format).write(
+        graph, model, contract, Path(out), np.load(clips) if clips.exists() else None
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
