@@ -1,20 +1,24 @@
 """What a classifier takes one video for."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vmae_keras import backend
-from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import average_views
+from vmae_keras.export.artifact import Artifact
+
+if TYPE_CHECKING:  # an artifact needs no Keras
+    from vmae_keras.classifier import VideoClassifier
 
 
 def predict(
-    model: VideoClassifier,
+    model: "VideoClassifier | Artifact",
     path: str | Path,
     *,
     sampling: str = "dense",
@@ -25,16 +29,31 @@ def predict(
 ) -> np.ndarray:
     """(K,) probabilities of the classes, averaged over the views of a video file.
 
+    An artifact that resizes frames itself gets whole ones, and crops them once.
+
     Raises:
-        NoReadableVideo: the file cannot be decoded.
+        NoReadableVideo: the file cannot be decoded, or its frames are not of the artifact's size.
 
     Source: clauses EVAL-1 to EVAL-4.
     """
+    sizes = model.contract if isinstance(model, Artifact) else model.config
+    whole = isinstance(model, Artifact) and model.contract.resizes
     views = views_dataset(
-        [VideoFile(str(path))], model.config, sampling=sampling, stride=stride, clips=clips,
-        crops=crops, skipped=skipped,
+        [VideoFile(str(path))], sizes, sampling=sampling, stride=stride, clips=clips,
+        crops=None if whole else crops, skipped=skipped,
     )  # fmt: skip
     for element in views:
-        return average_views(backend.predict(model, element["views"]))
+        return average_views(_logits(model, element["views"]))
     reasons = skipped.report()
     raise NoReadableVideo(f"{path} cannot be read: {reasons.get(str(path), 'no reason known')}.")
+
+
+def _logits(model, views):
+    if not isinstance(model, Artifact):
+        return backend.predict(model, views)
+    step = model.contract.batch or 1
+    parts = [
+        model({"video": model.contract.pixels(views[first : first + step])})["logits"]
+        for first in range(0, len(views), step)
+    ]
+    return np.concatenate(parts)

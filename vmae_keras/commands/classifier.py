@@ -6,16 +6,30 @@ from vmae_keras.commands.terminal import notes_for_people
 def load_classifier(handle, clips, crops):
     """The classifier, and how its videos are looked at: as the run's recipe says, else as published."""
     from vmae_keras.classifier import VideoClassifier
-    from vmae_keras.training.run import Run, Settings
+    from vmae_keras.training.run import Run, test_views
 
     with notes_for_people():
         model = VideoClassifier.from_preset(handle)
-    views = {"sampling": "dense", "stride": 4, "clips": 5, "crops": 3}
     run = Run(handle)
-    if run.exists() and not isinstance(settings := run.settings(), Settings):
-        r = settings.recipe
-        views = {
-            "sampling": r.sampling, "stride": r.stride, "clips": r.test_clips, "crops": r.test_crops,
-        }  # fmt: skip
+    return model, _with_given(test_views(run.settings() if run.exists() else None), clips, crops)
+
+
+def load_artifact(handle, clips, crops):
+    """The same of an exported classifier; (None, {}) where there is no artifact. Needs no Keras."""
+    from vmae_keras.export import formats
+    from vmae_keras.export.artifact import Artifact
+    from vmae_keras.export.contract import ArtifactError
+
+    if formats.find(handle) is None:
+        return None, {}
+    model = Artifact(handle)
+    c = model.contract
+    if c.what != "classifier":
+        raise ArtifactError(f"{handle} is no classifier: it was exported with --what {c.what}.")
+    views = {name: getattr(c, name) for name in ("sampling", "stride", "clips", "crops")}
+    return model, _with_given(views, clips, crops)
+
+
+def _with_given(views, clips, crops):
     given = {"clips": clips, "crops": crops}
-    return model, views | {name: value for name, value in given.items() if value}
+    return views | {name: value for name, value in given.items() if value}

@@ -1,34 +1,50 @@
 """vmae predict"""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vmae_keras.commands.classifier import load_classifier
-from vmae_keras.commands.options import BackendOption, ClipsOption, CropsOption, ModelArgument
+from vmae_keras.commands.classifier import load_artifact, load_classifier
+from vmae_keras.commands.options import BackendOption, ClipsOption, CropsOption
 from vmae_keras.commands.terminal import errors_for_people, import_keras_on
 
 
 def predict(
-    model: ModelArgument,
-    clip: Annotated[Path, typer.Argument(help="A video file.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL CLIP",
+            help="A classifier (a run of `vmae finetune`, a preset, a file, hf://owner/name, or what `vmae "
+            "export` wrote), and a video file.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="The classifier, where CLIP is given alone.")
+    ] = None,
     clips: ClipsOption = None,
     crops: CropsOption = None,
     backend: BackendOption = None,
 ):
     """Tell what a classifier takes a video for: the five most probable classes."""
-    import_keras_on(backend)
+    *models, clip = [model, *names] if model else names
+    if len(models) != 1:
+        raise typer.BadParameter("Give one classifier and one video: vmae predict MODEL CLIP.")
     import tempfile
+    from pathlib import Path
 
+    with errors_for_people(ValueError, OSError):
+        classifier, views = load_artifact(models[0], clips, crops)
+    if classifier is None:
+        import_keras_on(backend)
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.predict import predict as run
 
     with errors_for_people(ValueError, OSError), tempfile.TemporaryDirectory() as folder:
-        classifier, views = load_classifier(model, clips, crops)
+        if classifier is None:
+            classifier, views = load_classifier(models[0], clips, crops)
         skipped = SkippedFiles(Path(folder) / "skipped.jsonl")
         probabilities = run(classifier, clip, skipped=skipped, **views)
-    names = classifier.labels or [str(number) for number in range(classifier.classes)]
+    names = classifier.labels or [str(number) for number in range(len(probabilities))]
     best = (-probabilities).argsort(kind="stable")[:5]
     width = max(len(names[number]) for number in best)
     for number in best:

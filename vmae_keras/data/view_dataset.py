@@ -8,7 +8,7 @@ import numpy as np
 
 from vmae_keras.data import views
 from vmae_keras.data.augment import luma
-from vmae_keras.data.decode import read_frames
+from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.finetune_augment import resize_linearly
 from vmae_keras.data.skipped import SkippedFiles
@@ -29,7 +29,7 @@ def views_dataset(
     sampling: str,
     stride: int,
     clips: int,
-    crops: int,
+    crops: int | None,
     skipped: SkippedFiles,
     workers: int = 0,
 ) -> grain.IterDataset:
@@ -41,11 +41,11 @@ def views_dataset(
 
     Args:
         files: from `list_videos`.
-        sizes: gives T, H, W and C, as a model configuration does. The views are squares: H is W.
+        sizes: gives T, H, W and C, as a model configuration does. Crops are squares: H is W.
         sampling: "dense", every `stride`-th frame, or "uniform", one of each segment.
         stride: ticks between the frames of a dense clip.
         clips: S, spread over the video; one or two with uniform sampling.
-        crops: R, spread along the frame's long side.
+        crops: R, spread along the frame's long side; None for whole frames, which must be of H x W pixels.
         skipped: where files that cannot be read are recorded.
         workers: processes that make views; with 0 threads of this process make them. A worker
             imports the main module of the program, as any spawned process, so a script needs the
@@ -67,14 +67,14 @@ class _ViewClips(Clips):
     """Which frames, and which crops of them; checked when built, before any worker starts."""
 
     clips: int
-    crops: int
+    crops: int | None
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(1, clips=self.clips, crops=self.crops)
+        check_at_least(1, clips=self.clips, crops=1 if self.crops is None else self.crops)
         self.positions(1)
         height, width = self.size
-        if height != width:
+        if height != width and self.crops is not None:
             raise ValueError(
                 "Views are squares along the long side of a frame, so the model's clips must be "
                 f"squares. Received: height={height}, width={width}."
@@ -98,11 +98,21 @@ class _ViewClips(Clips):
 
         frames = read_frames(path, choose, on_damage)
         size = self.config.height
-        frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
+        if self.crops is not None:
+            frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
+        elif frames.shape[1:3] != self.size:
+            raise UnreadableVideo(
+                path,
+                "its frames have {} x {} pixels, and {} x {} are taken".format(
+                    *frames.shape[1:3], *self.size
+                ),
+            )
         if self.config.channels == 1:
             frames = luma(frames)
-        corners = views.view_crops(*frames.shape[1:3], size, self.crops)
         places = places.reshape(self.clips, self.config.frames)
+        if self.crops is None:
+            return frames[places]
+        corners = views.view_crops(*frames.shape[1:3], size, self.crops)
         return np.stack(
             [frames[clip, y : y + size, x : x + size] for clip in places for y, x in corners]
         )

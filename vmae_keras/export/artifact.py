@@ -42,6 +42,11 @@ class Artifact:
         self.contract = Contract.from_json(text)
         self._run = module.open_artifact(self.path)
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of a classifier's classes, where they are known."""
+        return self.contract.labels
+
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays by name -> arrays by name, of any number of clips, whatever the artifact's batch.
 

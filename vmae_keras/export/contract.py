@@ -36,7 +36,8 @@ class Contract:
         size: (height, width) that the model sees: clips of other sizes are resized and cropped inside.
         visible, decoded: of a pretraining model, how many tokens are seen and predicted; else 0.
         labels: the names of the classes; None where they are not known, or there are none.
-        sampling, stride: how the training took a clip's frames from a video; see `vmae_keras.data.views`.
+        sampling, stride, clips, crops: how a video is judged, by how many views; see
+            `vmae_keras.data.views`.
         source: what was exported, as the user named it.
         version: of this library.
 
@@ -59,6 +60,8 @@ class Contract:
     labels: tuple[str, ...] | None
     sampling: str
     stride: int
+    clips: int
+    crops: int
     source: str
     version: str
 
@@ -123,6 +126,10 @@ class Contract:
                     f"`{name}` must be {dtype} of the shape (B, {', '.join(map(str, shape[1:]))}). "
                     f"Received: {array.dtype} of the shape {array.shape}."
                 )
+
+    def pixels(self, levels: np.ndarray) -> np.ndarray:
+        """Levels 0 to 255 in the dtype that the video is given in. Clause EXPORT-1."""
+        return levels if self.dtype == "uint8" else (levels / 255).astype("float32")
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

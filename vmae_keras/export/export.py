@@ -36,7 +36,7 @@ from vmae_keras.export.contract import ArtifactError, Contract
 from vmae_keras.export.serving import recorded
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import load
-from vmae_keras.training.run import AnySettings, Run, Settings
+from vmae_keras.training.run import AnySettings, Run, Settings, test_views
 from vmae_keras.worker_process import run_worker
 
 MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
@@ -76,7 +76,7 @@ def export(
         videos: real clips to compare on and to measure int8's ranges on, see `list_videos`; None for those
             of the run, or else clips that are drawn.
         clips: to compare on, half of them real, half of them noise.
-        tolerance: largest difference allowed, as a share of the largest output; None for that of `TOLERANCES`.
+        tolerance: largest difference allowed, as a share of the largest output; None for `TOLERANCES`'.
         say: is called with a line before each part.
 
     Raises:
@@ -120,7 +120,7 @@ def export(
         model.save_to_preset(job / "model")
         (job / "contract.json").write_text(contract.to_json(), "utf-8")
         if calibration:
-            np.save(job / "clips.npy", _pixels(real[:calibration], contract))
+            np.save(job / "clips.npy", contract.pixels(real[:calibration]))
         _write(contract, job, path, say)
         say(f"comparing with what {format}'s own runtime computes")
         comparison = _compared(model, Artifact(path), samples, wanted, tolerance)
@@ -154,8 +154,7 @@ def _contract(model, settings, *, what, frame_size, **others):
     return Contract(
         what=what, frames=c.frames, height=height, width=width, channels=c.channels,
         size=(c.height, c.width), labels=getattr(model, "labels", None),
-        sampling=settings.recipe.sampling if settings else "dense",
-        stride=settings.recipe.stride if settings else 4, version=vmae_keras.__version__,
+        **test_views(settings), version=vmae_keras.__version__,
         **{name: ids[name].shape[1] if ids else 0 for name in ("visible", "decoded")}, **others,
     )  # fmt: skip
 
@@ -205,14 +204,10 @@ def _real_clips(videos, settings: AnySettings | None, contract, count):
     return DRAWN, clips if contract.channels == 3 else luma(clips)
 
 
-def _pixels(levels, contract):
-    return levels if contract.dtype == "uint8" else (levels / 255).astype("float32")
-
-
 def _inputs(levels, ids, contract):
     """uint8 (n, T, H0, W0, C) -> what the artifact is given, and what the model is, resized beforehand."""
     mine = {name: rows[: len(levels)] for name, rows in ids.items()}
-    video = _pixels(levels, contract)
+    video = contract.pixels(levels)
     seen = video
     if contract.resizes:
         resized, (y, x) = contract.crop

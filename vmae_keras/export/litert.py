@@ -1,4 +1,4 @@
-"""LiteRT (TFLite), builtin operators alone. The contract is in a zip behind the model, as TFLite's metadata."""
+"""LiteRT (TFLite), builtin operators alone; the contract in a zip behind it, as TFLite's metadata."""
 
 import tempfile
 import warnings

@@ -151,6 +151,18 @@ STAGES = {
 AnySettings = Settings | FineTuningSettings | DistillationSettings
 
 
+def test_views(settings: AnySettings | None) -> dict[str, str | int]:
+    """How a model's videos are looked at: as its run's recipe says, else as the published ones were."""
+    views = {"sampling": "dense", "stride": 4, "clips": 5, "crops": 3}
+    if settings is None:
+        return views
+    r = settings.recipe
+    views |= {"sampling": r.sampling, "stride": r.stride}
+    if not isinstance(settings, Settings):
+        views |= {"clips": r.test_clips, "crops": r.test_crops}
+    return views
+
+
 def _settings(values: dict) -> AnySettings:
     settings, recipe = STAGES[values.pop("stage", Settings.stage)]
     made = {"config": VideoMAEConfig(**values["config"]), "recipe": recipe(**values["recipe"])}
