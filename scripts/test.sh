@@ -14,7 +14,7 @@ elif [ $# -gt 0 ]; then
     exit 2
 fi
 
-prepare dev,jax,tensorflow,torch,peers
+prepare dev,jax,tensorflow,torch,peers,export
 export TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=$profile
 # Many tests build the same small models: JAX compiles each once.
 export JAX_COMPILATION_CACHE_DIR=$PWD/build/jax-cache

@@ -59,7 +59,7 @@ def select(name: str | None = None) -> str:
 def import_keras():
     """Imports Keras for a command, without TensorFlow's start-up remarks."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _without_remarks():
+    with without_remarks():
         import keras  # noqa: F401
 
 
@@ -67,12 +67,12 @@ def set_seed(seed: int):
     """Seeds everything that Keras draws; which imports TensorFlow wherever it is installed."""
     import keras
 
-    with _without_remarks():
+    with without_remarks():
         keras.utils.set_random_seed(seed)
 
 
 @contextlib.contextmanager
-def _without_remarks():
+def without_remarks():
     """Holds back what is written to standard error, unless the block fails.
 
     TensorFlow's remarks would bury a command's first lines, on any backend where it is installed too.

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 import vmae_keras
+from vmae_keras.backend import without_remarks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
@@ -84,10 +85,12 @@ class Preset:
             "parameter_count": self.count_params(),
             "date_saved": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        with without_remarks():  # Keras imports TensorFlow here, where it is installed
+            config = self.get_config()
         settings = {
             "module": type(self).__module__,
             "class_name": type(self).__name__,
-            "config": self.get_config(),
+            "config": config,
             "registered_name": keras.saving.get_registered_name(type(self)),
         }
         for name, values in (("metadata.json", metadata), ("config.json", settings)):

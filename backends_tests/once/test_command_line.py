@@ -56,6 +56,7 @@ def test_help_answers_within_a_second_and_loads_no_backend():
         "finetune",
         "distill",
         "evaluate",
+        "export",
         "features",
         "predict",
         "probe",

@@ -1,5 +1,6 @@
 """LiteRT (TFLite), builtin operators alone; the contract in a zip behind it, as TFLite's metadata."""
 
+import os
 import tempfile
 import warnings
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vmae_keras.backend import without_remarks
 from vmae_keras.export import savedmodel
 from vmae_keras.export.contract import KEY, Contract
 
@@ -76,10 +78,9 @@ def read_contract(path: Path) -> str:
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
     """The artifact as a function of arrays by name, in LiteRT's interpreter."""
-    import os
-
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+    with without_remarks():
+        interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
     runner = interpreter.get_signature_runner()
     return lambda inputs: runner(**inputs)

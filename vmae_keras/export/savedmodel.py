@@ -21,7 +21,6 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
         tf.TensorSpec(shape, dtype, name=name) for name, (dtype, shape) in contract.inputs.items()
     ]
     archive = keras.export.ExportArchive()
-    archive.track(model)
     archive.add_endpoint(
         "serving_default",
         lambda *tensors: serve(dict(zip(names, tensors, strict=True))),
