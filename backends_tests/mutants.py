@@ -58,6 +58,7 @@ ALL_FAULTS = f"{RECOGNISE}::test_all_faults_are_listed_in_one_error_and_no_other
 NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
 WINDOWS = "once/test_windows.py"
 PROBE = "each_backend/test_probe.py"
+EXPORT = "each_backend/test_export.py"
 MASKS = "once/test_masks.py"
 CELL = f"{VECTORS}::test_running_cells[running_cell/4]"
 RATES = "once/test_config.py::test_learning_rate_counts_videos_not_their_crops"
@@ -492,5 +493,27 @@ MUTANTS = [
            f"{PROBE}::test_votes_equal_the_oracles"),
     Mutant("a share rounded down held out", "probes/probe.py", "int(len(own) * share + 0.5)",
            "int(len(own) * share)", f"{PROBE}::test_each_class_gives_its_share_and_keeps_a_video"),
+    # Exported models
+    Mutant("levels not rounded", "export/serving.py", "ops.round(v) / 255.0", "v / 255.0",
+           f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-uint8]"),
+    Mutant("numbers in [0, 1] rounded", "export/serving.py",
+           'ops.round(v) / 255.0 if contract.dtype == "uint8" else v', "ops.round(v * 255.0) / 255.0",
+           f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-float32]"),
+    Mutant("a crop at the edge", "export/serving.py", "width)[x : x + contract.size[1]]",
+           "width)[: contract.size[1]]",
+           f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-float32]"),
+    Mutant("logits for probabilities", "export/serving.py", '"probabilities": ops.softmax(logits)',
+           '"probabilities": logits',
+           f"{EXPORT}::test_the_graph_gives_the_oracles_logits[(16, 16)-uint8]"),
+    Mutant("the float head without its bias", "export/serving.py",
+           " + ops.convert_to_tensor(head.bias)", "",
+           f"{EXPORT}::test_the_head_that_stays_in_float_gives_the_same_logits"),
+    Mutant("not a number passes for equal", "export/comparison.py", "nan=np.inf", "nan=0.0",
+           "once/test_export.py::test_differences_are_shares_of_the_largest_output"),
+    Mutant("the last stage that differs", "export/comparison.py", "for name, output in wanted.items()",
+           "for name, output in reversed(wanted.items())",
+           "once/test_export.py::test_the_first_stage_that_differs_is_found"),
+    Mutant("float frames taken for levels", "export/contract.py", "array.dtype != dtype or ", "",
+           "once/test_export.py::test_a_batch_that_does_not_fit_is_refused"),
 ]
 # fmt: on
