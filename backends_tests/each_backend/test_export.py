@@ -136,7 +136,7 @@ def test_the_head_that_stays_in_float_gives_the_same_logits(classifier):
     video = {"video": ops.convert_to_tensor(random_levels(CONTRACT))}
     contract = dataclasses.replace(CONTRACT, format="litert", quantize="int8-dynamic")
     logits = [numpy(serve(classifier[0], each, video)["logits"]) for each in (CONTRACT, contract)]
-    assert 0 < np.abs(logits[0]).max()
+    assert np.abs(logits[0]).max() > 0
     np.testing.assert_allclose(*logits, atol=1e-6 * np.abs(logits[0]).max())
 
 
@@ -194,8 +194,11 @@ def test_the_card_runs_the_artifact_without_this_library(artifact):
     program = card.split("```python\n")[1].split("```")[0]
     assert "vmae_keras." not in program.replace("vmae_keras.json", "")
     done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", program], cwd=out, capture_output=True, text=True, encoding="utf-8"
-    )  # fmt: skip
+        [sys.executable, "-X", "utf8", "-c", program],
+        cwd=out,
+        capture_output=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in LABELS
 

@@ -18,8 +18,8 @@ from vmae_keras.export.contract import FORMATS, QUANTIZATIONS, ArtifactError, Co
 
 CONTRACT = Contract(
     what="classifier", format="onnx", quantize=None, dtype="uint8", batch=None, frames=4, height=16,
-    width=16, channels=3, size=(16, 16), visible=0, decoded=0, labels=("à", "b"), sampling="dense", stride=4,
-    clips=5, crops=3, source="run", version="0",
+    width=16, channels=3, size=(16, 16), visible=0, decoded=0, labels=("à", "b"), sampling="dense",
+    stride=4, clips=5, crops=3, source="run", version="0",
 )  # fmt: skip
 ROW = Row("noise", 4, 1e-6, 1e-7, 1.0)
 COMPARISON = Comparison((ROW,), 1e-4, 10**6, 4 * 10**6, 0.1, 0.2, 1, "torch")

@@ -52,7 +52,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 $inputs
 model = Interpreter("$file")
-outputs = model.get_signature_runner()(**inputs)
+run = model.get_signature_runner()
+for name, expected in run.get_input_details().items():  # `run` would take some other shapes
+    assert inputs[name].shape[1:] == tuple(expected["shape"][1:]), (name, expected["shape"])
+outputs = run(**inputs)
 contract = json.loads(zipfile.ZipFile("$file").read("$key.json"))
 """,
     "onnx": """\
@@ -77,7 +80,8 @@ $inputs
 model = openvino.Core().read_model("$file")
 contract = json.loads(model.get_rt_info(["$key"]).value)
 compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-outputs = {port.any_name: array for port, array in compiled(inputs).items()}
+given = {name: openvino.Tensor(array) for name, array in inputs.items()}  # plain arrays would be cast
+outputs = {port.any_name: array for port, array in compiled(given).items()}
 """,
 }
 _LAST = {

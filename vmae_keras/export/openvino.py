@@ -1,6 +1,7 @@
 """OpenVINO's model, an .xml with its .bin, by way of ONNX; the contract in its runtime information."""
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,20 +26,25 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
 
 
 def read_contract(path: Path) -> str:
-    import openvino
-
-    return openvino.Core().read_model(path).get_rt_info([KEY]).value
+    return _openvino().Core().read_model(path).get_rt_info([KEY]).value
 
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
     """The artifact as a function of arrays by name, computed in float32 on the processor."""
-    import openvino
-
+    openvino = _openvino()
     # Left to itself, it computes in bfloat16 where the processor can.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(inputs):
-        found = compiled(inputs)
+        found = compiled({name: openvino.Tensor(array) for name, array in inputs.items()})
         return {port.any_name: found[port] for port in compiled.outputs}
 
     return run
+
+
+def _openvino():
+    with warnings.catch_warnings():
+        # Its telemetry forks a process, which JAX warns of.
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        import openvino
+    return openvino

@@ -21,11 +21,15 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
         tf.TensorSpec(shape, dtype, name=name) for name, (dtype, shape) in contract.inputs.items()
     ]
     archive = keras.export.ExportArchive()
-    archive.add_endpoint(
-        "serving_default",
-        lambda *tensors: serve(dict(zip(names, tensors, strict=True))),
-        input_signature=signature,
-    )
+
+    def endpoint(*tensors):
+        # A signature does not refuse other shapes, and a graph of reshapes would take some of them.
+        checked = [
+            tf.ensure_shape(t, spec.shape) for t, spec in zip(tensors, signature, strict=True)
+        ]
+        return serve(dict(zip(names, checked, strict=True)))
+
+    archive.add_endpoint("serving_default", endpoint, input_signature=signature)
     archive.write_out(str(path), verbose=False)
     (path / _EXTRA).parent.mkdir()
     (path / _EXTRA).write_text(contract.to_json(), "utf-8")
