@@ -494,10 +494,11 @@ MUTANTS = [
     Mutant("a share rounded down held out", "probes/probe.py", "int(len(own) * share + 0.5)",
            "int(len(own) * share)", f"{PROBE}::test_each_class_gives_its_share_and_keeps_a_video"),
     # Exported models
-    Mutant("levels not rounded", "export/serving.py", "ops.round(v) / 255.0", "v / 255.0",
+    Mutant("levels not rounded", "export/serving.py", "ops.floor(v + HALF) / 255.0", "v / 255.0",
            f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-uint8]"),
     Mutant("numbers in [0, 1] rounded", "export/serving.py",
-           'ops.round(v) / 255.0 if contract.dtype == "uint8" else v', "ops.round(v * 255.0) / 255.0",
+           'ops.floor(v + HALF) / 255.0 if contract.dtype == "uint8" else v',
+           "ops.round(v * 255.0) / 255.0",
            f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-float32]"),
     Mutant("a crop at the edge", "export/serving.py", "width)[x : x + contract.size[1]]",
            "width)[: contract.size[1]]",

@@ -31,8 +31,12 @@ def run_worker(
             command, env=backend.environment(name), stdout=subprocess.PIPE, stderr=file, text=True
         ) as process:
             started(process)
-            for line in process.stdout:
-                say(line.strip())
+            try:
+                for line in process.stdout:
+                    say(line.strip())
+            finally:
+                if sys.exc_info()[0]:  # nobody waits for it any more
+                    process.kill()
         file.seek(0)
         lines = [line.strip() for line in file if line.strip()]
     if process.returncode == 0:

@@ -122,6 +122,18 @@ def test_what_is_no_artifact_is_said(tmp_path, monkeypatch):
         Artifact(tmp_path / "model.tflite")
 
 
+def test_a_folder_of_several_artifacts_or_of_a_model_is_not_guessed_at(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"")
+    assert formats.find(tmp_path) == ("litert", tmp_path / "model.tflite")
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model/saved_model.pb").write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"several artifacts: saved_model, model.tflite"):
+        formats.find(tmp_path)
+    assert formats.find(tmp_path / "saved_model") == ("savedmodel", tmp_path / "saved_model")
+    (tmp_path / "config.json").write_text("{}")
+    assert formats.find(tmp_path) is None
+
+
 def test_every_format_has_a_module_and_its_quantizations():
     assert QUANTIZATIONS.keys() == formats.BACKENDS.keys() == set(FORMATS)
     names = [formats.module(name).NAME for name in FORMATS]

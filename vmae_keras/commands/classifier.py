@@ -6,12 +6,14 @@ from vmae_keras.commands.terminal import notes_for_people
 def load_classifier(handle, clips, crops):
     """The classifier, and how its videos are looked at: as the run's recipe says, else as published."""
     from vmae_keras.classifier import VideoClassifier
-    from vmae_keras.training.run import Run, test_views
+    from vmae_keras.training.run import Run, evaluation_views
 
     with notes_for_people():
         model = VideoClassifier.from_preset(handle)
     run = Run(handle)
-    return model, _with_given(test_views(run.settings() if run.exists() else None), clips, crops)
+    return model, _with_given(
+        evaluation_views(run.settings() if run.exists() else None), clips, crops
+    )
 
 
 def load_artifact(handle, clips, crops):
@@ -26,6 +28,10 @@ def load_artifact(handle, clips, crops):
     c = model.contract
     if c.what != "classifier":
         raise ArtifactError(f"{handle} is no classifier: it was exported with --what {c.what}.")
+    if crops and c.resizes:
+        raise ArtifactError(
+            f"{handle} crops frames itself, in the centre. Received: --crops {crops}. Leave it out."
+        )
     views = {name: getattr(c, name) for name in ("sampling", "stride", "clips", "crops")}
     return model, _with_given(views, clips, crops)
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.backend import environment, import_keras, select
 from vmae_keras.commands.options import BackendOption
-from vmae_keras.commands.terminal import errors_for_people, import_keras_on, notes_for_people
+from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
 Format = enum.Enum(
     "Format", {name: name for name in ("savedmodel", "litert", "onnx", "openvino")}, type=str
@@ -76,13 +77,16 @@ def export(
     It takes raw clips: scaling, mean and std are inside. Whatever the backend, SavedModel and LiteRT are
     written with TensorFlow, ONNX and OpenVINO with PyTorch, in a process of their own.
     """
+    import os
     import time
 
     began = time.monotonic()
     with errors_for_people(ValueError):
         number = _batch(batch)
         size = frame_size and _size(frame_size)
-    import_keras_on(backend)
+        # On a GPU the model is to be computed in float32, not TF32, and to leave memory to the converter.
+        os.environ.update(environment(select(backend and backend.value)))
+    import_keras()
     from vmae_keras.export.comparison import InexactArtifact
     from vmae_keras.export.export import export as run
 
@@ -90,7 +94,8 @@ def export(
         seconds = int(time.monotonic() - began)
         typer.echo(f"{seconds // 60}:{seconds % 60:02d} {line}")
 
-    folder = out or (Path(source) if Path(source).is_dir() else Path()) / f"exported-{format.value}"
+    name = "-".join(["exported", format.value, *([quantize.value] if quantize else [])])
+    folder = out or (Path(source) if Path(source).is_dir() else Path()) / name
     with errors_for_people(ValueError, OSError), notes_for_people():
         try:
             comparison = run(

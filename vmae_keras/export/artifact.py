@@ -33,6 +33,7 @@ class Artifact:
         module = formats.module(self.format)
         try:
             text = module.read_contract(self.path)
+            self._run = module.open_artifact(self.path)
         except (
             Exception
         ) as error:  # each runtime has its own for files that are damaged or not ours
@@ -40,7 +41,6 @@ class Artifact:
                 f"{self.path} is damaged, or was not written by `vmae export`: {error!r}"
             ) from error
         self.contract = Contract.from_json(text)
-        self._run = module.open_artifact(self.path)
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ _PACKAGES = {
     "openvino": "openvino",
 }  # fmt: skip
 _INPUTS = {
-    "video": "RGB frames{resized}, {levels}; nothing else is to be done to them",
+    "video": "{colour} frames{resized}, {levels}; nothing else is to be done to them",
     "visible": "ids of the tokens that the encoder sees, sorted",
     "decoded": "ids of the tokens to predict, sorted",
 }
@@ -110,8 +110,12 @@ def program(contract: Contract, file: str) -> str:
 def write_card(path: Path, artifact: Path, contract: Contract, comparison: Comparison):
     """Writes the README of an artifact."""
     c, size = contract, " x ".join(map(str, contract.size))
+    colour = "RGB" if c.channels == 3 else "Grey"
     resized = f", resized and cropped inside to {size}" if c.resizes else ""
-    texts = {**_INPUTS, "video": _INPUTS["video"].format(resized=resized, levels=_LEVELS[c.dtype])}
+    texts = {
+        **_INPUTS,
+        "video": _INPUTS["video"].format(colour=colour, resized=resized, levels=_LEVELS[c.dtype]),
+    }
     inputs = [
         f"| `{name}` | {dtype} | {_shape(shape, 'B')} | {texts[name]} |"
         for name, (dtype, shape) in c.inputs.items()
@@ -131,7 +135,7 @@ def write_card(path: Path, artifact: Path, contract: Contract, comparison: Compa
 |---|---|---|---|
 {chr(10).join(inputs + outputs)}
 
-{batch} In training, the {c.frames} frames of a clip were taken {_sampling(c)}.
+{batch} The {c.frames} frames of a clip are to be taken {_sampling(c)}.
 The artifact carries this as JSON under `{KEY}`, with {labels}.
 
 ## How exact it is

@@ -73,7 +73,7 @@ class InexactArtifact(ArtifactError):
 
 def compared(clips: str, found: np.ndarray, wanted: np.ndarray, classes: bool) -> Row:
     """(n, ...) of the artifact and of the model -> how they differ. Not a number counts as infinite."""
-    differences = np.nan_to_num(np.abs(found - wanted), nan=np.inf) / np.abs(wanted).max()
+    differences = np.nan_to_num(np.abs(found - wanted), nan=np.inf) / (np.abs(wanted).max() or 1)
     agreement = (found.argmax(-1) == wanted.argmax(-1)).mean() if classes else None
     return Row(
         clips, len(wanted), float(differences.max()), float(differences.mean()),

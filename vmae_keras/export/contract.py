@@ -22,6 +22,17 @@ class ArtifactError(ValueError):
     """There is no artifact of ours, it cannot be run, or it does not compute what its model does."""
 
 
+def check_format(format: str, quantize: str | None):
+    """Raises ValueError where there is no such format, or it cannot be quantized so."""
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {format!r}.")
+    if quantize not in (None, *QUANTIZATIONS[format]):
+        ways = [f"{name} to {', '.join(each)}" for name, each in QUANTIZATIONS.items() if each]
+        raise ValueError(
+            f"Known are: {'; '.join(ways)}. Received: {format}, quantize={quantize!r}."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Contract:
     """What an artifact takes and gives.
@@ -66,18 +77,13 @@ class Contract:
     version: str
 
     def __post_init__(self):
-        known = {"what": tuple(OUTPUTS), "format": FORMATS, "dtype": ("uint8", "float32")}
+        known = {"what": tuple(OUTPUTS), "dtype": ("uint8", "float32")}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(values)}. Received: {getattr(self, name)!r}."
                 )
-        quantizations = QUANTIZATIONS[self.format]
-        if self.quantize not in (None, *quantizations):
-            ways = [f"{name} to {', '.join(each)}" for name, each in QUANTIZATIONS.items() if each]
-            raise ValueError(
-                f"Known are: {'; '.join(ways)}. Received: {self.format}, quantize={self.quantize!r}."
-            )
+        check_format(self.format, self.quantize)
         if self.quantize == "int8" and self.what == "pretrain":
             raise ValueError(
                 "A pretraining model cannot be quantized to int8. Use 'int8-dynamic' or 'fp16'."

@@ -12,6 +12,7 @@ from vmae_keras.export.contract import FORMATS, ArtifactError
 BACKENDS = {
     "savedmodel": "tensorflow", "litert": "tensorflow", "onnx": "torch", "openvino": "torch",
 }  # fmt: skip
+_SAVED = "saved_model.pb"  # in the folder that a SavedModel is
 _RUNTIMES = {
     "savedmodel": "tensorflow", "litert": "ai_edge_litert", "onnx": "onnxruntime", "openvino": "openvino",
 }  # fmt: skip
@@ -36,13 +37,28 @@ def check_installed(name: str, *, writing: bool):
 
 
 def find(path: str | Path) -> tuple[str, Path] | None:
-    """Format and place of the artifact that a path names: itself, or the folder it was exported into."""
+    """Format and place of the artifact that a path names: itself, or the folder it was exported into.
+
+    None where there is none; a folder that holds a model or a run, and artifacts beside, is the model's.
+
+    Raises:
+        ArtifactError: the folder holds several.
+    """
     path = Path(path)
+    if (path / "config.json").is_file() or (path / "run.json").is_file():
+        return None
+    found = []
     for name in FORMATS:
         own = module(name).NAME
         for place in (path, path / own):
-            if name == "savedmodel" and (place / "saved_model.pb").is_file():
-                return name, place
-            if place.suffix and place.suffix == Path(own).suffix and place.is_file():
-                return name, place
-    return None
+            wanted = Path(own).suffix
+            if (
+                (place.is_file() and place.suffix == wanted)
+                if wanted
+                else (place / _SAVED).is_file()
+            ):
+                found.append((name, place))
+    if len(found) > 1:
+        places = ", ".join(place.name for _, place in found)
+        raise ArtifactError(f"{path} holds several artifacts: {places}. Give one of them.")
+    return found[0] if found else None

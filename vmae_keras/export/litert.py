@@ -17,11 +17,7 @@ NAME = "model.tflite"
 _ENTRY = f"{KEY}.json"
 # A softmax in int8 has steps of 1/256, and each of 1568 keys has a weight of about 1/1568: attention would
 # vanish. So dense layers alone compute in integers. Clause EXPORT-5.
-_FLOAT = (
-    "ADD", "BATCH_MATMUL", "CAST", "CONCATENATION", "DIV", "GATHER", "GATHER_ND", "GELU", "LOGISTIC",
-    "MEAN", "MUL", "NEG", "PACK", "RESHAPE", "ROUND", "RSQRT", "SOFTMAX", "SPLIT", "SQUARED_DIFFERENCE",
-    "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE",
-)  # fmt: skip
+_DENSE = "FULLY_CONNECTED"
 
 
 def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
@@ -52,6 +48,7 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
 
 def _dense_layers_in_int8(converter, contract, clips):
     import tensorflow as tf
+    from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
     def batches():
         for clip in clips:
@@ -61,12 +58,13 @@ def _dense_layers_in_int8(converter, contract, clips):
     converter.representative_dataset = batches
     # Where the converter lets operators be chosen; it looks for faults only if it is asked to.
     lite = tf.lite.experimental
+    others = [name for name in vars(BuiltinOperator) if name.isupper() and name != _DENSE]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that its own interpreter has moved to ai-edge-litert
         debugger = lite.QuantizationDebugger(
             converter=converter,
             debug_dataset=batches,
-            debug_options=lite.QuantizationDebugOptions(denylisted_ops=list(_FLOAT)),
+            debug_options=lite.QuantizationDebugOptions(denylisted_ops=others),
         )
     return debugger.get_nondebug_quantized_model()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vmae_keras.backend import without_remarks
 from vmae_keras.export.contract import KEY, Contract
 
 NAME = "saved_model"
@@ -41,7 +42,8 @@ def read_contract(path: Path) -> str:
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
     """The artifact as a function of arrays by name, in TensorFlow alone."""
-    import tensorflow as tf
+    with without_remarks():
+        import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
     signature = loaded.signatures["serving_default"]

@@ -22,12 +22,11 @@ def main(job: str, out: str, *options: str):
     model = load(folder / "model")
     clips = folder / "clips.npy"
     graph = partial(serve_stages if "--stages" in options else serve, model, contract)
-    measured = f", measuring ranges on {len(np.load(clips))} clips" if clips.exists() else ""
+    calibration = np.load(clips) if clips.exists() else None
+    measured = "" if calibration is None else f", measuring ranges on {len(calibration)} clips"
     sys.stdout.write(f"converting{measured}\n")
     sys.stdout.flush()
-    formats.module(contract.format).write(
-        graph, model, contract, Path(out), np.load(clips) if clips.exists() else None
-    )
+    formats.module(contract.format).write(graph, model, contract, Path(out), calibration)
 
 
 if __name__ == "__main__":

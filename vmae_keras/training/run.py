@@ -151,7 +151,7 @@ STAGES = {
 AnySettings = Settings | FineTuningSettings | DistillationSettings
 
 
-def test_views(settings: AnySettings | None) -> dict[str, str | int]:
+def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
     """How a model's videos are looked at: as its run's recipe says, else as the published ones were."""
     views = {"sampling": "dense", "stride": 4, "clips": 5, "crops": 3}
     if settings is None:

@@ -1,0 +1,103 @@
+"""The clips that an artifact and its model are compared on: real ones, and noise."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmae_keras import masks
+from vmae_keras.data.augment import luma
+from vmae_keras.data.decode import UnreadableVideo
+from vmae_keras.data.files import list_videos
+from vmae_keras.data.finetune_augment import resize_linearly
+from vmae_keras.data.pipeline import read_clip
+from vmae_keras.data.stream import NoReadableVideo
+from vmae_keras.data.synthetic import moving_shapes
+from vmae_keras.export.contract import Contract
+from vmae_keras.export.serving import HALF
+from vmae_keras.training.run import AnySettings, Settings
+
+DRAWN = "drawn shapes"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Clips of one kind: what the artifact is given, and what the model is, resized beforehand."""
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    given: dict[str, np.ndarray] | np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inputs["video"])
+
+    def chosen(self, indices) -> "Sample":
+        given = self.given
+        if isinstance(given, dict):
+            given = {name: array[indices] for name, array in given.items()}
+        else:
+            given = given[indices]
+        return Sample(
+            self.name, {name: array[indices] for name, array in self.inputs.items()}, given
+        )
+
+
+def sample(name: str, levels: np.ndarray, ids: dict[str, np.ndarray], contract: Contract) -> Sample:
+    """Of uint8 (n, T, H0, W0, C) and the ids of as many clips or more. Clauses EXPORT-1, EXPORT-2."""
+    own = {key: rows[: len(levels)] for key, rows in ids.items()}
+    video = seen = contract.pixels(levels)
+    if contract.resizes:
+        resized, (y, x) = contract.crop
+        box = (0, 0, contract.width, contract.height)
+        seen = np.stack([resize_linearly(clip, box, resized) for clip in levels])
+        seen = seen[:, :, y : y + contract.size[0], x : x + contract.size[1]]
+        if contract.dtype == "uint8":
+            seen = np.floor(seen * 255 + HALF).astype("uint8")
+    return Sample(name, {"video": video, **own}, {"video": seen, **own} if own else seen)
+
+
+def token_ids(config, settings: AnySettings | None, count: int) -> dict[str, np.ndarray]:
+    """`visible` and `decoded` of some clips: masked as the run does, else as the published models were."""
+    if isinstance(settings, Settings):
+        r = settings.recipe
+        mask = {"kind": r.mask, "ratio": r.mask_ratio, "decoder_ratio": r.decoder_mask_ratio}
+    else:
+        mask = {"kind": "random", "ratio": 0.75} if config.mae_target else {}
+    generator = np.random.default_rng(0)
+    clips = [masks.pretraining(config.grid, generator, **mask) for _ in range(count)]
+    return {name: np.stack([clip[name] for clip in clips]) for name in ("visible", "decoded")}
+
+
+def real_clips(
+    videos, settings: AnySettings | None, contract: Contract, count: int, say: Callable[[str], None]
+) -> tuple[str, np.ndarray]:
+    """What they are, and uint8 (count or fewer, T, H0, W0, C): given, the run's own, or drawn.
+
+    Raises:
+        OSError, ValueError: those given cannot be read.
+    """
+    sizes = {name: getattr(contract, name) for name in ("frames", "height", "width", "channels")}
+    chosen = videos or (settings and settings.data)
+    generator = np.random.default_rng(0)
+    files, clips = [], []
+    try:
+        files = list_videos(chosen) if chosen else []
+    except (OSError, ValueError):
+        if videos:
+            raise
+        say(f"the run's videos are not there any more: {chosen}")
+    for index in generator.permutation(len(files)):
+        if len(clips) < count:
+            with contextlib.suppress(UnreadableVideo):
+                path = files[index].path
+                clips.append(
+                    read_clip(path, sampling=contract.sampling, stride=contract.stride, **sizes)
+                )
+    if clips:
+        return f"videos of {chosen}", np.stack(clips)
+    if videos:
+        raise NoReadableVideo(f"None of the {len(files)} files of {videos} can be read.")
+    size = contract.height, contract.width
+    clips = [moving_shapes(generator, contract.frames, size) for _ in range(count)]
+    return DRAWN, np.stack(clips if contract.channels == 3 else [luma(clip) for clip in clips])
