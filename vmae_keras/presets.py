@@ -85,12 +85,10 @@ class Preset:
             "parameter_count": self.count_params(),
             "date_saved": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        with without_remarks():  # Keras imports TensorFlow here, where it is installed
-            config = self.get_config()
         settings = {
             "module": type(self).__module__,
             "class_name": type(self).__name__,
-            "config": config,
+            "config": _config(self),
             "registered_name": keras.saving.get_registered_name(type(self)),
         }
         for name, values in (("metadata.json", metadata), ("config.json", settings)):
@@ -183,8 +181,12 @@ def _own_model(path):
 
 def _arguments(model):
     """Of the constructor, without the configuration and the name."""
-    config = model.get_config()
-    return {name: value for name, value in config.items() if name not in ("config", "name")}
+    return {name: value for name, value in _config(model).items() if name not in ("config", "name")}
+
+
+def _config(model):
+    with without_remarks():  # Keras imports TensorFlow here, where it is installed
+        return model.get_config()
 
 
 def _stored(model, source):
