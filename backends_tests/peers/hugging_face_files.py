@@ -35,7 +35,9 @@ def published(width, heads, decoder_width, decoder_heads):
 def build(kind, seed=0, sigma=0.1, **settings):
     """A model in inference, its weights normal around what they start from."""
     generator = torch.Generator().manual_seed(seed)
-    model = MODELS[kind](VideoMAEConfig(**settings)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of what transformers draws
+        model = MODELS[kind](VideoMAEConfig(**settings)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += sigma * torch.randn(parameter.shape, generator=generator)
