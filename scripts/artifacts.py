@@ -6,7 +6,7 @@ exports a classifier of random weights in every format, installs for each what i
 there runs the README's program on a clip: the logits must be Keras's. On clips of other shapes, or in
 float64, it must end with an error. Needs `pip install -e '.[export]'`.
 
-Took 6.3 minutes with v2-s on two busy CPU cores. It downloads 760 MB of packages. TensorFlow's environment
+Took 4.0 minutes with v2-s on two CPU cores. It downloads 760 MB of packages. TensorFlow's environment
 alone takes 2.2 GB of disk until it is checked; all four take 2.8 GB with --keep.
 """
 

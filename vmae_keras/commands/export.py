@@ -67,7 +67,7 @@ def export(
         float | None,
         typer.Option(
             min=0, help="Largest difference allowed, as a share of the largest output; default: 1e-4 in "
-            "float32, .01 in fp16, .1 in int8-dynamic, .4 in int8."
+            "float32, .01 in fp16, .1 in int8."
         ),
     ] = None,
     backend: BackendOption = None,
