@@ -34,9 +34,9 @@ def run_worker(
             try:
                 for line in process.stdout:
                     say(line.strip())
-            finally:
-                if sys.exc_info()[0]:  # nobody waits for it any more
-                    process.kill()
+            except BaseException:  # Ctrl-C among them: nobody waits for it any more
+                process.kill()
+                raise
         file.seek(0)
         lines = [line.strip() for line in file if line.strip()]
     if process.returncode == 0:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from backends_tests.once.test_command_line import vmae
+from vmae_keras.commands import export as command
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
@@ -14,7 +15,7 @@ from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.export import card, formats
 from vmae_keras.export.artifact import Artifact
 from vmae_keras.export.comparison import Comparison, Row, compared, first_deviating
-from vmae_keras.export.contract import FORMATS, QUANTIZATIONS, ArtifactError, Contract
+from vmae_keras.export.contract import FORMATS, OUTPUTS, QUANTIZATIONS, ArtifactError, Contract
 
 CONTRACT = Contract(
     what="classifier", format="onnx", quantize=None, dtype="uint8", batch=None, frames=4, height=16,
@@ -138,6 +139,14 @@ def test_every_format_has_a_module_and_its_quantizations():
     assert QUANTIZATIONS.keys() == formats.BACKENDS.keys() == set(FORMATS)
     names = [formats.module(name).NAME for name in FORMATS]
     assert names == ["saved_model", "model.tflite", "model.onnx", "model.xml"]
+
+
+def test_the_command_offers_what_there_is():
+    offered = [{each.value for each in kind} for kind in (command.Format, command.What)]
+    assert offered == [set(FORMATS), set(OUTPUTS)]
+    assert {each.value for each in command.Quantize} == {
+        name for names in QUANTIZATIONS.values() for name in names
+    }
 
 
 def test_whole_frames_are_given_as_they_are_or_refused(tmp_path):

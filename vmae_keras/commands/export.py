@@ -118,10 +118,7 @@ def _show(comparison):
 
     table = Table("artifact and model on", "largest difference", "mean", "same top-1", box=None)
     for row in comparison.rows:
-        same = "" if row.agreement is None else f"{100 * row.agreement:.0f} %"
-        table.add_row(
-            f"{row.count} clips: {row.clips}", f"{row.largest:.1e}", f"{row.mean:.1e}", same
-        )
+        table.add_row(f"{row.count} clips: {row.clips}", *row.figures)
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)

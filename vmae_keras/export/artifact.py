@@ -34,9 +34,7 @@ class Artifact:
         try:
             text = module.read_contract(self.path)
             self._run = module.open_artifact(self.path)
-        except (
-            Exception
-        ) as error:  # each runtime has its own for files that are damaged or not ours
+        except Exception as error:  # each runtime has its own for damaged files
             raise ArtifactError(
                 f"{self.path} is damaged, or was not written by `vmae export`: {error!r}"
             ) from error

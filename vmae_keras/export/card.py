@@ -170,8 +170,7 @@ def costs(comparison: Comparison) -> list[str]:
 
 
 def _row(row):
-    same = "" if row.agreement is None else f"{100 * row.agreement:.0f} %"
-    return f"| {row.count}: {row.clips} | {row.largest:.1e} | {row.mean:.1e} | {same} |"
+    return f"| {row.count}: {row.clips} | {' | '.join(row.figures)} |"
 
 
 def _sampling(contract):

@@ -29,6 +29,12 @@ class Row:
     mean: float
     agreement: float | None
 
+    @property
+    def figures(self) -> tuple[str, str, str]:
+        """The differences and the agreement, for people."""
+        same = "" if self.agreement is None else f"{100 * self.agreement:.0f} %"
+        return f"{self.largest:.1e}", f"{self.mean:.1e}", same
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
