@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 BACKENDS = ("jax", "tensorflow", "torch")
+PARALLEL = ("data", "fsdp", "tensor")  # ways to divide training over devices
 INFERENCE_BACKENDS = ("numpy", "openvino")  # Keras computes no gradients with them
 
 
@@ -183,6 +184,113 @@ def attention(q, k, v, scale: float):
     logits = ops.cast(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), "float32")
     x = ops.matmul(ops.cast(ops.softmax(logits, axis=-1), v.dtype), v)
     return ops.transpose(x, (0, 2, 1, 3))
+
+
+def take_rows(rows, ids):
+    """(B, N, P), int32 (B, K) -> (B, K, P): each clip's rows by id, whole rows at a time.
+
+    JAX gathers whole rows along an axis, and keeps a batch that is spread over devices where it is. The
+    others would gather each number; there, one gather over the flattened batch.
+    """
+    import keras
+    from keras import ops
+
+    if keras.backend.backend() == "jax":
+        return ops.take_along_axis(rows, ids[:, :, None], axis=1)
+    count, size = rows.shape[1:]
+    first = ops.expand_dims(ops.arange(ops.shape(ids)[0], dtype="int32") * count, 1)
+    return ops.take(ops.reshape(rows, (-1, size)), ids + first, axis=0)
+
+
+def _replicas():
+    """(this one's number, how many there are) of the replicas that each compute a part of a batch.
+
+    JAX has none: there, devices compute the one whole batch together.
+    """
+    import keras
+
+    name = keras.backend.backend()
+    if name == "torch":
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_rank(), dist.get_world_size()
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            return context.replica_id_in_sync_group, context.num_replicas_in_sync
+    return 0, 1
+
+
+def relative_to_replicas(value):
+    """A number of this replica's part of the batch, divided by the mean of all replicas' numbers."""
+    import keras
+
+    count = _replicas()[1]
+    if count == 1:
+        return 1.0
+    if keras.backend.backend() == "torch":
+        import torch.distributed as dist
+
+        total = value.detach().clone()
+        dist.all_reduce(total)
+    else:
+        import tensorflow as tf
+
+        total = tf.distribute.get_replica_context().all_reduce("SUM", value)
+    return value * count / total
+
+
+def of_summed_gradients(clip, gradients: list) -> list:
+    """What `clip` makes of gradients, such that their sum over the replicas is clipped, not each by itself.
+
+    Keras on TensorFlow clips before it sums; elsewhere the gradients are those of all replicas already.
+    """
+    import keras
+
+    count = _replicas()[1]
+    if count == 1 or keras.backend.backend() != "tensorflow":
+        return clip(gradients)
+    import tensorflow as tf
+
+    summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+    return [gradient / count for gradient in clip(summed)]
+
+
+def uniform_of_batch(shape, axis: int, seed):
+    """`keras.random.uniform`, with the batch along `axis`: a replica gets its part of the whole's draw.
+
+    So a batch is trained on alike however it is divided. Clause SHARD-3.
+    """
+    import keras
+    from keras import ops
+
+    number, count = _replicas()
+    size = shape[axis]
+    whole = tuple(each * count if place == axis else each for place, each in enumerate(shape))
+    draw = keras.random.uniform(whole, seed=seed)
+    if count == 1:
+        return draw
+    return ops.take(draw, number * size + ops.arange(size), axis=axis)
+
+
+def to_numpy(variable):
+    """The whole value of a variable, wherever replicas or processes hold it or parts; all must call it."""
+    import keras
+
+    value = variable.value
+    if keras.backend.backend() == "jax":
+        from jax.experimental import multihost_utils
+
+        if not (value.is_fully_addressable or value.is_fully_replicated):
+            return multihost_utils.process_allgather(value, tiled=True)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        value = tf.convert_to_tensor(value)  # of a replicated variable
+    return keras.ops.convert_to_numpy(value)
 
 
 def _materialises_attention() -> bool:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from vmae_keras import backend
 from vmae_keras.encoder import KERNEL_STD, Backbone
 from vmae_keras.initializers import filled_by
 from vmae_keras.presets import by_path
@@ -74,7 +75,7 @@ class VideoClassifier(Backbone):
     def _dropped(self, x):
         """Clause FT-3. Not by `keras.random.dropout`, which on PyTorch draws beside the seed's state."""
         survive = 1.0 - self.head_dropout
-        draw = keras.random.uniform(ops.shape(x), seed=self.seed_generator)
+        draw = backend.uniform_of_batch(ops.shape(x), axis=0, seed=self.seed_generator)
         return x * ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
     def with_classes(self, rows, labels=None):

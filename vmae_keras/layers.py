@@ -371,8 +371,8 @@ class Transformer(keras.layers.Layer):
     def _keep(self, x):
         """(depth, 2, B): 1 / (1 - rate) with probability 1 - rate, else 0. Clause BLOCK-7."""
         survive = ops.reshape(ops.convert_to_tensor(1.0 - self.rates), (-1, 1, 1))
-        draw = keras.random.uniform(
-            (len(self.blocks), 2, ops.shape(x)[0]), seed=self.seed_generator
+        draw = backend.uniform_of_batch(
+            (len(self.blocks), 2, ops.shape(x)[0]), axis=2, seed=self.seed_generator
         )
         return ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 

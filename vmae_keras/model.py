@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
 from vmae_keras.layers import (
@@ -134,10 +135,15 @@ class VideoMAE(Preset, keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of a batch dict `x`; target and weights come from it, not from the arguments."""
-        return super().compute_loss(
-            x=x, y=self.target(x), y_pred=y_pred, sample_weight=self.weight(x), training=training
+        """The loss of a batch dict `x`; target and weights come from it, not from the arguments.
+
+        Of a replica's part of a batch it is such that the replicas' mean is the whole batch's. SHARD-4.
+        """
+        weight = self.weight(x)
+        loss = super().compute_loss(
+            x=x, y=self.target(x), y_pred=y_pred, sample_weight=weight, training=training
         )
+        return loss * backend.relative_to_replicas(ops.sum(weight))
 
     def predict(self, x, *args, **kwargs):
         """As `keras.Model.predict`, on a batch dict or a data set of them: (B, M, P)."""

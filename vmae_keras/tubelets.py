@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from vmae_keras import backend
+
 
 def tubelets(video, tubelet: tuple[int, int, int]):
     """(B, T, H, W, C) -> (B, N, P): cut a clip into tubelets, row-major, channel fastest.
@@ -33,10 +35,5 @@ def untubelets(tokens, tubelet: tuple[int, int, int], grid: tuple[int, int, int]
 
 
 def take(rows, ids):
-    """(B, N, P), int32 (B, K) -> (B, K, P): each clip's rows by id.
-
-    One gather of whole rows over the flattened batch; `take_along_axis` would gather each number.
-    """
-    count, size = rows.shape[1:]
-    first = ops.expand_dims(ops.arange(ops.shape(ids)[0], dtype="int32") * count, 1)
-    return ops.take(ops.reshape(rows, (-1, size)), ids + first, axis=0)
+    """(B, N, P), int32 (B, K) -> (B, K, P): each clip's rows by id."""
+    return backend.take_rows(rows, ids)

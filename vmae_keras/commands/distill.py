@@ -8,14 +8,17 @@ import typer
 from vmae_keras.backend import import_keras
 from vmae_keras.commands.options import (
     BackendOption,
+    BatchPerDevice,
     Changes,
+    DevicesOption,
+    ParallelOption,
     RecipeOption,
     Resume,
     RunFolder,
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import resumed, run_training
+from vmae_keras.commands.runs import batch_changes, resumed, run_training, start_devices
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
 
@@ -43,6 +46,9 @@ def distill(
     recipe: RecipeOption = None,
     change: Changes = None,
     backend: BackendOption = None,
+    devices: DevicesOption = None,
+    parallel: ParallelOption = None,
+    batch_per_device: BatchPerDevice = None,
     resume: Resume = False,
     workers: Workers = 0,
     seed: Seed = None,
@@ -55,20 +61,24 @@ def distill(
     from vmae_keras.training.begin import distillation
     from vmae_keras.training.run import DistillationSettings, Run
 
-    run = Run(out)
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
                 "--teacher": teacher, "--start": start, "--variant": variant, "--recipe": recipe,
                 "--set": change, "--seed": seed,
+                "--batch-per-device": batch_per_device,
             }  # fmt: skip
-            settings = resumed(run, DistillationSettings, data, backend, fixed)
+            settings = resumed(Run(out), DistillationSettings, data, backend, fixed)
+            used = start_devices(settings.backend, devices, parallel)
         else:
+            used = start_devices(backend and backend.value, devices, parallel)
+            changes = [*(change or ()), *batch_changes(used, batch_per_device)]
             settings = distillation(
-                run, data, teacher=teacher, start=start, variant=variant, recipe_name=recipe,
-                changes=change or (), seed=seed or 0, backend=backend and backend.value,
+                Run(out, used.process), data, teacher=teacher, start=start, variant=variant,
+                recipe_name=recipe, changes=changes, seed=seed or 0, backend=backend and backend.value,
             )  # fmt: skip
+        run = Run(out, used.process)
     import_keras()
     from vmae_keras.training.distill import distill as train
 
-    run_training(train, run, settings, workers)
+    run_training(train, run, settings, workers, devices=used)

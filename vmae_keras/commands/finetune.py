@@ -9,15 +9,18 @@ import typer
 from vmae_keras.backend import import_keras
 from vmae_keras.commands.options import (
     BackendOption,
+    BatchPerDevice,
     Changes,
+    DevicesOption,
     LabelledVideos,
+    ParallelOption,
     RecipeOption,
     Resume,
     RunFolder,
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import resumed, run_training
+from vmae_keras.commands.runs import batch_changes, resumed, run_training, start_devices
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
 Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
@@ -47,6 +50,9 @@ def finetune(
     recipe: RecipeOption = None,
     change: Changes = None,
     backend: BackendOption = None,
+    devices: DevicesOption = None,
+    parallel: ParallelOption = None,
+    batch_per_device: BatchPerDevice = None,
     resume: Resume = False,
     workers: Workers = 0,
     seed: Seed = None,
@@ -59,21 +65,24 @@ def finetune(
     from vmae_keras.training.begin import fine_tuning
     from vmae_keras.training.run import FineTuningSettings, Run
 
-    run = Run(out)
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
                 "--start": start, "--head": head, "--variant": variant, "--recipe": recipe,
-                "--set": change, "--seed": seed,
+                "--set": change, "--seed": seed, "--batch-per-device": batch_per_device,
             }  # fmt: skip
-            settings = resumed(run, FineTuningSettings, data, backend, fixed)
+            settings = resumed(Run(out), FineTuningSettings, data, backend, fixed)
+            used = start_devices(settings.backend, devices, parallel)
         else:
+            used = start_devices(backend and backend.value, devices, parallel)
+            changes = [*(change or ()), *batch_changes(used, batch_per_device)]
             settings = fine_tuning(
-                run, data, start=start, head=head.value if head else "new", variant=variant,
-                recipe_name=recipe, changes=change or (), seed=seed or 0,
+                Run(out, used.process), data, start=start, head=head.value if head else "new",
+                variant=variant, recipe_name=recipe, changes=changes, seed=seed or 0,
                 backend=backend and backend.value,
             )  # fmt: skip
+        run = Run(out, used.process)
     import_keras()
     from vmae_keras.training.finetune import finetune as train
 
-    run_training(train, run, settings, workers)
+    run_training(train, run, settings, workers, devices=used)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.backend import BACKENDS
+from vmae_keras.backend import BACKENDS, PARALLEL
 
 Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
 BackendOption = Annotated[
@@ -29,6 +29,30 @@ RecipeOption = Annotated[
 ]
 Resume = Annotated[bool, typer.Option(help="Continue the run in --out where it was.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")]
+Parallel = enum.Enum("Parallel", {name: name for name in PARALLEL}, type=str)
+DevicesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many of this machine's GPUs (TPUs, CPUs) to train on; default: one, or all that a "
+        "process sees under a launcher (torchrun, srun, ...).",
+    ),
+]
+ParallelOption = Annotated[
+    Parallel | None,
+    typer.Option(
+        help="data (default): the whole model on each device. On JAX also fsdp: weights and optimizer "
+        "are divided, or tensor: each layer's work is."
+    ),
+]
+BatchPerDevice = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Videos of a batch on each device, instead of batch_size on all together; the learning "
+        "rate is of the whole batch.",
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Of weights, data order and what is drawn; default: 0.")
 ]

@@ -8,14 +8,17 @@ import typer
 from vmae_keras.backend import import_keras
 from vmae_keras.commands.options import (
     BackendOption,
+    BatchPerDevice,
     Changes,
+    DevicesOption,
+    ParallelOption,
     RecipeOption,
     Resume,
     RunFolder,
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import resumed, run_training
+from vmae_keras.commands.runs import batch_changes, resumed, run_training, start_devices
 from vmae_keras.commands.terminal import errors_for_people
 
 
@@ -34,6 +37,9 @@ def pretrain(
     recipe: RecipeOption = None,
     change: Changes = None,
     backend: BackendOption = None,
+    devices: DevicesOption = None,
+    parallel: ParallelOption = None,
+    batch_per_device: BatchPerDevice = None,
     resume: Resume = False,
     workers: Workers = 0,
     seed: Seed = None,
@@ -47,18 +53,28 @@ def pretrain(
     from vmae_keras.training.begin import pretraining
     from vmae_keras.training.run import Run, Settings
 
-    run = Run(out)
     with errors_for_people(ValueError, OSError):  # all that the command line can get wrong
         if resume:
-            fixed = {"--variant": variant, "--recipe": recipe, "--set": change, "--seed": seed}
-            settings = resumed(run, Settings, data, backend, fixed)
+            fixed = {
+                "--variant": variant,
+                "--recipe": recipe,
+                "--set": change,
+                "--seed": seed,
+                "--batch-per-device": batch_per_device,
+            }
+            settings = resumed(Run(out), Settings, data, backend, fixed)
+            used = start_devices(settings.backend, devices, parallel)
         else:
+            used = start_devices(backend and backend.value, devices, parallel)
+            changes = [*(change or ()), *batch_changes(used, batch_per_device)]
             settings = pretraining(
-                run, data, variant=variant, recipe_name=recipe, changes=change or (),
+                Run(out, used.process), data, variant=variant, recipe_name=recipe, changes=changes,
                 seed=seed or 0, backend=backend and backend.value,
             )  # fmt: skip
+        run = Run(out, used.process)
     import_keras()
     from vmae_keras.training.pretrain import pretrain as train
 
-    run_training(train, run, settings, workers)
-    typer.echo(f"See what it learnt: vmae reconstruct {run.folder} CLIP")
+    run_training(train, run, settings, workers, devices=used)
+    if used.first:
+        typer.echo(f"See what it learnt: vmae reconstruct {run.folder} CLIP")

@@ -122,6 +122,8 @@ def fine_tuning_dataset(
     repeats: int = 1,
     seed: int = 0,
     start_step: int = 0,
+    part: int = 0,
+    parts: int = 1,
     workers: int = 0,
 ) -> grain.IterDataset:
     """Endless batches of augmented and mixed clips with their targets, from batch `start_step` on.
@@ -129,19 +131,24 @@ def fine_tuning_dataset(
     Batch k is a function of the files, the settings, `seed` and k alone; see `pretraining_dataset`, whose
     arguments these are.
 
+    Where clips are mixed, those that are mixed with each other come side by side, and a part of a batch
+    holds whole pairs. Clause SHARD-2.
+
     Args:
         numbers: the class of each file.
 
     Raises:
-        ValueError: a setting out of range, or no file.
+        ValueError: a setting out of range, or no file; clips to be mixed and an odd number of videos in a
+            part.
         NoReadableVideo: while iterating, if not one of the files can be read.
     """
     check_at_least(1, batch_size=batch_size, repeats=repeats)
     check_at_least(0, seed=seed, start_step=start_step)
     batches = _LabelledBatches(
-        paths_of(files), clips, skipped, batch_size, repeats, seed, start_step
+        paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
     )
     batches.numbers = list(numbers)
+    batches.check_pairs()
     return read_ahead(grain.MapDataset.source(batches), workers)
 
 
@@ -150,10 +157,37 @@ class _LabelledBatches(Batches):
         clip = self.clips.augmentation(frames, generator)
         return {"video": clip, "number": np.int64(self.numbers[index])}
 
+    def check_pairs(self):
+        size = self.batch_size // self.parts
+        if self.clips.mixing.on and self.parts > 1 and size % 2:
+            raise ValueError(
+                "Clips are mixed in pairs, so each process needs an even number of videos. Received: "
+                f"{size} (batch_size={self.batch_size} for {self.parts} processes). Change the batch "
+                "size, or set `mixup` and `cutmix` to 0."
+            )
+
+    def places(self):
+        """Clause SHARD-2: with each sample the one that it is mixed with, the last for the first."""
+        if not self.clips.mixing.on or self.parts == 1:
+            return super().places()
+        half = self.batch_size // self.parts // 2
+        firsts = range(self.part * half, (self.part + 1) * half)
+        return [*firsts, *(self.batch_size - 1 - place for place in reversed(firsts))]
+
     def __getitem__(self, index):
-        batch = super().__getitem__(index)
+        batch, mixing = super().__getitem__(index), self.clips.mixing
         generator = np.random.default_rng((self.seed, self.start_step + index, MIXING))
-        videos, targets = self.clips.mixing(batch["video"], batch["number"], generator)
+        choices = mixing.draw(self.batch_size * self.repeats, self.clips.size, generator)
+        mine = [
+            choices[place * self.repeats + repeat]
+            for place in self.places()
+            for repeat in range(self.repeats)
+        ]
+        videos, targets = mixing.mix(batch["video"], batch["number"], mine)
+        if mixing.on:
+            order = np.arange(len(videos)).reshape(2, -1)
+            order = np.stack([order[0], order[1, ::-1]], axis=1).reshape(-1)
+            videos, targets = videos[order], targets[order]
         return {"video": videos, "target": targets}
 
 

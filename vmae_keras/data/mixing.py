@@ -81,14 +81,21 @@ class Mixing:
                 f"`labels` must be from 0 to {self.classes - 1}, as there are {self.classes} "
                 f"classes. Received: labels from {labels.min()} to {labels.max()}."
             )
-        choices = self.draw(len(videos), videos.shape[2:4], generator)
+        return self.mix(videos, labels, self.draw(len(videos), videos.shape[2:4], generator))
+
+    def mix(self, videos, labels, choices: list[Choice]) -> tuple[np.ndarray, np.ndarray]:
+        """As the call, with what was drawn for each clip."""
         ratios = [ratio for ratio, _ in choices]
         targets = soft_targets(labels, self.classes, self.label_smoothing, ratios)
         return mix_videos(videos, choices), targets
 
+    @property
+    def on(self) -> bool:
+        return bool(self.mixup or self.cutmix)
+
     def draw(self, clips: int, picture: Size, generator: np.random.Generator) -> list[Choice]:
         """What becomes of each of `clips` clips of frames of `picture`, (height, width)."""
-        if not self.mixup and not self.cutmix:
+        if not self.on:
             return [(1.0, None)] * clips
         if clips % 2:
             raise ValueError(

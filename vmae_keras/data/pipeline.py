@@ -53,6 +53,8 @@ def pretraining_dataset(
     decoder_mask_ratio: float | None = None,
     seed: int = 0,
     start_step: int = 0,
+    part: int = 0,
+    parts: int = 1,
     workers: int = 0,
 ) -> grain.IterDataset:
     """Endless batches of randomly cropped and masked clips, from batch `start_step` on.
@@ -64,7 +66,7 @@ def pretraining_dataset(
     Args:
         files: from `list_videos`.
         config: gives the size of the clips and the grid of the masks.
-        batch_size: videos in a batch. It holds `batch_size * repeats` clips.
+        batch_size: videos in a whole batch. It holds `batch_size * repeats` clips.
         skipped: where files that cannot be read are recorded. Another file takes their place.
         sampling: "dense", a window of `frames * stride` ticks, or "uniform", one of each segment.
         stride: ticks between the frames of a dense clip.
@@ -72,6 +74,7 @@ def pretraining_dataset(
         mask, mask_ratio, decoder_mask_ratio: as in `masks.pretraining`.
         seed: not negative.
         start_step: batches to leave out, to continue an interrupted run.
+        part, parts: of each batch only this one of so many equal parts, for one process of many.
         workers: processes that make batches; with 0 threads of this process make them. A worker
             imports the main module of the program, as any spawned process, so a script needs the
             usual `if __name__ == "__main__"`.
@@ -83,7 +86,9 @@ def pretraining_dataset(
     check_at_least(1, batch_size=batch_size, repeats=repeats)
     check_at_least(0, seed=seed, start_step=start_step)
     clips = _MaskedClips(config, sampling, stride, mask, mask_ratio, decoder_mask_ratio)
-    batches = _Batches(paths_of(files), clips, skipped, batch_size, repeats, seed, start_step)
+    batches = _Batches(
+        paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
+    )
     return read_ahead(grain.MapDataset.source(batches), workers)
 
 

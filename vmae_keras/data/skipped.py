@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 
 class SkippedFiles:
@@ -33,11 +34,16 @@ class SkippedFiles:
 
     def report(self) -> dict[str, str]:
         """{path: reason}, each path once with the first reason recorded, sorted by path."""
-        try:
-            with open(self.path, encoding="utf-8", errors="replace") as file:
-                lines = file.read().split("\n")
-        except FileNotFoundError:
-            return {}
+        path = Path(self.path)
+        others = sorted(
+            path.parent.glob(f"{path.stem}-*{path.suffix}")
+        )  # of a run's other processes
+        lines = [
+            line
+            for each in (path, *others)
+            if each.is_file()
+            for line in each.read_text("utf-8", "replace").split("\n")
+        ]
         reasons: dict[str, str] = {}
         for line in lines:
             try:

@@ -97,22 +97,37 @@ class Readable:
 
 
 class Batches(Readable):
-    """Random access to an endless stream of batches; subclasses say what a sample is."""
+    """Random access to an endless stream of batches; subclasses say what a sample is.
 
-    def __init__(self, paths, clips, skipped, batch_size, repeats, seed, start_step):
+    Of each batch it makes one part of `parts` equal ones, such as a process of many trains on.
+    """
+
+    def __init__(
+        self, paths, clips, skipped, batch_size, repeats, seed, start_step, part=0, parts=1
+    ):
         super().__init__(paths, clips, skipped)
+        if batch_size % parts:
+            raise ValueError(
+                f"`batch_size` must be a multiple of `parts`. Received: {batch_size}, parts={parts}."
+            )
         self.batch_size = batch_size
         self.repeats = repeats
         self.seed = seed
         self.start_step = start_step
+        self.part, self.parts = part, parts
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         first = (self.start_step + index) * self.batch_size
-        samples = range(first, first + self.batch_size)
-        return stack([each for sample in samples for each in self.samples(sample)])
+        places = self.places()
+        return stack([each for place in places for each in self.samples(first + place)])
+
+    def places(self) -> Sequence[int]:
+        """Which samples of a batch are this part's. Clause SHARD-1."""
+        size = self.batch_size // self.parts
+        return range(self.part * size, (self.part + 1) * size)
 
     def samples(self, sample: int) -> list[dict[str, np.ndarray]]:
         for index in self.candidates(sample):

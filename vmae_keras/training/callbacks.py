@@ -7,9 +7,9 @@ import time
 from typing import NamedTuple
 
 import keras
-import numpy as np
 from tensorboardX import SummaryWriter
 
+from vmae_keras.distribution import Devices
 from vmae_keras.training import checkpoint
 from vmae_keras.training.run import Run
 
@@ -40,6 +40,7 @@ class Progress(keras.callbacks.Callback):
         clips_per_step: for the throughput.
         schedule: step -> learning rate.
         patience: see `TrainingRecipe`.
+        devices: that train together; their processes decide alike.
 
     Raises:
         NonFiniteLoss: at the end of an interval, for a loss or a weight; it is not saved.
@@ -48,10 +49,11 @@ class Progress(keras.callbacks.Callback):
     async_safe = True  # reads no numbers between intervals, so that steps need not wait
 
     def __init__(
-        self, run: Run, display, *, start, steps_per_epoch, clips_per_step, schedule, patience=None
-    ):
+        self, run: Run, display, *, start, steps_per_epoch, clips_per_step, schedule, patience=None,
+        devices: Devices | None = None,
+    ):  # fmt: skip
         super().__init__()
-        self.run, self.display, self.step = run, display, start
+        self.run, self.display, self.step, self.devices = run, display, start, devices or Devices()
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step
         self.schedule = schedule
         self.saved_at, self.save_took = time.monotonic(), 0.0
@@ -62,7 +64,9 @@ class Progress(keras.callbacks.Callback):
             self._compare(row)
         self.stop_requested = self.stop_noted = False
         # What an earlier attempt logged after this step never was.
-        self.writer = SummaryWriter(str(run.tensorboard), purge_step=start + 1 if start else 0)
+        self.writer = SummaryWriter(
+            str(run.tensorboard), purge_step=start + 1 if start else 0, write_to_disk=run.writes
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began, self.began_step, self.ended = time.monotonic(), self.step, None
@@ -74,17 +78,19 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         # Not at the batch's end: Keras calls that from another thread, and loses JAX's state then.
-        if self.stop_requested:
+        if self.stop_requested and not self.stop_noted:
+            several = self.devices.processes > 1  # they stop after the same step
+            self.display.note(f"Stopping after {'these steps' if several else 'this step'} ...")
+            self.stop_noted = True
+        if self.stop_requested and self.devices.processes == 1:
             self.model.stop_training = True
-            if not self.stop_noted:
-                self.display.note("Stopping after this step ...")
-                self.stop_noted = True
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         self.display.update(self.step, None)
 
     def on_epoch_end(self, epoch, logs=None):
+        logs = self.devices.mean(logs)
         self._check_finite("loss", logs["loss"])
         self._check_finite("validation loss", logs.get("val_loss", 0.0))
         steps, ended = self.step - self.began_step, self.ended or time.monotonic()
@@ -98,17 +104,20 @@ class Progress(keras.callbacks.Callback):
             "clips_per_second": steps * self.clips_per_step / (ended - self.began),
         }
         self.record(row)
-        if self.exhausted:
-            self.model.stop_training = True
         wait = max(SAVE_SECONDS, self.save_took / SAVE_SHARE)
-        if time.monotonic() - self.saved_at >= wait:
+        self.stop_requested, save = self.devices.any(
+            self.stop_requested, time.monotonic() - self.saved_at >= wait
+        )
+        if self.stop_requested or self.exhausted:
+            self.model.stop_training = True
+        if save:
             self.save()
 
     def record(self, row):
         """Writes a row to the log, to TensorBoard and to the display."""
         self.run.append(row)
         if self._compare(row):
-            checkpoint.save(self.run.best, self.step, self.model, keep=1)
+            checkpoint.save(self.run.best, self.step, self.model, keep=1, writes=self.run.writes)
         if row.get("validation_loss") is not None:
             self.validated = row["step"]
         for name, value in row.items():
@@ -142,7 +151,7 @@ class Progress(keras.callbacks.Callback):
             self._check_finite(
                 f"weight {variable.path}", float(keras.ops.convert_to_numpy(largest))
             )
-        path = checkpoint.save(self.run.checkpoints, self.step, self.model)
+        path = checkpoint.save(self.run.checkpoints, self.step, self.model, writes=self.run.writes)
         self.saved_at, self.saved_step = time.monotonic(), self.step
         self.save_took = self.saved_at - began
         return path
@@ -170,10 +179,10 @@ class AveragedValidation(keras.callbacks.Callback):
 
     def _swap(self):
         optimizer = self.model.optimizer
-        if optimizer.averages is None or not int(optimizer.iterations):
+        if optimizer.averages is None or not int(optimizer.iterations + 0):
             return  # before the first update there is nothing to average
         for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):
-            held = np.array(keras.ops.convert_to_numpy(weight.value))  # PyTorch gives a view
+            held = keras.ops.copy(weight.value)  # PyTorch assigns in place
             weight.assign(average.value)
             average.assign(held)
 

@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from vmae_keras import backend
 
 _OPTIMIZER = "optimizer/"
 _NAME = re.compile(r"step-(\d+)\.safetensors$")
@@ -21,17 +22,24 @@ class CheckpointError(ValueError):
     """A checkpoint does not fit the model, or there is none."""
 
 
-def save(folder: Path, step: int, model, keep: int = 2) -> Path:
+def save(folder: Path, step: int, model, keep: int = 2, writes: bool = True) -> Path:
     """Writes `step-XXXXXXXX.safetensors` at one stroke; the newest `keep` remain.
 
     Killed at any moment, it leaves either the old files or the new one, never a part of one.
+
+    Args:
+        writes: of processes that train together, each holding a part of the weights perhaps, all call
+            this and one writes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.safetensors"
-    tensors = {
-        name: np.asarray(ops.convert_to_numpy(variable.value), order="C")
-        for name, variable in _variables(model).items()
-    }
+    tensors = {}
+    for name, variable in _variables(model).items():
+        value = backend.to_numpy(variable)
+        if writes:
+            tensors[name] = np.asarray(value, order="C")
+    if not writes:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "writing.partial"  # one name: a kill leaves at most one such file
     save_file(tensors, partial, metadata={"step": str(step)})
     with open(partial, "rb") as file:

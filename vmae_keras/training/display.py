@@ -36,16 +36,21 @@ class Display:
     def __exit__(self, *_):
         self.bar.stop()
 
-    def start(self, settings, model, step, total_steps, steps_per_epoch, training, held_out):
+    def start(
+        self, settings, model, step, total_steps, steps_per_epoch, training, held_out, devices
+    ):
         """One paragraph on what is about to happen."""
         recipe, config = settings.recipe, settings.config
         clips = recipe.batch_size * recipe.repeats
+        where = backend.device()
+        if devices.count > 1:
+            where = f"{devices.count} x {where} ({devices.parallel} parallel)"
         self.console.print(
             f"{training} videos to train on, {held_out} held out for validation\n"
             f"{type(model).__name__}: {model.count_params() / 1e6:.1f} M weights, "
             f"{config.frames} x {config.height} x {config.width} clips, "
             f"{config.num_tokens} tokens, {settings.cost / 1e9:.3g} GMAC forward\n"
-            f"{settings.backend} on {backend.device()}, {recipe.precision}; "
+            f"{settings.backend} on {where}, {recipe.precision}; "
             f"{recipe.epochs} epochs of {steps_per_epoch} steps of {clips} clips",
             highlight=False,
         )

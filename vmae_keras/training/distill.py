@@ -8,6 +8,7 @@ from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data.files import list_videos
 from vmae_keras.data.labelled import centre_clips, fine_tuning_clips, fine_tuning_dataset
+from vmae_keras.distribution import Devices
 from vmae_keras.encoder import VideoEncoder
 from vmae_keras.training import checkpoint, loop
 from vmae_keras.training.finetune import classifier
@@ -69,16 +70,19 @@ def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool =
     return student, schedule
 
 
-def distill(settings: DistillationSettings, run: Run, display, *, workers: int = 0) -> loop.Outcome:
+def distill(
+    settings: DistillationSettings, run: Run, display, *, workers: int = 0,
+    devices: Devices | None = None,
+) -> loop.Outcome:  # fmt: skip
     """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
 
     As `pretrain`, whose arguments and errors these are, and those of the presets of teacher and start.
     """
-    recipe = settings.recipe
+    recipe, devices = settings.recipe, devices or Devices()
+    devices.check(recipe.batch_size)
     training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
-    teacher = load_teacher(settings.teacher, settings.config, recipe)
-    restored = checkpoint.latest(run.checkpoints) is not None
-    student, schedule = build(settings, steps_per_epoch, restored)
+    with devices.local():
+        teacher = load_teacher(settings.teacher, settings.config, recipe)
     clips = fine_tuning_clips(settings.config, recipe, classes=1)  # no label is read
     skipped = run.skipped_files()
 
@@ -86,18 +90,26 @@ def distill(settings: DistillationSettings, run: Run, display, *, workers: int =
         dataset = fine_tuning_dataset(
             training, [0] * len(training), clips, batch_size=recipe.batch_size,
             repeats=recipe.repeats, seed=settings.seed, start_step=first, workers=workers,
-            skipped=skipped,
+            skipped=skipped, part=devices.process, parts=devices.processes,
         )  # fmt: skip
-        return ((batch["video"], answers(teacher, batch["video"], recipe)) for batch in dataset)
+        return ((batch["video"], answer(batch["video"])) for batch in dataset)
+
+    def answer(videos):
+        with devices.local():
+            return answers(teacher, videos, recipe)
 
     validation = centre_clips(held_out, [0] * len(held_out), clips, skipped)
     if validation is not None:
         size = recipe.batch_size
         parts = [validation[0][i : i + size] for i in range(0, len(validation[0]), size)]
         validation = (
-            validation[0], np.concatenate([answers(teacher, part, recipe) for part in parts]),
+            validation[0], np.concatenate([answer(part) for part in parts]),
         )  # fmt: skip
-    return loop.train(
-        student, schedule, settings, run, display, videos=(len(training), len(held_out)),
-        steps_per_epoch=steps_per_epoch, batches=batches, validation=validation, skipped=skipped,
-    )  # fmt: skip
+    with devices.scope():
+        restored = checkpoint.latest(run.checkpoints) is not None
+        student, schedule = build(settings, steps_per_epoch, restored)
+        return loop.train(
+            student, schedule, settings, run, display, videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch, batches=batches, validation=validation,
+            skipped=skipped, devices=devices,
+        )  # fmt: skip

@@ -11,6 +11,7 @@ from vmae_keras.data.labelled import (
     fine_tuning_dataset,
     list_labelled,
 )
+from vmae_keras.distribution import Devices
 from vmae_keras.training import checkpoint, loop
 from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Run
 from vmae_keras.weights.classes import match_classes
@@ -81,15 +82,17 @@ def _choose_trained(model, recipe):
                 dense.enable_lora(recipe.lora_rank)
 
 
-def finetune(settings: FineTuningSettings, run: Run, display, *, workers: int = 0) -> loop.Outcome:
+def finetune(
+    settings: FineTuningSettings, run: Run, display, *, workers: int = 0,
+    devices: Devices | None = None,
+) -> loop.Outcome:  # fmt: skip
     """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
 
     As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
     """
-    recipe = settings.recipe
+    recipe, devices = settings.recipe, devices or Devices()
+    devices.check(recipe.batch_size)
     training, held_out, steps_per_epoch = loop.files_of(settings, list_labelled)
-    restored = checkpoint.latest(run.checkpoints) is not None
-    model, schedule = build(settings, steps_per_epoch, restored)
     clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
     skipped = run.skipped_files()
 
@@ -98,14 +101,16 @@ def finetune(settings: FineTuningSettings, run: Run, display, *, workers: int = 
             training, class_numbers(training, settings.labels), clips,
             batch_size=recipe.batch_size, repeats=recipe.repeats, seed=settings.seed,
             start_step=first, workers=workers, skipped=skipped,
+            part=devices.process, parts=devices.processes,
         )  # fmt: skip
         return ((batch["video"], batch["target"]) for batch in dataset)
 
-    return loop.train(
-        model, schedule, settings, run, display, videos=(len(training), len(held_out)),
-        steps_per_epoch=steps_per_epoch, batches=batches,
-        validation=centre_clips(
-            held_out, class_numbers(held_out, settings.labels), clips, skipped
-        ),
-        skipped=skipped,
-    )  # fmt: skip
+    validation = centre_clips(held_out, class_numbers(held_out, settings.labels), clips, skipped)
+    with devices.scope():
+        restored = checkpoint.latest(run.checkpoints) is not None
+        model, schedule = build(settings, steps_per_epoch, restored)
+        return loop.train(
+            model, schedule, settings, run, display, videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch, batches=batches, validation=validation,
+            skipped=skipped, devices=devices,
+        )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.distribution import Devices
 from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
@@ -97,6 +98,7 @@ def train(
     batches: Callable[[int], Iterable[tuple]],
     validation,
     skipped: SkippedFiles,
+    devices: Devices,
 ) -> Outcome:
     """Trains until the recipe's end or an interrupt, from the run's last checkpoint on.
 
@@ -104,9 +106,10 @@ def train(
         model: compiled, its optimizer built.
         schedule: step -> learning rate.
         videos: how many there are to train on, and held out.
-        batches: step -> what `fit` takes, from that step on.
+        batches: step -> this process's parts of the batches from that step on.
         validation: arrays for `evaluate`, (x,) or (x, y); None without any.
         skipped: the record of broken files.
+        devices: to train on, in whose scope the model was built.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
@@ -116,28 +119,33 @@ def train(
     total_steps = recipe.epochs * steps_per_epoch
     last = checkpoint.latest(run.checkpoints)
     start = checkpoint.restore(last, model) if last else 0
+    devices.join(model)
+    clips_per_step = recipe.batch_size * recipe.repeats
+    validation_size = clips_per_step
+    if validation is not None:
+        validation, validation_size = devices.share(validation, clips_per_step)
     run.rewind(start if last else -1)
-    display.start(settings, model, start, total_steps, steps_per_epoch, *videos)
+    display.start(settings, model, start, total_steps, steps_per_epoch, *videos, devices)
     progress = Progress(
         run, display, start=start, steps_per_epoch=steps_per_epoch,
-        clips_per_step=recipe.batch_size * recipe.repeats, schedule=schedule,
-        patience=recipe.patience,
+        clips_per_step=clips_per_step, schedule=schedule, patience=recipe.patience,
+        devices=devices,
     )  # fmt: skip
     log_steps = min(LOG_STEPS, steps_per_epoch)
     with stop_on_interrupt(progress), progress.writer:
         if validation is not None and start == 0:
-            _record_validation(model, validation, progress)
+            _record_validation(model, validation, validation_size, progress)
         for first, steps, intervals in _fits(start, total_steps, log_steps):
             if progress.stop_requested or progress.exhausted:
                 break
             model.fit(
                 # Given the data set itself, `fit` would start its workers once more to look at it.
-                (batch for batch in batches(first)),
+                devices.batches(batch for batch in batches(first)),
                 initial_epoch=first // log_steps,
                 epochs=first // log_steps + intervals,
                 steps_per_epoch=steps,
                 validation_data=validation,
-                validation_batch_size=recipe.batch_size * recipe.repeats,
+                validation_batch_size=validation_size,
                 validation_freq=max(1, round(steps_per_epoch / log_steps)),
                 callbacks=[AveragedValidation(), progress],
                 shuffle=False,
@@ -146,17 +154,18 @@ def train(
         if progress.step > progress.saved_step:
             progress.save()
         if validation is not None and progress.step == total_steps != progress.validated:
-            _record_validation(model, validation, progress)
+            _record_validation(model, validation, validation_size, progress)
     best_step = progress.best and progress.best.step
     return Outcome(progress.step, total_steps, best_step, progress.exhausted, skipped.report())
 
 
-def _record_validation(model, validation, progress):
+def _record_validation(model, validation, batch_size, progress):
     """A row with the validation alone: of the untrained model, or after the last step."""
     found = model.evaluate(
-        *validation, batch_size=progress.clips_per_step, verbose=0, return_dict=True,
+        *validation, batch_size=batch_size, verbose=0, return_dict=True,
         callbacks=[AveragedValidation()],
     )  # fmt: skip
+    found = progress.devices.mean(found)
     progress.record(
         {
             "step": progress.step,

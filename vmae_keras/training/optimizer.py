@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from vmae_keras import backend
+
 # A weight's name, the end of its path. Every weight is in one of them.
 DECAYED = ("kernel", "lora_kernel_a", "lora_kernel_b")
 NOT_DECAYED = (
@@ -105,6 +107,12 @@ class AdamW(keras.optimizers.AdamW):
         self.averages = None
         if self.average_decay is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
+
+    def _clip_gradients(self, grads):
+        clip = super()._clip_gradients
+        if self.global_clipnorm or self.clipnorm or self.clipvalue:
+            return backend.of_summed_gradients(clip, grads)
+        return grads
 
     def _apply_weight_decay(self, variables):
         """Nothing: `update_step` decays, at the layer's rate."""

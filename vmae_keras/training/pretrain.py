@@ -4,6 +4,7 @@ from vmae_keras import backend
 from vmae_keras.data.files import list_videos
 from vmae_keras.data.pipeline import pretraining_dataset, validation_dataset
 from vmae_keras.data.stream import NoReadableVideo
+from vmae_keras.distribution import Devices
 from vmae_keras.model import VideoMAE
 from vmae_keras.training import loop
 from vmae_keras.training.run import Run, Settings
@@ -20,7 +21,9 @@ def build(settings: Settings, steps_per_epoch: int):
     return model, schedule
 
 
-def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> loop.Outcome:
+def pretrain(
+    settings: Settings, run: Run, display, *, workers: int = 0, devices: Devices | None = None
+) -> loop.Outcome:
     """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
 
     The batch of step k is a function of the settings and k alone, so nothing of the data pipeline has
@@ -30,16 +33,18 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> loop
         settings: what to train, on what; `run` already holds them.
         display: what a person sees; a `vmae_keras.training.display.Display`.
         workers: processes that decode videos; 0 decodes in threads of this process.
+        devices: to train on, from `vmae_keras.distribution.start`; None for one.
 
     Raises:
+        DistributionError: the devices do not divide a batch.
         RunError: the list of videos is not the one that the run began with.
         NoReadableVideo: no file can be decoded.
         NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
         CheckpointError: the last checkpoint does not fit the settings.
     """
-    recipe = settings.recipe
+    recipe, devices = settings.recipe, devices or Devices()
+    devices.check(recipe.batch_size)
     training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
-    model, schedule = build(settings, steps_per_epoch)
     skipped = run.skipped_files()
     common = {
         "sampling": recipe.sampling, "stride": recipe.stride,
@@ -50,15 +55,19 @@ def pretrain(settings: Settings, run: Run, display, *, workers: int = 0) -> loop
     def batches(first):
         dataset = pretraining_dataset(
             training, settings.config, batch_size=recipe.batch_size, repeats=recipe.repeats,
-            start_step=first, workers=workers, **common,
+            start_step=first, workers=workers, part=devices.process, parts=devices.processes,
+            **common,
         )  # fmt: skip
         return ((batch,) for batch in dataset)
 
-    return loop.train(
-        model, schedule, settings, run, display, videos=(len(training), len(held_out)),
-        steps_per_epoch=steps_per_epoch, batches=batches,
-        validation=_load(held_out, settings.config, common), skipped=skipped,
-    )  # fmt: skip
+    with devices.scope():
+        model, schedule = build(settings, steps_per_epoch)
+        return loop.train(
+            model, schedule, settings, run, display, videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch, batches=batches,
+            validation=_load(held_out, settings.config, common), skipped=skipped,
+            devices=devices,
+        )  # fmt: skip
 
 
 def _load(held_out, config, common):

@@ -177,14 +177,18 @@ class Run:
     run.json settings; log.csv the loss curve; checkpoints/; best/
     the best weights where a patience asks for them; tensorboard/; skipped.jsonl the broken
     files; loss.png.
+
+    Args:
+        process: of several that train together the first one writes. The others write nothing but the
+            broken files that they met, each to a file of its own: skipped-1.jsonl, ...
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, process: int = 0):
+        self.folder, self.writes = Path(folder), process == 0
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"
         self.tensorboard = self.folder / "tensorboard"
-        self.skipped = self.folder / "skipped.jsonl"
+        self.skipped = self.folder / (f"skipped-{process}.jsonl" if process else "skipped.jsonl")
         self.log = self.folder / "log.csv"
         self.loss_picture = self.folder / "loss.png"
         self._settings = self.folder / "run.json"
@@ -193,6 +197,8 @@ class Run:
         return self._settings.is_file()
 
     def save(self, settings: AnySettings):
+        if not self.writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         values = {"stage": settings.stage, **dataclasses.asdict(settings)}
         write_at_once(self._settings, json.dumps(values, indent=2) + "\n")
@@ -224,6 +230,8 @@ class Run:
 
     def rewind(self, step: int):
         """Forgets what was logged after a step: the run will log it again."""
+        if not self.writes:
+            return
         kept = [row for row in self._texts() if float(row["step"]) <= step]
         lines = [COLUMNS, *(tuple(row.get(name) or "" for name in COLUMNS) for row in kept)]
         write_at_once(self.log, "".join(",".join(line) + "\n" for line in lines))
@@ -236,6 +244,8 @@ class Run:
             return [row for row in csv.DictReader(file) if None not in row.values()]
 
     def append(self, row: dict):
+        if not self.writes:
+            return
         values = ("" if row.get(name) is None else repr(row[name]) for name in COLUMNS)
         with open(self.log, "a") as file:
             file.write(",".join(values) + "\n")

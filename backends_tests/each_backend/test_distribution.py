@@ -1,0 +1,181 @@
+"""One device or many, one process or two: the same losses and weights. Processes begin and end here."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from backends_tests.many_devices import PRETRAINING, changes
+from backends_tests.support import BACKEND, ROOT
+from vmae_keras.data.synthetic import write_moving_shapes
+
+# Devices of one process, beside the one device that all are compared with; the most first, as JAX divides a
+# machine's CPUs once.
+TOGETHER = {
+    "jax": {"four": "4", "four-fsdp": "4,fsdp", "two": "2", "two-tensor": "2,tensor"},
+    "tensorflow": {"two": "2"},
+    "torch": {},  # a process for each
+}[BACKEND]
+STAGES = ("pretrained", "fine-tuned")
+# Ten times the largest difference seen of a weight or a moment (TensorFlow) and of a loss.
+WEIGHT, LOSS = 2e-5, 4e-6
+
+# A command that saves at every logging interval, and of which a process can be killed after a step.
+PROGRAM = """
+import os, signal, sys
+from vmae_keras.training import callbacks
+callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
+if step := int(os.environ.get("KILLED_AFTER_STEP", 0)):
+    ended = callbacks.Progress.on_train_batch_end
+    def end(self, batch, logs=None):
+        ended(self, batch, logs)
+        if self.step == step and self.devices.process == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    callbacks.Progress.on_train_batch_end = end
+from vmae_keras.cli import app
+app(sys.argv[1:])
+"""
+
+
+def start(command, **variables):
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def start_two(command, **variables):
+    """The processes of a job on this machine, told of each other as launchers do."""
+    ports = free_port(), free_port()
+    if BACKEND == "tensorflow":
+        workers = {"worker": [f"localhost:{port}" for port in ports]}
+        told = [
+            {"TF_CONFIG": json.dumps({"cluster": workers, "task": {"type": "worker", "index": i}})}
+            for i in range(2)
+        ]
+    else:
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])}
+        told = [{"RANK": str(i), "LOCAL_RANK": str(i), **common} for i in range(2)]
+    return [start(command, OMP_NUM_THREADS="1", **each, **variables) for each in told]
+
+
+def ended(process, code=0):
+    try:
+        output, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
+    return output
+
+
+def ended_together(processes, codes=(0, 0)):
+    try:
+        return [ended(process, code) for process, code in zip(processes, codes, strict=True)]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_moving_shapes(folder / "clips", 44, frames=8, size=(32, 48))
+    paths = sorted((folder / "clips").glob("*.mp4"))
+    lines = [f"{path} {index % 3}\n" for index, path in enumerate(paths)]
+    (folder / "labels.txt").write_text("".join(lines))
+    return folder / "clips", folder / "labels.txt"
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    """A folder of runs: "one", those of `TOGETHER`, and "processes", each with both stages."""
+    out = tmp_path_factory.mktemp("runs")
+    many = [f"{name}={value}" for name, value in TOGETHER.items()]
+    command = ("-m", "backends_tests.many_devices", *data, out)
+    ended(start((*command, *many, "one=1")))
+    ended_together(start_two((*command, "processes=0")))
+    return out
+
+
+def rows(run):
+    with open(run / "log.csv", newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def assert_equal_runs(run, reference):
+    """Every loss of the log, and at the end every weight, moment, average and seed."""
+    found, expected = rows(run), rows(reference)
+    assert [row["step"] for row in found] == [row["step"] for row in expected]
+    assert expected[-1]["step"] == 10 and len(expected) > 2
+    for mine, other in zip(found, expected, strict=True):
+        for name in other.keys() - {"clips_per_second"}:
+            assert mine[name] == pytest.approx(other[name], abs=LOSS), (other["step"], name)
+    (*_, last), (*_, other) = (
+        sorted((each / "checkpoints").iterdir()) for each in (run, reference)
+    )
+    assert last.name == other.name
+    mine, other = load_file(last), load_file(other)
+    assert mine.keys() == other.keys()
+    for name, value in other.items():
+        np.testing.assert_allclose(mine[name], value, rtol=0, atol=WEIGHT, err_msg=name)
+
+
+@pytest.mark.clause("SHARD-1", "SHARD-2", "SHARD-3", "SHARD-4", "SHARD-5")
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", [*TOGETHER, "processes"])
+def test_many_devices_train_as_one(runs, name, stage):
+    assert_equal_runs(runs / name / stage, runs / "one" / stage)
+
+
+@pytest.mark.clause("SHARD-5")
+def test_a_run_of_one_device_goes_on_on_many(runs, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "one" / "pretrained", run)
+    before, after = sorted((run / "checkpoints").iterdir())
+    assert before.name == "step-00000005.safetensors"
+    after.unlink()
+    flags = ("--devices", "4", "--parallel", "fsdp") if BACKEND == "jax" else ("--devices", "2")
+    output = ended(start(("-c", PROGRAM, "pretrain", data[0], "--out", run, "--resume", *flags)))
+    assert output.count("Continuing after step 5 of 10.") == 1  # of all processes the first speaks
+    assert f"on {flags[1]} x " in output
+    assert_equal_runs(run, runs / "one" / "pretrained")
+
+
+@pytest.mark.clause("SHARD-5")
+def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_one(
+    runs, data, tmp_path
+):
+    run = tmp_path / "run"
+    values = {name: value for name, value in PRETRAINING.items() if name != "batch_size"}
+    settings = [text for value in changes(values) for text in ("--set", value)]
+    first, killed = start_two(
+        ("-c", PROGRAM, "pretrain", data[0], "--out", run, "--seed", 1, "--batch-per-device", 4,
+         *settings),
+        KILLED_AFTER_STEP="8",
+    )  # fmt: skip
+    began = time.monotonic()
+    assert ended_together([killed], [-signal.SIGKILL])
+    message = ended_together([first], [1])[0]
+    assert time.monotonic() - began < 200
+    assert message.count("Error: ") == 1 and "Traceback" not in message
+    assert "process 1 of 2" in message and f"vmae pretrain --out {run} --resume" in message
+    assert json.loads((run / "run.json").read_text())["recipe"]["batch_size"] == 8
+    output = ended(start(("-c", PROGRAM, "pretrain", "--out", run, "--resume")))
+    assert "Continuing after step 5 of 10." in output
+    assert_equal_runs(run, runs / "one" / "pretrained")

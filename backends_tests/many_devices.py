@@ -1,0 +1,65 @@
+"""Pretrains and fine-tunes a small model in one process or several, for tests that compare what comes out.
+
+    python -m backends_tests.many_devices CLIPS LABELS OUT NAME=DEVICES[,PARALLEL] ...
+
+Each NAME is a folder in OUT with the runs `pretrained` and `fine-tuned`.
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from backends_tests.support import BACKEND
+from vmae_keras import distribution
+from vmae_keras.training import begin, callbacks
+
+MODEL = {
+    "height": 16, "width": 24, "tubelet": "(2,4,4)", "frames": 4, "dim": 32, "depth": 2, "heads": 4,
+    "mlp_dim": 64, "drop_path": 0.2,
+}  # fmt: skip
+# All that a division of the batch could change: drop-path, weights that differ by clip (running cells),
+# limits on the gradients' norm, averages; mixed clips, head dropout, repetitions; updates of several
+# batches, but on TensorFlow, which has none on several devices.
+SOME = {} if BACKEND == "tensorflow" else {"accumulate": 2}
+PRETRAINING = MODEL | SOME | {
+    "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 4, "decoder_mask_ratio": 0.5,
+    "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "repeats": 1, "clip_norm": 0.5,
+    "average_decay": 0.9,
+}  # fmt: skip
+FINE_TUNING = MODEL | SOME | {
+    "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "repeats": 2, "head_dropout": 0.3,
+    "layer_decay": 0.7,
+}  # fmt: skip
+
+
+def changes(values):
+    return [f"{name}={value}" for name, value in values.items()]
+
+
+def main(clips, labels, out, *runs):
+    from vmae_keras.training.run import Run
+
+    for each in runs:
+        name, _, (devices, *parallel) = *each.partition("=")[:2], each.partition("=")[2].split(",")
+        used = distribution.start(BACKEND, int(devices) or None, *parallel)
+        from vmae_keras.training.display import Display
+        from vmae_keras.training.finetune import finetune
+        from vmae_keras.training.pretrain import pretrain
+
+        for stage, train, settle, data, values in (
+            ("pretrained", pretrain, begin.pretraining, clips, PRETRAINING),
+            ("fine-tuned", finetune, begin.fine_tuning, labels, FINE_TUNING),
+        ):
+            run = Run(Path(out) / name / stage, used.process)
+            settings = settle(run, data, changes=changes(values), seed=1, backend=BACKEND)
+            train(settings, run, Display(Console(quiet=True)), devices=used)
+
+
+if __name__ == "__main__":
+    callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
+    if BACKEND == "torch":
+        from vmae_keras.distribution import torch_devices
+
+        torch_devices.BUCKET_BYTES = 4096  # several for this small model
+    main(*sys.argv[1:])

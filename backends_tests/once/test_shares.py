@@ -1,0 +1,125 @@
+"""Parts of batches: together they are the batch that one device would have trained on."""
+
+import numpy as np
+import pytest
+
+from backends_tests.once.test_data_pipeline import CONFIG, write_video
+from spec import share_reference
+from vmae_keras.data.augment import resize
+from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.labelled import FineTuningClips, _LabelledBatches, fine_tuning_dataset
+from vmae_keras.data.mixing import Mixing
+from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.stream import MIXING
+from vmae_keras.distribution.devices import Devices, DistributionError
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for index in range(5):
+        write_video(folder / f"{index}.mp4", 40 * index + 15)
+    return list_videos(folder)
+
+
+@pytest.fixture
+def skipped(tmp_path):
+    return SkippedFiles(tmp_path / "skipped.jsonl")
+
+
+def first(dataset):
+    return next(iter(dataset))
+
+
+@pytest.mark.clause("SHARD-1", "DATA-7")
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_pretraining_batch_are_the_batch_and_their_masks_differ(files, skipped, parts):
+    settings = {"batch_size": 8, "repeats": 2, "skipped": skipped, "seed": 3, "start_step": 1}
+    whole = first(pretraining_dataset(files, CONFIG, **settings))
+    made = [
+        first(pretraining_dataset(files, CONFIG, part=part, parts=parts, **settings))
+        for part in range(parts)
+    ]
+    for part, batch in enumerate(made):
+        rows = [
+            2 * place + repeat
+            for place in share_reference.places(8, part, parts)
+            for repeat in (0, 1)
+        ]
+        assert batch.keys() == whole.keys()
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, whole[key][rows])
+    assert not np.array_equal(made[0]["visible"], made[1]["visible"])
+
+
+def plain(frames, generator):
+    """An augmentation that draws, so that samples show whose generator they had."""
+    clip = resize(frames, (0, 0, frames.shape[2], frames.shape[1]), (16, 24)) / np.float32(255)
+    return clip * np.float32(generator.uniform(0.5, 1.0))
+
+
+@pytest.mark.clause("SHARD-2", "MIX-2")
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
+    files, skipped, mode, repeats
+):
+    numbers = list(range(len(files)))
+    paths = tuple(file.path for file in files)
+
+    def batch(mixing, part=0, parts=1):
+        clips = FineTuningClips(CONFIG, "dense", 4, plain, mixing)
+        batches = _LabelledBatches(paths, clips, skipped, 8, repeats, 0, 5, part, parts)
+        batches.numbers = numbers
+        return batches[0]
+
+    mixing = Mixing(len(files), mode=mode)
+    whole = batch(mixing)
+    unmixed = batch(Mixing(len(files), mixup=0, cutmix=0))
+    count = 8 * repeats
+    choices = mixing.draw(count, (16, 24), np.random.default_rng((0, 5, MIXING)))
+    own = unmixed["target"].argmax(axis=1)
+    order = share_reference.mixed_order(count, 0, 1)
+    for key, value in zip(
+        ("video", "target"), mixing.mix(unmixed["video"], own, choices), strict=True
+    ):
+        np.testing.assert_array_equal(whole[key], value[order])
+    for parts in (2, 4):
+        made = [batch(mixing, part, parts) for part in range(parts)]
+        for key, value in whole.items():
+            np.testing.assert_array_equal(np.concatenate([part[key] for part in made]), value)
+
+
+@pytest.mark.clause("SHARD-1", "SHARD-2")
+def test_parts_that_do_not_divide_are_refused(files, skipped):
+    with pytest.raises(ValueError, match=r"must be a multiple of `parts`\. Received: 7, parts=2"):
+        pretraining_dataset(files, CONFIG, batch_size=7, parts=2, skipped=skipped)
+    clips = FineTuningClips(CONFIG, "dense", 4, plain, Mixing(3))
+    with pytest.raises(ValueError, match=r"even number of videos\. Received: 3 .batch_size=6"):
+        fine_tuning_dataset(
+            [VideoFile("a.mp4")], [0], clips, batch_size=6, parts=2, skipped=skipped
+        )
+    with pytest.raises(DistributionError, match=r"multiple of the 4 parts.*batch_size=6"):
+        Devices(count=4).check(6)
+    assert Devices(count=4, parallel="tensor", processes=2).shares == 2
+
+
+@pytest.mark.parametrize(("count", "processes"), [(4, 4), (4, 2), (2, 1)])
+def test_shares_of_arrays_are_batches_divided(count, processes):
+    arrays = ({"video": np.arange(18), "visible": np.arange(18) + 100}, np.arange(18) + 200)
+    made = [
+        Devices(count, process=process, processes=processes).share(arrays, 8)
+        for process in range(processes)
+    ]
+    kept = 18 // count * count
+    for start in range(0, kept, 8):
+        size = min(8, kept - start) // processes
+        for process, ((inputs, targets), batch_size) in enumerate(made):
+            assert batch_size == 8 // processes
+            mine = slice(start // processes, start // processes + size)
+            expected = np.arange(start + process * size, start + (process + 1) * size)
+            np.testing.assert_array_equal(inputs["video"][mine], expected)
+            np.testing.assert_array_equal(inputs["visible"][mine], expected + 100)
+            np.testing.assert_array_equal(targets[mine], expected + 200)
+    assert Devices(count=4).share((np.arange(3),), 8) == (None, 8)

@@ -1,0 +1,68 @@
+"""Training on many devices: data, fully sharded and tensor parallel, by each backend's own means.
+
+from vmae_keras import distribution
+
+devices = distribution.start("jax", devices=8, parallel="fsdp")  # before Keras is used
+with devices.scope():
+    model = VideoMAE(config)
+    model.compile(optimizer)
+    devices.join(model)
+    model.fit(devices.batches(batches), ...)
+"""
+
+import os
+
+from vmae_keras.backend import PARALLEL, import_keras, select
+from vmae_keras.distribution.devices import Devices, DistributionError
+from vmae_keras.distribution.launcher import Cluster, detect
+
+__all__ = ["Cluster", "Devices", "DistributionError", "detect", "start"]
+
+AUTO = "VMAE_CLUSTER"  # "auto": JAX finds the other processes by itself, as on a TPU pod
+
+
+def start(
+    backend: str | None = None, devices: int | None = None, parallel: str = "data"
+) -> Devices:
+    """The devices to train on; to be called before anything of Keras is.
+
+    Under a launcher (torchrun, Slurm, TF_CONFIG, ...) every process calls it, and all wait for each other.
+
+    Args:
+        backend: see `vmae_keras.backend.select`.
+        devices: how many of those that this process sees; None takes one, or all where the process is one
+            of several or the model is to be split.
+        parallel: "data": each device has the whole model and a part of the batch. "fsdp": and each holds
+            a part of the weights, gathered layer by layer. "tensor": layers are divided. The last two on
+            JAX.
+
+    Raises:
+        DistributionError: devices that are not there, or what the backend cannot do.
+        LauncherError: see `detect`.
+    """
+    name = select(backend)
+    if parallel not in PARALLEL:
+        raise DistributionError(
+            f"`parallel` must be one of {', '.join(PARALLEL)}. Received: {parallel!r}."
+        )
+    if devices is not None and devices < 1:
+        raise DistributionError(f"`devices` must be at least 1. Received: {devices}.")
+    cluster, auto = detect(), os.environ.get(AUTO) == "auto"
+    if devices in (None, 1) and parallel == "data" and not cluster and not auto:
+        return Devices()
+    import_keras()
+    if name == "jax":
+        from vmae_keras.distribution.jax_devices import JaxDevices
+
+        started = JaxDevices(devices, parallel, cluster, auto)
+    elif name == "torch":
+        from vmae_keras.distribution.torch_devices import TorchDevices
+
+        started = TorchDevices(devices, parallel, cluster)
+    else:
+        from vmae_keras.distribution.tensorflow_devices import TensorFlowDevices
+
+        started = TensorFlowDevices(devices, parallel, cluster)
+    if cluster:
+        started.host = cluster.addresses[0].rsplit(":", 1)[0]
+    return started

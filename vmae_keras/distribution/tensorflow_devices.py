@@ -1,0 +1,140 @@
+"""TensorFlow: `MirroredStrategy` in one process, `MultiWorkerMirroredStrategy` over many."""
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from vmae_keras.distribution.devices import Devices, DistributionError
+from vmae_keras.distribution.launcher import Cluster
+
+
+class TensorFlowDevices(Devices):
+    """See `Devices`. Each device has a replica of the model, and its part of a batch."""
+
+    def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None):
+        if parallel != "data":
+            raise DistributionError(
+                "Keras 3.15 splits weights over devices on JAX alone. "
+                f"Received: parallel={parallel!r} on tensorflow. Take --backend jax, or --parallel data."
+            )
+        if cluster:
+            _tell_cluster(cluster)
+        names = _device_names(devices, cluster)
+        if cluster:
+            self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            _mend_keras()
+        else:
+            self.strategy = tf.distribute.MirroredStrategy(names)
+        process, processes = (cluster.process, cluster.processes) if cluster else (0, 1)
+        super().__init__(self.strategy.num_replicas_in_sync, parallel, process, processes)
+
+    def scope(self):
+        return self.strategy.scope()
+
+    def join(self, model):
+        if model.optimizer and model.optimizer.gradient_accumulation_steps:
+            raise DistributionError(
+                "Keras on TensorFlow cannot accumulate gradients on several devices (an update in a "
+                "branch is no place for a strategy to merge replicas). Received: accumulate="
+                f"{model.optimizer.gradient_accumulation_steps}. Take --set accumulate=1 with more "
+                "devices or a smaller batch, or --backend jax or torch."
+            )
+        # It is built; Keras would take batches from the data to build it, and those are lost then.
+        model._maybe_symbolic_build = lambda *_, **__: None
+
+    def batches(self, batches):
+        here = self.count // self.processes
+        parts = (part for batch in batches for part in _split(batch, here))
+        # In a thread, where the strategy's scope is not: what makes the batches is this process's own.
+        with ThreadPoolExecutor(1) as thread:
+            first = thread.submit(next, parts).result()
+        signature = tf.nest.map_structure(
+            lambda array: tf.TensorSpec(array.shape, array.dtype), first
+        )
+
+        def generate():
+            yield first
+            yield from parts
+
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: tf.data.Dataset.from_generator(generate, output_signature=signature)
+        )
+
+    def share(self, arrays, batch_size):
+        # The strategy divides each batch of arrays itself, among processes too.
+        return self.divisible(arrays), batch_size
+
+    def sum(self, values):
+        if self.processes == 1:
+            return super().sum(values)
+        here = self.count // self.processes
+
+        @tf.function
+        def total():
+            def mine():
+                replica = tf.distribute.get_replica_context()
+                first = tf.equal(replica.replica_id_in_sync_group % here, 0)
+                values_ = tf.where(first, given, tf.zeros_like(given))
+                return replica.all_reduce("SUM", values_)
+
+            return self.strategy.experimental_local_results(self.strategy.run(mine))[0]
+
+        given = tf.constant(np.asarray(values, "float32"))
+        return total().numpy()
+
+
+def _device_names(devices, cluster):
+    """Of GPUs, or of CPUs, which then share this machine's cores."""
+    cards = tf.config.list_physical_devices("GPU")
+    if cluster and (cluster.local_processes or 1) > 1 and len(cards) > 1:
+        cards = [cards[cluster.local_process]]  # each process of a machine takes that of its number
+    wanted = devices or max(len(cards), 1)
+    if cards:
+        if wanted > len(cards):
+            raise DistributionError(
+                f"--devices asks for more than there are. Received: {devices}, this machine has "
+                f"{len(cards)}."
+            )
+        tf.config.set_visible_devices(cards[:wanted], "GPU")
+        return [f"gpu:{number}" for number in range(wanted)]
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(wanted)]
+    )
+    return [f"cpu:{number}" for number in range(wanted)]
+
+
+def _tell_cluster(cluster):
+    """The strategy reads who its workers are from $TF_CONFIG."""
+    if "TF_CONFIG" in os.environ:
+        return
+    if len(cluster.addresses) != cluster.processes:
+        raise DistributionError(
+            "TensorFlow needs the address of each worker, and the launcher tells that of the first "
+            f"alone. Received: {cluster.processes} processes by {cluster.launcher}. Set TF_CONFIG, or "
+            "start the job with Slurm's srun."
+        )
+    workers = {"worker": list(cluster.addresses)}
+    task = {"type": "worker", "index": cluster.process}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": workers, "task": task})
+
+
+def _mend_keras():
+    """Metrics of several workers are numbers, not batches: https://github.com/keras-team/keras/issues/20585"""
+    from keras.src.backend.tensorflow import trainer
+
+    def reduce_per_replica(values, strategy, reduction):
+        if reduction not in ("auto", "mean"):
+            return original(values, strategy, reduction)
+        return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), values)
+
+    original, trainer.reduce_per_replica = trainer.reduce_per_replica, reduce_per_replica
+
+
+def _split(batch, parts):
+    """A structure of arrays -> structures of each `1 / parts` of them."""
+    flat = [np.split(array, parts) for array in tf.nest.flatten(batch)]
+    return [tf.nest.pack_sequence_as(batch, part) for part in zip(*flat, strict=True)]

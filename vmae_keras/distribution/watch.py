@@ -1,0 +1,209 @@
+"""Tells the processes of a job at once that one of them is gone.
+
+Backends notice it late, hang, or abort without a useful word. So each process holds a TCP connection to the
+first one: the kernel closes it the moment the process ends, however it ends.
+"""
+
+import os
+import secrets
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+PATIENCE = 5  # seconds for a connection, and for the answer to a good-bye
+
+
+class Watch:
+    """Notices at once when another process of the job is gone.
+
+        watch = Watch.listen(processes)                      # process 0, which tells the others its address
+        watch = Watch.connect(address, process, processes)   # the others
+        watch.start(on_lost)
+        ...
+        watch.leave()
+
+    A machine that vanishes without closing its connections is missed after 30 seconds; a process that hangs
+    is not missed, nor one that never connected. Where process 0 has left, the others go on watching each
+    other for as long as it lives.
+
+    Attributes:
+        address: "host:port:token" in process 0, for the others: the host's letters and 39 at most.
+    """
+
+    def __init__(self, connection: socket.socket, address: str = ""):
+        self.address = address
+        self._connection, self._lines = connection, _lines(connection)
+        self._first_host = ""
+        self._thread, self._left = None, False
+        os.register_at_fork(after_in_child=connection.close)  # a child would keep it open
+
+    @classmethod
+    def listen(cls, processes: int, host: str | None = None) -> "Watch":
+        """The watch of process 0.
+
+        Args:
+            host: this machine's name or address for the others; None takes the address that it sends from.
+        """
+        own, hubs = socket.socketpair()
+        hub = _Hub(processes, hubs)
+        return cls(own, f"{host or _own_address()}:{hub.port}:{hub.token}")
+
+    @classmethod
+    def connect(cls, address: str, process: int, processes: int) -> "Watch":
+        """The watch of process 1 .. processes - 1.
+
+        Raises:
+            OSError: process 0 cannot be reached, or does not know the token or expect this process.
+        """
+        host, port, token = address.rsplit(":", 2)
+        connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        _keep_alive(connection)
+        watch = cls(connection)
+        _say(connection, f"{token} {process} {processes} {socket.gethostname()}")
+        watch._first_host = next(watch._lines, "")
+        if not watch._first_host:
+            connection.close()
+            raise ConnectionRefusedError(
+                "Process 0 did not take this process for one of its job. Received: process "
+                f"{process} of {processes}, {host}:{port}. Connect each once, to this job's address."
+            )
+        connection.settimeout(None)
+        return watch
+
+    def start(self, on_lost: Callable[[int, str], None]):
+        """Calls on_lost(process, host) once, from a thread of its own, when a process is gone."""
+        self._thread = threading.Thread(target=self._follow, args=(on_lost,), daemon=True)
+        self._thread.start()
+
+    def leave(self):
+        """Says good-bye, so that nobody takes the end for a loss; nothing is told here any more."""
+        self._left = True
+        _say(self._connection, "bye")
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        if self._thread is None:
+            self.start(lambda *_: None)
+        if self._thread is not threading.current_thread():
+            self._thread.join(PATIENCE)  # it ends when process 0 has heard the good-bye
+
+    def _follow(self, on_lost):
+        lost = (0, self._first_host)  # if the connection ends without a word
+        with self._connection:
+            for line in self._lines:
+                word, *rest = line.split(" ", 2)
+                if word == "lost":  # the first, for all alike; the others end because of it
+                    lost = (int(rest[0]), rest[1])
+                    break
+                lost = None  # process 0 has left
+        if lost and not self._left:
+            on_lost(*lost)
+
+
+class _Hub:
+    """In process 0: holds the connections of all, its own too, and tells all who is gone."""
+
+    def __init__(self, processes, own):
+        self.token = secrets.token_hex(16)
+        self._awaited = {f"{self.token} {k} {processes}": k for k in range(1, processes)}
+        self._members = {0: (own, socket.gethostname())}
+        self._left, self._told = set(), []
+        ipv6 = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        self._listener = socket.create_server(
+            ("", 0), family=family, backlog=processes, dualstack_ipv6=ipv6
+        )
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        os.register_at_fork(after_in_child=self._close)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._members[0][0], selectors.EVENT_READ, 0)
+            while self._members:
+                for key, _ in selector.select():
+                    if key.fileobj is not self._listener:
+                        self._hear(selector, key.data)
+                    elif (process := self._admit()) is not None:
+                        selector.register(self._members[process][0], selectors.EVENT_READ, process)
+        self._close()
+
+    def _admit(self):
+        """The number of the process that knocks; None for strangers."""
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # it has gone again
+            return None
+        connection.settimeout(1)
+        hello, _, host = next(_lines(connection), "").rpartition(" ")
+        process = self._awaited.pop(hello, None)
+        if process is None:
+            connection.close()
+            return None
+        connection.settimeout(None)
+        _keep_alive(connection)
+        self._members[process] = (connection, host)
+        for line in (socket.gethostname(), *self._told):
+            _say(connection, line)
+        return process
+
+    def _hear(self, selector, process):
+        connection, host = self._members[process]
+        try:
+            word = connection.recv(64)
+        except OSError:
+            word = b""
+        if word:  # there is none but "bye"
+            self._left.add(process)
+            if process == 0:
+                self._tell("left")
+            return
+        selector.unregister(connection)
+        connection.close()
+        del self._members[process]
+        if process not in self._left:
+            self._tell(f"lost {process} {host}")
+
+    def _tell(self, line):
+        self._told.append(line)  # for who comes later
+        for process in sorted(self._members, reverse=True):  # this one, which may end then, at last
+            _say(self._members[process][0], line)
+
+    def _close(self):
+        self._listener.close()
+        for connection, _ in self._members.values():
+            connection.close()
+
+
+def _say(connection, line):
+    with suppress(OSError):  # the other end is gone, as will be heard
+        connection.sendall(f"{line}\n".encode())
+
+
+def _lines(connection):
+    """What is said, until the connection ends."""
+    rest = b""
+    with suppress(OSError):
+        while data := connection.recv(1024):
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+
+
+def _keep_alive(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):  # not every system has them
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _own_address():
+    """That of the way out of this machine; its name may be unknown to others, or mean itself to itself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; nothing is sent
+        except OSError:  # there is no way out
+            return "localhost"
+        return probe.getsockname()[0]
