@@ -2,7 +2,7 @@
 
     python -m backends_tests.many_devices CLIPS LABELS OUT NAME=DEVICES[,PARALLEL] ...
 
-Each NAME is a folder in OUT with the runs `pretrained` and `fine-tuned`.
+Each NAME is a folder in OUT with the runs `pretrained` and, of data parallel, `fine-tuned`.
 """
 
 import sys
@@ -41,7 +41,8 @@ def main(clips, labels, out, *runs):
     from vmae_keras.training.run import Run
 
     for each in runs:
-        name, _, (devices, *parallel) = *each.partition("=")[:2], each.partition("=")[2].split(",")
+        name, value = each.split("=")
+        devices, *parallel = value.split(",")
         used = distribution.start(BACKEND, int(devices) or None, *parallel)
         from vmae_keras.training.display import Display
         from vmae_keras.training.finetune import finetune
@@ -51,6 +52,8 @@ def main(clips, labels, out, *runs):
             ("pretrained", pretrain, begin.pretraining, clips, PRETRAINING),
             ("fine-tuned", finetune, begin.fine_tuning, labels, FINE_TUNING),
         ):
+            if parallel and stage == "fine-tuned":
+                continue  # what is divided is the same there
             run = Run(Path(out) / name / stage, used.process)
             settings = settle(run, data, changes=changes(values), seed=1, backend=BACKEND)
             train(settings, run, Display(Console(quiet=True)), devices=used)

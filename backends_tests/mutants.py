@@ -56,6 +56,8 @@ RECOGNISE = "once/test_recognise.py"
 KINDS_OF_FILES = f"{RECOGNISE}::test_each_file_is_recognised_and_holds_the_weights_of_the_table"
 ALL_FAULTS = f"{RECOGNISE}::test_all_faults_are_listed_in_one_error_and_no_others"
 NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
+WHERE_WEIGHTS_LIE = "once/test_layout.py::test_every_weight_lies_as_the_oracle_says[v2-g]"
+DEVICE_MEMORY = "once/test_memory.py::test_published_models_take_what_the_oracle_says[v2-g]"
 WINDOWS = "once/test_windows.py"
 PROBE = "each_backend/test_probe.py"
 EXPORT = "each_backend/test_export.py"
@@ -516,5 +518,20 @@ MUTANTS = [
            "once/test_export.py::test_the_first_stage_that_differs_is_found"),
     Mutant("float frames taken for levels", "export/contract.py", "array.dtype != dtype or ", "",
            "once/test_export.py::test_a_batch_that_does_not_fit_is_refused"),
+    # Memory of many devices
+    Mutant("sharded by the second axis first", "distribution/layout.py", "(0, 1)),),", "(1, 0)),),",
+           WHERE_WEIGHTS_LIE),
+    Mutant("the MLP's bias whole under tensor", "distribution/layout.py", "mlp/hidden/bias$", "mlp/bias$",
+           WHERE_WEIGHTS_LIE),
+    Mutant("what is read before columns", "distribution/layout.py",
+           '(r"(attention/projection|mlp/output)/kernel$", (0,))',
+           '(r"(attention/projection|mlp/output)/kernel$", (1,))', WHERE_WEIGHTS_LIE),
+    Mutant("one moment", "distribution/memory.py", "MOMENTS = 2", "MOMENTS = 1", DEVICE_MEMORY),
+    Mutant("no memory of what is accumulated", "distribution/memory.py", " + (recipe.accumulate > 1)",
+           "", "once/test_memory.py::test_any_recipe_takes_what_the_oracle_says"),
+    Mutant("each device has the whole batch", "distribution/memory.py", " // devices.shares", "",
+           DEVICE_MEMORY),
+    Mutant("kernels gathered for all blocks at once", "distribution/memory.py",
+           "max(sizes.values(), default=0) if remat", "sizes.total() if remat", DEVICE_MEMORY),
 ]
 # fmt: on

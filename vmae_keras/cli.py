@@ -12,6 +12,7 @@ from vmae_keras.commands.evaluate import evaluate
 from vmae_keras.commands.export import export
 from vmae_keras.commands.features import features
 from vmae_keras.commands.finetune import finetune
+from vmae_keras.commands.memory import memory
 from vmae_keras.commands.predict import predict
 from vmae_keras.commands.pretrain import pretrain
 from vmae_keras.commands.probe import probe
@@ -27,6 +28,7 @@ EXAMPLES = {
     evaluate: "vmae evaluate fine-tuned test.csv",
     progressive: "vmae progressive plan.toml --out progressive",
     recipes: "vmae recipes v2-hybrid-b",
+    memory: "vmae memory --variant v2-g --recipe v2-hybrid-g --devices 64 --parallel fsdp",
     predict: "vmae predict fine-tuned clip.mp4",
     probe: "vmae probe run train.csv test.csv --kind attentive",
     features: "vmae features fine-tuned videos/ --stride 16",

@@ -25,7 +25,9 @@ TOGETHER = {
     "tensorflow": {"two": "2"},
     "torch": {},  # a process for each
 }[BACKEND]
-STAGES = ("pretrained", "fine-tuned")
+DATA_PARALLEL = [name for name, value in TOGETHER.items() if "," not in value] + ["processes"]
+# XLA then takes a third less time for these small models.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # Ten times the largest difference seen of a weight or a moment (TensorFlow) and of a loss.
 WEIGHT, LOSS = 2e-5, 4e-6
 
@@ -48,6 +50,8 @@ app(sys.argv[1:])
 
 def start(command, **variables):
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **variables}
+    if BACKEND == "jax":
+        environment["XLA_FLAGS"] = QUICK
     return subprocess.Popen(
         [sys.executable, *map(str, command)], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -136,11 +140,16 @@ def assert_equal_runs(run, reference):
         np.testing.assert_allclose(mine[name], value, rtol=0, atol=WEIGHT, err_msg=name)
 
 
-@pytest.mark.clause("SHARD-1", "SHARD-2", "SHARD-3", "SHARD-4", "SHARD-5")
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.clause("SHARD-1", "SHARD-3", "SHARD-4", "SHARD-5")
 @pytest.mark.parametrize("name", [*TOGETHER, "processes"])
-def test_many_devices_train_as_one(runs, name, stage):
-    assert_equal_runs(runs / name / stage, runs / "one" / stage)
+def test_many_devices_pretrain_as_one(runs, name):
+    assert_equal_runs(runs / name / "pretrained", runs / "one" / "pretrained")
+
+
+@pytest.mark.clause("SHARD-1", "SHARD-2", "SHARD-3", "SHARD-5")
+@pytest.mark.parametrize("name", DATA_PARALLEL)
+def test_many_devices_fine_tune_as_one(runs, name):
+    assert_equal_runs(runs / name / "fine-tuned", runs / "one" / "fine-tuned")
 
 
 @pytest.mark.clause("SHARD-5")

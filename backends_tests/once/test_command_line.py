@@ -58,6 +58,7 @@ def test_help_answers_within_a_second_and_loads_no_backend():
         "evaluate",
         "export",
         "features",
+        "memory",
         "predict",
         "probe",
         "progressive",
