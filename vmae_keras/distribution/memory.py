@@ -1,0 +1,130 @@
+"""How much memory pretraining takes on each device, from sizes alone: nothing is built, no Keras needed."""
+
+import collections
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+from vmae_keras import masks
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.distribution.devices import Devices, DistributionError
+from vmae_keras.distribution.layout import split_axis
+from vmae_keras.weights.names import shapes
+
+MOMENTS = 2  # of AdamW
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceMemory:
+    """Bytes on each device. Exact, but for a few counters: weights, optimizer, batch; else estimates.
+
+    Args:
+        weights: its parts of them, float32.
+        optimizer: moments, moving average, accumulated gradients.
+        gradients: its parts, all at once.
+        copies: kernels as they are multiplied, where they are gathered or cast to 16 bits.
+        batch: its clips and their ids.
+        activations: kept for the backward pass.
+        attention: besides, where attention is no single kernel.
+
+    Source: clauses MEMORY-1 to MEMORY-6.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    copies: int
+    batch: int
+    activations: int
+    attention: int
+
+    @property
+    def state(self) -> int:
+        """Weights and optimizer: what lies there from step to step."""
+        return self.weights + self.optimizer
+
+    @property
+    def total(self) -> int:
+        """All of it, with attention as a single kernel."""
+        return self.state + self.gradients + self.copies + self.batch + self.activations
+
+
+def pretraining_memory(config: VideoMAEConfig, recipe, devices: Devices) -> DeviceMemory:
+    """What a recipe's step takes; see `DeviceMemory`.
+
+    Args:
+        recipe: a `Recipe`.
+        devices: their number, and how they share the model; its processes are tensor parallel's groups.
+
+    Raises:
+        DistributionError: the devices do not divide the batch, or the groups the devices.
+        ValueError: a mask that does not fit the configuration.
+    """
+    devices.check(recipe.batch_size)
+    if devices.count % devices.processes:
+        raise DistributionError(
+            "Each process must have as many devices. Received: "
+            f"{devices.count} devices, {devices.processes} processes."
+        )
+    whole = shapes(config, "pretraining")
+    sharing = devices.count // devices.processes if devices.parallel == "tensor" else devices.count
+    parts = {path: _part(path, shape, devices.parallel, sharing) for path, shape in whole.items()}
+    multiplied, split = (parts, sharing) if devices.parallel == "tensor" else (whole, 1)
+    weights = 4 * sum(map(math.prod, parts.values()))
+    optimizer = MOMENTS + (recipe.average_decay is not None) + (recipe.accumulate > 1)
+    clips = recipe.batch_size * recipe.repeats // devices.shares
+    ids = masks.pretraining(
+        config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+        decoder_ratio=recipe.decoder_mask_ratio,
+    )  # fmt: skip
+    visible, decoded = len(ids["visible"]), len(ids["decoded"])
+    width = 4 if recipe.precision == "float32" else 2
+    kept, matrices = _blocks(config, multiplied, split, visible, decoded, width, recipe.remat)
+    pixels = 4 * (visible + 2 * decoded) * config.tubelet_size
+    video = config.frames * config.height * config.width * config.channels
+    return DeviceMemory(
+        weights=weights,
+        optimizer=optimizer * weights,
+        gradients=weights,
+        copies=_copies(multiplied, parts, width, recipe.remat),
+        batch=clips * (video + sum(array.nbytes for array in ids.values())),
+        activations=clips * (kept + pixels),
+        attention=clips * matrices,
+    )
+
+
+def _part(path, shape, parallel, devices):
+    axis = split_axis(path, shape, parallel, devices)
+    return tuple(size // devices if index == axis else size for index, size in enumerate(shape))
+
+
+def _blocks(config, multiplied, split, visible, decoded, width, remat):
+    """(bytes kept, bytes of attention's matrices) of all blocks, for one clip."""
+    inputs = kept = matrices = largest = largest_matrix = 0
+    seen = visible + config.class_token
+    for stack, tokens, dim, depth, heads in (
+        ("encoder", seen, config.dim, config.depth, config.heads),
+        ("decoder", seen + decoded, config.decoder_dim, config.decoder_depth, config.decoder_heads),
+    ):
+        hidden = multiplied[f"{stack}/block_0/mlp/hidden/kernel"][1]
+        shared = math.gcd(heads, split)  # so many devices have heads of their own
+        numbers = 2 * dim + 4 * dim // shared + 2 * hidden
+        block = tokens * (width * numbers + 8 * dim)
+        matrix = 4 * (heads // shared) * tokens**2
+        inputs += depth * tokens * dim * width
+        kept += depth * block
+        matrices += depth * matrix
+        largest, largest_matrix = max(largest, block), max(largest_matrix, matrix)
+    return (inputs + largest, largest_matrix) if remat else (kept, matrices)
+
+
+def _copies(multiplied, parts, width, remat):
+    sizes = collections.Counter()
+    for path, shape in multiplied.items():
+        if path.endswith("kernel") and (width < 4 or shape != parts[path]):
+            block = re.match(r"\w+/block_\d+", path)
+            sizes[block and block[0]] += width * math.prod(shape)
+    outside = sizes.pop(None, 0)
+    return outside + (max(sizes.values(), default=0) if remat else sizes.total())
