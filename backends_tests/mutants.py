@@ -59,6 +59,10 @@ NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
 WHERE_WEIGHTS_LIE = "once/test_layout.py::test_every_weight_lies_as_the_oracle_says[v2-g]"
 DEVICE_MEMORY = "once/test_memory.py::test_published_models_take_what_the_oracle_says[v2-g]"
 WINDOWS = "once/test_windows.py"
+SHARES = "once/test_shares.py"
+MIXED_PARTS = (
+    f"{SHARES}::test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side[1-elem]"
+)
 PROBE = "each_backend/test_probe.py"
 EXPORT = "each_backend/test_export.py"
 MASKS = "once/test_masks.py"
@@ -518,7 +522,19 @@ MUTANTS = [
            "once/test_export.py::test_the_first_stage_that_differs_is_found"),
     Mutant("float frames taken for levels", "export/contract.py", "array.dtype != dtype or ", "",
            "once/test_export.py::test_a_batch_that_does_not_fit_is_refused"),
-    # Memory of many devices
+    # Many devices
+    Mutant("every second sample is a part", "data/stream.py",
+           "range(self.part * size, (self.part + 1) * size)",
+           "range(self.part, self.batch_size, self.parts)",
+           f"{SHARES}::test_parts_of_a_pretraining_batch_are_the_batch_and_their_masks_differ[2]"),
+    Mutant("partners apart", "data/labelled.py", "order[1, ::-1]", "order[1]", MIXED_PARTS),
+    Mutant("mixed with another than the mirror image", "data/labelled.py", "in reversed(firsts)",
+           "in firsts", MIXED_PARTS),
+    Mutant("each part draws for itself", "data/labelled.py", "mixing.draw(self.batch_size *",
+           "mixing.draw(self.batch_size // self.parts *", MIXED_PARTS),
+    Mutant("parts of the whole set for parts of batches", "distribution/devices.py",
+           "range(batch_size, _length(arrays), batch_size)", "[]",
+           f"{SHARES}::test_shares_of_arrays_are_batches_divided[4-4]"),
     Mutant("sharded by the second axis first", "distribution/layout.py", "(0, 1)),),", "(1, 0)),),",
            WHERE_WEIGHTS_LIE),
     Mutant("the MLP's bias whole under tensor", "distribution/layout.py", "mlp/hidden/bias$", "mlp/bias$",

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -48,13 +49,13 @@ app(sys.argv[1:])
 """
 
 
-def start(command, **variables):
+def start(command, cwd=None, **variables):
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **variables}
     if BACKEND == "jax":
         environment["XLA_FLAGS"] = QUICK
     return subprocess.Popen(
         [sys.executable, *map(str, command)], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,
     )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start_two(command, **variables):
+def start_two(command, cwd=None, **variables):
     """The processes of a job on this machine, told of each other as launchers do."""
     ports = free_port(), free_port()
     if BACKEND == "tensorflow":
@@ -76,7 +77,7 @@ def start_two(command, **variables):
     else:
         common = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])}
         told = [{"RANK": str(i), "LOCAL_RANK": str(i), **common} for i in range(2)]
-    return [start(command, OMP_NUM_THREADS="1", **each, **variables) for each in told]
+    return [start(command, cwd, OMP_NUM_THREADS="1", **each, **variables) for each in told]
 
 
 def ended(process, code=0):
@@ -88,9 +89,12 @@ def ended(process, code=0):
     return output
 
 
-def ended_together(processes, codes=(0, 0)):
+def ended_together(processes, codes=None):
     try:
-        return [ended(process, code) for process, code in zip(processes, codes, strict=True)]
+        return [
+            ended(process, code)
+            for process, code in zip(processes, codes or [0] * len(processes), strict=True)
+        ]
     finally:
         for process in processes:
             process.kill()
@@ -188,3 +192,18 @@ def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_on
     output = ended(start(("-c", PROGRAM, "pretrain", "--out", run, "--resume")))
     assert "Continuing after step 5 of 10." in output
     assert_equal_runs(run, runs / "one" / "pretrained")
+
+
+def test_the_example_of_plain_fit_runs(data, tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
+    long = "steps_per_epoch=100, epochs=10"
+    assert long in example
+    example = example.replace(long, "steps_per_epoch=2, epochs=1")
+    (tmp_path / "clips").symlink_to(data[0])
+    command = ("-c", f"{example}\nprint('loss', history.history['loss'])")
+    started = start_two if BACKEND == "torch" else lambda *each, **more: [start(*each, **more)]
+    outputs = ended_together(started(command, cwd=tmp_path))
+    for output in outputs:
+        (loss,) = re.findall(r"loss \[([\d.]+)\]", output)
+        assert 0.5 < float(loss) < 2.0
+    assert (tmp_path / "videomae.keras").is_file()

@@ -233,7 +233,7 @@ def test_fits_cover_the_remaining_steps_on_the_grid_of_the_log(begin, total, exp
     assert _fits(begin, total, 10) == expected
 
 
-def test_signal_handlers_come_back():
+def test_a_second_interrupt_counts_unless_a_launcher_passed_the_first_one_on(monkeypatch):
     class Progress:
         stop_requested = False
 
@@ -241,5 +241,10 @@ def test_signal_handlers_come_back():
     with stop_on_interrupt(Progress):
         assert signal.getsignal(signal.SIGINT) is not before
         os.kill(os.getpid(), signal.SIGINT)
-        assert Progress.stop_requested and signal.getsignal(signal.SIGINT) is before
+        os.kill(os.getpid(), signal.SIGINT)
+        assert Progress.stop_requested and signal.getsignal(signal.SIGINT) is not before
+        monkeypatch.setattr(callbacks, "PASSED_ON_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is before
     assert signal.getsignal(signal.SIGINT) is before

@@ -15,12 +15,7 @@ class DistributionError(ValueError):
 class Devices:
     """One device, on which nothing has to be done; the base of each backend's many.
 
-        devices = vmae_keras.distribution.start("jax", devices=8, parallel="fsdp")
-        with devices.scope():
-            model = VideoMAE(config)
-            model.compile(optimizer)
-            devices.join(model)
-            model.fit(devices.batches(batches), ...)
+    `vmae_keras.distribution` shows how they are used.
 
     Attributes:
         count: devices of all processes together.
@@ -62,6 +57,8 @@ class Devices:
 
     def join(self, model):
         """Makes the weights of a built and compiled model equal everywhere, and `fit` keep them so."""
+        if getattr(model, "optimizer", None) and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
 
     def batches(self, batches: Iterable) -> Iterable:
         """This process's parts of batches, as NumPy arrays -> what `fit` takes."""

@@ -35,6 +35,7 @@ class TensorFlowDevices(Devices):
         return self.strategy.scope()
 
     def join(self, model):
+        super().join(model)
         if model.optimizer and model.optimizer.gradient_accumulation_steps:
             raise DistributionError(
                 "Keras on TensorFlow cannot accumulate gradients on several devices (an update in a "

@@ -25,9 +25,9 @@ class TorchDevices(Devices):
     def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None):
         if parallel != "data":
             raise DistributionError(
-                "Keras 3.15 splits weights over devices on JAX alone; PyTorch's `fully_shard` does not "
-                f"take its models. Received: parallel={parallel!r} on torch. Take --backend jax, or "
-                "--parallel data."
+                "Keras 3.15 splits weights over devices on JAX alone: PyTorch's `fully_shard` leaves "
+                f"Keras's variables whole. Received: parallel={parallel!r} on torch. Take --backend jax, "
+                "or --parallel data."
             )
         if cluster is None:
             raise DistributionError(
@@ -48,6 +48,7 @@ class TorchDevices(Devices):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def join(self, model):
+        super().join(model)
         optimizer = getattr(model, "optimizer", None)
         for variable in (*model.variables, *(optimizer.variables if optimizer else ())):
             dist.broadcast(variable.value.data, src=0)

@@ -14,6 +14,9 @@ from vmae_keras.training import checkpoint
 from vmae_keras.training.run import Run
 
 SAVE_SECONDS = 60.0  # this much work and a logging interval may be lost to a kill, ...
+PASSED_ON_SECONDS = (
+    1.0  # within which a launcher passes on the Ctrl-C that its processes have had too
+)
 SAVE_SHARE = 0.05  # ... unless saving would take more than this share of the time
 
 
@@ -191,11 +194,17 @@ class AveragedValidation(keras.callbacks.Callback):
 def stop_on_interrupt(progress: Progress):
     """The first Ctrl-C (or SIGTERM) lets the running step end; a second one interrupts at once."""
     previous = {}
+    first = None
 
     def stop(number, _):
-        progress.stop_requested = True
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+        nonlocal first
+        now = time.monotonic()
+        if first is None:
+            first, progress.stop_requested = now, True
+        elif now - first > PASSED_ON_SECONDS:
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+            signal.raise_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, stop)
