@@ -104,7 +104,7 @@ class VideoClassifier(Backbone):
             model = VideoClassifier(**settings)
         mine, new = by_path(self), by_path(model)
         for path, variable in new.items():
-            value = ops.convert_to_numpy(mine[path].value)  # JAX's models must not share arrays
+            value = backend.to_numpy(mine[path])  # JAX's models must not share arrays
             variable.assign(value[..., rows] if path.startswith("head/") else value)
         return model
 

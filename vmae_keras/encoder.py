@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
 from vmae_keras.presets import Preset, by_path
@@ -103,7 +104,7 @@ class Backbone(Preset, keras.Model):
             )
         for name in copied:
             # As numbers: on JAX two models must not share arrays, which training one gives away.
-            mine[name].assign(ops.convert_to_numpy(theirs[name].value))
+            mine[name].assign(backend.to_numpy(theirs[name]))
         return [name for name in mine if name not in copied]
 
     def predict(self, x, *args, **kwargs):

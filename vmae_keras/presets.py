@@ -11,9 +11,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras import ops
 
 import vmae_keras
+from vmae_keras import backend
 from vmae_keras.backend import without_remarks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
@@ -174,7 +174,7 @@ def _own_model(path):
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise WeightsError(f"The preset {path} is damaged or incomplete: {error}") from error
     for variable in model.trainable_variables:
-        if not np.isfinite(ops.convert_to_numpy(variable.value)).all():
+        if not np.isfinite(backend.to_numpy(variable)).all():
             raise WeightsError(f"{path}: `{variable.path}` holds values that are not finite.")
     return model
 
@@ -201,7 +201,7 @@ def _stored(model, source):
 
 
 def _value(variable):
-    return np.asarray(ops.convert_to_numpy(variable.value), "float32")
+    return np.asarray(backend.to_numpy(variable), "float32")
 
 
 def by_path(model):

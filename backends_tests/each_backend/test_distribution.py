@@ -32,21 +32,33 @@ QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=
 # Ten times the largest difference seen of a weight or a moment (TensorFlow) and of a loss.
 WEIGHT, LOSS = 2e-5, 4e-6
 
-# A command that saves at every logging interval, and of which a process can be killed after a step.
+# A command that saves at every logging interval. After a step, process 1 can be sent a signal; when it
+# saves, process 0 can take its time, or fail.
 PROGRAM = """
-import os, signal, sys
-from vmae_keras.training import callbacks
+import os, signal, sys, time
+from vmae_keras.training import callbacks, checkpoint
 callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
-if step := int(os.environ.get("KILLED_AFTER_STEP", 0)):
-    ended = callbacks.Progress.on_train_batch_end
-    def end(self, batch, logs=None):
-        ended(self, batch, logs)
-        if self.step == step and self.devices.process == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-    callbacks.Progress.on_train_batch_end = end
+step, number = map(int, os.environ.get("SIGNALLED", "0 0").split())
+ended, save_file = callbacks.Progress.on_train_batch_end, checkpoint.save_file
+def end(self, batch, logs=None):
+    ended(self, batch, logs)
+    if self.step == step and self.devices.process == 1:
+        os.kill(os.getpid(), number)
+def save(*arguments, **more):
+    time.sleep(float(os.environ.get("SAVE_TAKES", 0)))
+    if "SAVE_FAILS" in os.environ:
+        raise OSError("No space left on device")
+    save_file(*arguments, **more)
+callbacks.Progress.on_train_batch_end, checkpoint.save_file = end, save
 from vmae_keras.cli import app
 app(sys.argv[1:])
 """
+
+
+# Of `many_devices`, with a batch for each of two devices.
+SETTINGS = ["--seed", "1", "--batch-per-device", "4"]
+for change in changes({name: v for name, v in PRETRAINING.items() if name != "batch_size"}):
+    SETTINGS += ["--set", change]
 
 
 def start(command, cwd=None, **variables):
@@ -65,8 +77,9 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start_two(command, cwd=None, **variables):
+def start_two(command, second=None, cwd=None, **variables):
     """The processes of a job on this machine, told of each other as launchers do."""
+    commands = command, second or command
     ports = free_port(), free_port()
     if BACKEND == "tensorflow":
         workers = {"worker": [f"localhost:{port}" for port in ports]}
@@ -77,7 +90,10 @@ def start_two(command, cwd=None, **variables):
     else:
         common = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])}
         told = [{"RANK": str(i), "LOCAL_RANK": str(i), **common} for i in range(2)]
-    return [start(command, cwd, OMP_NUM_THREADS="1", **each, **variables) for each in told]
+    return [
+        start(mine, cwd, OMP_NUM_THREADS="1", **each, **variables)
+        for mine, each in zip(commands, told, strict=True)
+    ]
 
 
 def ended(process, code=0):
@@ -175,13 +191,10 @@ def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_on
     runs, data, tmp_path
 ):
     run = tmp_path / "run"
-    values = {name: value for name, value in PRETRAINING.items() if name != "batch_size"}
-    settings = [text for value in changes(values) for text in ("--set", value)]
     first, killed = start_two(
-        ("-c", PROGRAM, "pretrain", data[0], "--out", run, "--seed", 1, "--batch-per-device", 4,
-         *settings),
-        KILLED_AFTER_STEP="8",
-    )  # fmt: skip
+        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
+        SIGNALLED=f"8 {signal.SIGKILL.value}",
+    )
     began = time.monotonic()
     assert ended_together([killed], [-signal.SIGKILL])
     message = ended_together([first], [1])[0]
@@ -192,6 +205,41 @@ def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_on
     output = ended(start(("-c", PROGRAM, "pretrain", "--out", run, "--resume")))
     assert "Continuing after step 5 of 10." in output
     assert_equal_runs(run, runs / "one" / "pretrained")
+
+
+def test_a_stop_asked_of_one_process_stops_all_and_waits_for_the_checkpoint(data, tmp_path):
+    run = tmp_path / "run"
+    processes = start_two(
+        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
+        SIGNALLED=f"3 {signal.SIGTERM.value}", SAVE_TAKES="2",
+    )  # fmt: skip
+    outputs = ended_together(processes, (130, 130))
+    assert "Stopped after step 5 of 10; all up to there is saved." in outputs[0]
+    (saved,) = (run / "checkpoints").iterdir()
+    assert saved.name == "step-00000005.safetensors"
+
+
+def test_an_error_of_one_process_ends_all_and_is_told(data, tmp_path):
+    run = tmp_path / "run"
+    processes = start_two(
+        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS), SAVE_FAILS="1"
+    )
+    failed, other = ended_together(processes, (1, 1))
+    assert failed.count("Error: ") == 1 and "Error: No space left on device" in failed
+    assert other.count("Error: ") == 1 and "process 0 of 2" in other
+    assert not list((run / "checkpoints").glob("*.safetensors"))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="asked alike on each; PyTorch starts soonest")
+def test_processes_that_do_not_train_the_same_are_refused(data, tmp_path):
+    fewer = tmp_path / "clips"
+    fewer.mkdir()
+    for path in sorted(data[0].iterdir())[:-1]:
+        (fewer / path.name).symlink_to(path)
+    common = ("-c", PROGRAM, "pretrain", "--out", tmp_path / "run", *SETTINGS)
+    processes = start_two((*common, data[0]), second=(*common, fewer))
+    for output in ended_together(processes, (1, 1)):
+        assert output.count("Error: The processes of this job do not train the same") == 1
 
 
 def test_the_example_of_plain_fit_runs(data, tmp_path):

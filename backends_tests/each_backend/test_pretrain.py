@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from backends_tests.support import BACKEND, ROOT
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.cli import app
 from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.distribution import Devices
 from vmae_keras.training import callbacks
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
 from vmae_keras.training.loop import _fits
@@ -198,6 +200,28 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert [path.name for path in progress.run.checkpoints.iterdir()] == [
         "step-00000005.safetensors"
     ]
+
+
+def test_of_several_processes_the_first_says_when_to_save_and_none_looks_ahead(tmp_path):
+    class Second(Devices):
+        def sum(self, values):
+            asked.append(list(values))
+            return np.asarray(values)
+
+    asked, run = [], Run(tmp_path)
+    run.rewind(-1)  # writes the names of the columns
+    for step in (5, 10):
+        run.append({"step": step, "validation_loss": 1.0 - step / 100})
+    progress = Progress(
+        run, None, start=5, steps_per_epoch=5, clips_per_step=1, schedule=lambda step: 0.1,
+        patience=1, devices=Second(2, process=1, processes=2),
+    )  # fmt: skip
+    assert progress.best.step == progress.validated == 5
+    progress.display = SimpleNamespace(update=lambda *_: None)
+    progress.saved_at -= 1e9
+    progress.on_epoch_begin(1)
+    progress.on_epoch_end(1, {"loss": 1.0})
+    assert asked == [[False, False]] and not (tmp_path / "checkpoints").exists()
 
 
 def test_a_run_whose_videos_changed_is_not_continued(unbroken, clips, tmp_path):

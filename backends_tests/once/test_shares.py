@@ -100,8 +100,11 @@ def test_parts_that_do_not_divide_are_refused(files, skipped):
         fine_tuning_dataset(
             [VideoFile("a.mp4")], [0], clips, batch_size=6, parts=2, skipped=skipped
         )
-    with pytest.raises(DistributionError, match=r"multiple of the 4 parts.*batch_size=6"):
+    with pytest.raises(DistributionError, match=r"multiple of 4 .*batch_size=6, devices=4"):
         Devices(count=4).check(6)
+    with pytest.raises(DistributionError, match=r"multiple of 4 .*in pairs of mixed clips"):
+        Devices(count=2, processes=2).check(6, pairs=True)
+    Devices(count=2).check(6, pairs=True)
     assert Devices(count=4, parallel="tensor", processes=2).shares == 2
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
+from vmae_keras.commands.job import batch_changes, start_devices
 from vmae_keras.commands.options import (
     BackendOption,
     BatchPerDevice,
@@ -18,7 +19,7 @@ from vmae_keras.commands.options import (
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import batch_changes, resumed, run_training, start_devices
+from vmae_keras.commands.runs import continuation, resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
 
@@ -61,6 +62,7 @@ def distill(
     from vmae_keras.training.begin import distillation
     from vmae_keras.training.run import DistillationSettings, Run
 
+    again = continuation("distill", out)
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
@@ -69,9 +71,9 @@ def distill(
                 "--batch-per-device": batch_per_device,
             }  # fmt: skip
             settings = resumed(Run(out), DistillationSettings, data, backend, fixed)
-            used = start_devices(settings.backend, devices, parallel)
+            used = start_devices(settings.backend, devices, parallel, again)
         else:
-            used = start_devices(backend and backend.value, devices, parallel)
+            used = start_devices(backend and backend.value, devices, parallel, again)
             changes = [*(change or ()), *batch_changes(used, batch_per_device)]
             settings = distillation(
                 Run(out, used.process), data, teacher=teacher, start=start, variant=variant,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
+from vmae_keras.commands.job import batch_changes, start_devices
 from vmae_keras.commands.options import (
     BackendOption,
     BatchPerDevice,
@@ -20,7 +21,7 @@ from vmae_keras.commands.options import (
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import batch_changes, resumed, run_training, start_devices
+from vmae_keras.commands.runs import continuation, resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
 Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
@@ -65,6 +66,7 @@ def finetune(
     from vmae_keras.training.begin import fine_tuning
     from vmae_keras.training.run import FineTuningSettings, Run
 
+    again = continuation("finetune", out)
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
@@ -72,9 +74,9 @@ def finetune(
                 "--set": change, "--seed": seed, "--batch-per-device": batch_per_device,
             }  # fmt: skip
             settings = resumed(Run(out), FineTuningSettings, data, backend, fixed)
-            used = start_devices(settings.backend, devices, parallel)
+            used = start_devices(settings.backend, devices, parallel, again)
         else:
-            used = start_devices(backend and backend.value, devices, parallel)
+            used = start_devices(backend and backend.value, devices, parallel, again)
             changes = [*(change or ()), *batch_changes(used, batch_per_device)]
             settings = fine_tuning(
                 Run(out, used.process), data, start=start, head=head.value if head else "new",

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.commands.job import batch_changes
 from vmae_keras.commands.options import BatchPerDevice, Changes, Parallel, RecipeOption
-from vmae_keras.commands.runs import batch_changes
 from vmae_keras.commands.terminal import errors_for_people
 
 ROWS = {

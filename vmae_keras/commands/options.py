@@ -28,7 +28,9 @@ RecipeOption = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option(help="Continue the run in --out where it was.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that decode videos; 0: threads.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that decode videos, for each that trains; 0: threads.")
+]
 Parallel = enum.Enum("Parallel", {name: name for name in PARALLEL}, type=str)
 DevicesOption = Annotated[
     int | None,

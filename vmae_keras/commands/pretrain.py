@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
+from vmae_keras.commands.job import batch_changes, start_devices
 from vmae_keras.commands.options import (
     BackendOption,
     BatchPerDevice,
@@ -18,7 +19,7 @@ from vmae_keras.commands.options import (
     Seed,
     Workers,
 )
-from vmae_keras.commands.runs import batch_changes, resumed, run_training, start_devices
+from vmae_keras.commands.runs import continuation, resumed, run_training
 from vmae_keras.commands.terminal import errors_for_people
 
 
@@ -53,6 +54,7 @@ def pretrain(
     from vmae_keras.training.begin import pretraining
     from vmae_keras.training.run import Run, Settings
 
+    again = continuation("pretrain", out)
     with errors_for_people(ValueError, OSError):  # all that the command line can get wrong
         if resume:
             fixed = {
@@ -63,9 +65,9 @@ def pretrain(
                 "--batch-per-device": batch_per_device,
             }
             settings = resumed(Run(out), Settings, data, backend, fixed)
-            used = start_devices(settings.backend, devices, parallel)
+            used = start_devices(settings.backend, devices, parallel, again)
         else:
-            used = start_devices(backend and backend.value, devices, parallel)
+            used = start_devices(backend and backend.value, devices, parallel, again)
             changes = [*(change or ()), *batch_changes(used, batch_per_device)]
             settings = pretraining(
                 Run(out, used.process), data, variant=variant, recipe_name=recipe, changes=changes,

@@ -30,9 +30,15 @@ def progressive(
     command goes on where it was; what is done is left alone. It ends with report.md and report.json.
     """
     from vmae_keras import progressive as stages
+    from vmae_keras.distribution import detect
     from vmae_keras.plan import check, read_plan
 
     with errors_for_people(ValueError, OSError), notes_for_people():
+        if (job := detect()) is not None:
+            raise ValueError(
+                f"A plan runs in one process. Received: {job.processes} by {job.launcher}. Start its "
+                "stages one by one with vmae pretrain and vmae finetune."
+            )
         read = read_plan(plan)
         name = select((backend and backend.value) or stages.begun_backend(out))
         checked = check(read)

@@ -1,18 +1,13 @@
 """What the commands have in common that begin, continue and end a run."""
 
-import contextlib
-import os
-import sys
-import threading
-import time
 from pathlib import Path
 
 import typer
 
 from vmae_keras.backend import select
+from vmae_keras.commands.job import wait_for_the_loss
 from vmae_keras.commands.terminal import errors_for_people, report_skipped
 
-LOST_SECONDS = 5.0  # within which it is known that another process is gone
 COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune", "distillation": "distill"}
 
 
@@ -45,55 +40,9 @@ def resumed(run, kind, data, backend, fixed):
     return settings
 
 
-def start_devices(backend, devices, parallel):
-    """The devices to train on; on PyTorch with several, this command again in a process for each."""
-    from vmae_keras import distribution
-
-    name = select(backend)
-    if name == "torch" and (devices or 1) > 1 and distribution.detect() is None:
-        threads = max(1, (os.cpu_count() or 1) // devices)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(devices))
-        command = [sys.executable, "-m", *torchrun, "-m", "vmae_keras.cli", *sys.argv[1:]]
-        os.execv(sys.executable, command)
-    return distribution.start(name, devices, parallel.value if parallel else "data")
-
-
-def batch_changes(devices, batch_per_device):
-    """KEY=VALUE texts: the batch of all devices together."""
-    return [f"batch_size={batch_per_device * devices.shares}"] if batch_per_device else []
-
-
-@contextlib.contextmanager
-def _watched(devices, again):
-    """Where another process of the job is gone, ends this one at once and says so."""
-    over = threading.Event()
-
-    def lost(process, host):
-        if over.is_set():
-            return
-        typer.secho(
-            f"Error: process {process} of {devices.processes} (on {host}) is gone, and the others "
-            f"cannot train without it. All up to the last checkpoint is saved.\n"
-            f"Continue, on any number of devices, with: {again}",
-            fg=typer.colors.RED, err=True,
-        )  # fmt: skip
-        sys.stderr.flush()
-        os._exit(1)  # the other threads wait for what will never come
-
-    watch = devices.watch(lost)
-    try:
-        yield
-    except typer.Exit:  # with its own reason given
-        over.set()
-        raise
-    except Exception:
-        # The backend may have noticed the loss first, in its own words; it is told above.
-        time.sleep(LOST_SECONDS if watch else 0)
-        over.set()
-        raise
-    if watch:
-        watch.leave()
+def continuation(command, folder):
+    """What a person types to continue a run."""
+    return f"vmae {command} --out {folder} --resume"
 
 
 def run_training(train, run, settings, workers, again=None, devices=None):
@@ -113,10 +62,9 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     from vmae_keras.weights.tensor_files import WeightsError
 
     devices = devices or Devices()
-    again = again or f"vmae {COMMANDS[settings.stage]} --out {run.folder} --resume"
+    again = again or continuation(COMMANDS[settings.stage], run.folder)
     console = Console(quiet=not devices.first)
     with (
-        _watched(devices, again),
         errors_for_people(
             RunError,
             DistributionError,
@@ -129,7 +77,14 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         ),
         Display(console) as display,
     ):
-        outcome = train(settings, run, display, workers=workers, devices=devices)
+        try:
+            outcome = train(settings, run, display, workers=workers, devices=devices)
+        except (ValueError, ArithmeticError, OSError):
+            raise
+        except Exception:
+            wait_for_the_loss(devices)
+            raise
+        devices.leave()
     report_skipped(console, outcome.skipped)
     if not outcome.finished:
         console.print(

@@ -48,6 +48,10 @@ def start(
     if devices is not None and devices < 1:
         raise DistributionError(f"`devices` must be at least 1. Received: {devices}.")
     cluster, auto = detect(), os.environ.get(AUTO) == "auto"
+    if auto and name != "jax":
+        raise DistributionError(
+            f"{AUTO}=auto is JAX's. Received: the backend {name!r}. Start the job with a launcher of its."
+        )
     if devices in (None, 1) and parallel == "data" and not cluster and not auto:
         return Devices()
     import_keras()
@@ -64,5 +68,5 @@ def start(
 
         started = TensorFlowDevices(devices, parallel, cluster)
     if cluster:
-        started.host = cluster.addresses[0].rsplit(":", 1)[0]
+        started.host = cluster.addresses[0].rsplit(":", 1)[0].strip("[]")  # of an IPv6 address
     return started

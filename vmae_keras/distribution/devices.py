@@ -1,6 +1,8 @@
 """The devices that train one model together, and what its processes have to agree on."""
 
 import contextlib
+import hashlib
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -27,6 +29,7 @@ class Devices:
     def __init__(self, count=1, parallel="data", process=0, processes=1):
         self.count, self.parallel, self.host = count, parallel, None
         self.process, self.processes = process, processes
+        self._watch, self.left = None, False
 
     @property
     def first(self) -> bool:
@@ -38,13 +41,19 @@ class Devices:
         """In how many parts a batch is divided."""
         return self.processes if self.parallel == "tensor" else self.count
 
-    def check(self, batch_size: int, name: str = "batch_size"):
-        """Raises DistributionError where the devices do not divide a batch of all of them together."""
-        if batch_size % self.shares:
+    def check(self, batch_size: int, pairs: bool = False):
+        """Raises DistributionError where the devices do not divide a batch of all of them together.
+
+        With `pairs` clips are mixed in pairs, which one process has to hold.
+        """
+        parts = self.processes * 2 if pairs and self.processes > 1 else 1
+        parts = math.lcm(self.shares, parts)
+        if batch_size % parts:
             raise DistributionError(
-                f"`{name}` must be a multiple of the {self.shares} parts that the devices make of a "
-                f"batch. Received: {name}={batch_size}. Take a multiple (--set {name}=...), or another "
-                "number of devices."
+                f"`batch_size` must be a multiple of {parts} to be divided"
+                f"{' in pairs of mixed clips' if pairs else ''}. Received: batch_size={batch_size}, "
+                f"devices={self.count}, processes={self.processes}. Take a multiple (--set "
+                "batch_size=...), or another number of devices."
             )
 
     def scope(self) -> contextlib.AbstractContextManager:
@@ -83,10 +92,8 @@ class Devices:
         count = _length(arrays) // self.shares * self.shares
         return _rows(arrays, slice(count)) if count else None
 
-    def watch(self, on_lost: Callable[[int, str], None]) -> Watch | None:
+    def watch(self, on_lost: Callable[[int, str], None]):
         """Has `on_lost(process, host)` called as soon as another process is gone; all must call it."""
-        if self.processes == 1:
-            return None
         mine = Watch.listen(self.processes, self.host) if self.first else None
         address = mine.address.encode() if mine else b""
         told = self.sum(np.frombuffer(address.ljust(256, b"\0"), "uint8"))
@@ -94,7 +101,13 @@ class Devices:
             address = told.astype("uint8").tobytes().rstrip(b"\0").decode()
             mine = Watch.connect(address, self.process, self.processes)
         mine.start(on_lost)
-        return mine
+        self._watch = mine
+
+    def leave(self):
+        """Ends what `watch` began: from here on processes may end one by one."""
+        self.left = True
+        if self._watch:
+            self._watch.leave()
 
     def sum(self, values) -> np.ndarray:
         """(k,) numbers of each process -> (k,) float32 sums over the processes; all must call it."""
@@ -103,6 +116,20 @@ class Devices:
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Whether each holds in any process; all must call it."""
         return tuple(bool(total) for total in self.sum(flags))
+
+    def wait(self):
+        """Until all processes are here."""
+        self.sum([0])
+
+    def same(self, text: str) -> bool:
+        """Whether all processes say the same; all must call it."""
+        own = np.frombuffer(hashlib.sha256(text.encode()).digest(), "uint8").astype("float64")
+        if self.processes == 1:
+            return True
+        total, squares = np.split(self.sum(np.concatenate([own, own**2])), 2)
+        return bool(
+            np.all(total == self.processes * own) and np.all(squares == self.processes * own**2)
+        )
 
     def mean(self, logs: dict[str, float]) -> dict[str, float]:
         """What `fit` tells each process -> what holds for all devices together."""

@@ -71,27 +71,30 @@ class TensorFlowDevices(Devices):
     def sum(self, values):
         if self.processes == 1:
             return super().sum(values)
+        return self._total(tf.constant(np.asarray(values, "float32"))).numpy()
+
+    @tf.function
+    def _total(self, values):
         here = self.count // self.processes
 
-        @tf.function
-        def total():
-            def mine():
-                replica = tf.distribute.get_replica_context()
-                first = tf.equal(replica.replica_id_in_sync_group % here, 0)
-                values_ = tf.where(first, given, tf.zeros_like(given))
-                return replica.all_reduce("SUM", values_)
+        def mine():
+            replica = tf.distribute.get_replica_context()
+            first = tf.equal(replica.replica_id_in_sync_group % here, 0)
+            return replica.all_reduce("SUM", tf.where(first, values, tf.zeros_like(values)))
 
-            return self.strategy.experimental_local_results(self.strategy.run(mine))[0]
-
-        given = tf.constant(np.asarray(values, "float32"))
-        return total().numpy()
+        return self.strategy.experimental_local_results(self.strategy.run(mine))[0]
 
 
 def _device_names(devices, cluster):
     """Of GPUs, or of CPUs, which then share this machine's cores."""
     cards = tf.config.list_physical_devices("GPU")
     if cluster and (cluster.local_processes or 1) > 1 and len(cards) > 1:
-        cards = [cards[cluster.local_process]]  # each process of a machine takes that of its number
+        if cluster.local_process >= len(cards):
+            raise DistributionError(
+                f"More processes than GPUs. Received: process {cluster.local_process} of this machine, "
+                f"which has {len(cards)} GPUs, numbered from 0."
+            )
+        cards = [cards[cluster.local_process]]
     wanted = devices or max(len(cards), 1)
     if cards:
         if wanted > len(cards):

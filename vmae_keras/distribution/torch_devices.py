@@ -35,9 +35,22 @@ class TorchDevices(Devices):
                 f"devices={devices}. Start it with torchrun --nproc-per-node {devices or 'N'} ..."
             )
         super().__init__(cluster.processes, parallel, cluster.process, cluster.processes)
-        if torch.cuda.is_available():
-            torch.cuda.set_device(cluster.local_process % torch.cuda.device_count())
+        here = cluster.local_processes or devices
+        if devices not in (None, here):
+            raise DistributionError(
+                f"PyTorch needs a process for each device. Received: devices={devices}, {here} processes "
+                f"of this machine by {cluster.launcher}. Leave --devices out under a launcher."
+            )
+        cards = torch.cuda.device_count()
+        if cards and cluster.local_process >= cards > 1:
+            raise DistributionError(
+                f"More processes than GPUs. Received: process {cluster.local_process} of this machine, "
+                f"which has {cards} GPUs, numbered from 0."
+            )
+        if cards:  # of a single one, each process may have been given its own
+            torch.cuda.set_device(cluster.local_process % cards)
         address, port = cluster.addresses[0].rsplit(":", 1)
+        address = address.strip("[]")  # of an IPv6 address
         for name, value in (
             ("MASTER_ADDR", address), ("MASTER_PORT", port), ("RANK", cluster.process),
             ("WORLD_SIZE", cluster.processes), ("LOCAL_RANK", cluster.local_process),

@@ -60,10 +60,12 @@ class Progress(keras.callbacks.Callback):
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step
         self.schedule = schedule
         self.saved_at, self.save_took = time.monotonic(), 0.0
-        done = [row["step"] for row in run.rows() if row["validation_loss"] is not None]
+        # Of several processes the first may not have rewound the log yet.
+        rows = [row for row in run.rows() if row["step"] <= start]
+        done = [row["step"] for row in rows if row["validation_loss"] is not None]
         self.saved_step, self.validated = start, max(done, default=None)
         self.patience, self.best = patience, None
-        for row in run.rows():
+        for row in rows:
             self._compare(row)
         self.stop_requested = self.stop_noted = False
         # What an earlier attempt logged after this step never was.
@@ -108,11 +110,12 @@ class Progress(keras.callbacks.Callback):
         }
         self.record(row)
         wait = max(SAVE_SECONDS, self.save_took / SAVE_SHARE)
-        self.stop_requested, save = self.devices.any(
-            self.stop_requested, time.monotonic() - self.saved_at >= wait
-        )
-        if self.stop_requested or self.exhausted:
+        # By the clock of the process that writes; the others know nothing of what writing takes.
+        due = self.devices.first and time.monotonic() - self.saved_at >= wait
+        stop, save = self.devices.any(self.stop_requested, due)
+        if stop or self.exhausted:
             self.model.stop_training = True
+        self.stop_requested |= stop
         if save:
             self.save()
 
@@ -181,7 +184,7 @@ class AveragedValidation(keras.callbacks.Callback):
         self._swap()
 
     def _swap(self):
-        optimizer = self.model.optimizer
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if optimizer.averages is None or not int(optimizer.iterations + 0):
             return  # before the first update there is nothing to average
         for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):

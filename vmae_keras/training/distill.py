@@ -79,7 +79,7 @@ def distill(
     As `pretrain`, whose arguments and errors these are, and those of the presets of teacher and start.
     """
     recipe, devices = settings.recipe, devices or Devices()
-    devices.check(recipe.batch_size)
+    devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
     training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
     with devices.local():
         teacher = load_teacher(settings.teacher, settings.config, recipe)

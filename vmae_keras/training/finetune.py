@@ -91,7 +91,7 @@ def finetune(
     As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
     """
     recipe, devices = settings.recipe, devices or Devices()
-    devices.check(recipe.batch_size)
+    devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
     training, held_out, steps_per_epoch = loop.files_of(settings, list_labelled)
     clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
     skipped = run.skipped_files()

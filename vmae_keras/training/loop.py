@@ -114,11 +114,19 @@ def train(
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
         CheckpointError: the last checkpoint does not fit the settings.
+        RunError: processes that train together have different settings, videos or checkpoints.
     """
     recipe = settings.recipe
     total_steps = recipe.epochs * steps_per_epoch
     last = checkpoint.latest(run.checkpoints)
     start = checkpoint.restore(last, model) if last else 0
+    if not devices.same(f"{settings!r} {start} {devices.parallel} {devices.count}"):
+        raise RunError(
+            "The processes of this job do not train the same: their settings, devices, lists of videos or "
+            f"last checkpoints differ. Received by process {devices.process}: {settings.data} (list "
+            f"{settings.videos}), step {start}. Give all the same arguments, and let them see the same "
+            "videos and the same run's folder, under the same paths."
+        )
     devices.join(model)
     clips_per_step = recipe.batch_size * recipe.repeats
     validation_size = clips_per_step
@@ -136,7 +144,7 @@ def train(
         if validation is not None and start == 0:
             _record_validation(model, validation, validation_size, progress)
         for first, steps, intervals in _fits(start, total_steps, log_steps):
-            if progress.stop_requested or progress.exhausted:
+            if devices.any(progress.stop_requested)[0] or progress.exhausted:
                 break
             model.fit(
                 # Given the data set itself, `fit` would start its workers once more to look at it.
@@ -155,6 +163,7 @@ def train(
             progress.save()
         if validation is not None and progress.step == total_steps != progress.validated:
             _record_validation(model, validation, validation_size, progress)
+    devices.wait()  # a launcher that sees one process end may end the one that is still writing
     best_step = progress.best and progress.best.step
     return Outcome(progress.step, total_steps, best_step, progress.exhausted, skipped.report())
 

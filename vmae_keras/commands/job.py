@@ -1,0 +1,94 @@
+"""A command that trains as one process, or as one of several that begin and end together."""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import typer
+
+from vmae_keras.backend import select
+
+ALIKE_SECONDS = 1.0  # in which processes that fail alike have each said why
+LOST_SECONDS = 5.0  # in which it is known that another process is gone
+
+
+def start_devices(backend, devices, parallel, again):
+    """The devices to train on; on PyTorch with several, this command again in a process for each.
+
+    From here on the loss of a process ends the others, which say that `again` continues the run.
+    """
+    from vmae_keras import distribution
+
+    name = select(backend)
+    if name == "torch" and (devices or 1) > 1 and distribution.detect() is None:
+        raise typer.Exit(_in_processes(devices))
+    started = distribution.start(name, devices, parallel.value if parallel else "data")
+    if started.processes > 1:
+        _end_together(started, again)
+    return started
+
+
+def batch_changes(devices, batch_per_device):
+    """KEY=VALUE texts: the batch of all devices together."""
+    return [f"batch_size={batch_per_device * devices.shares}"] if batch_per_device else []
+
+
+def _in_processes(count):
+    """This command once more in each of several processes; the exit code of the first that fails."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    common = {
+        "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)), **os.environ,
+        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "vmae_keras.cli", *sys.argv[1:]]
+    processes = [
+        subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(count)
+    ]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's reaches them all
+    signal.signal(
+        signal.SIGTERM, lambda number, _: [process.send_signal(number) for process in processes]
+    )
+    codes = [process.wait() for process in processes]
+    return next((abs(code) for code in codes if code), 0)
+
+
+def _end_together(devices, again):
+    over = threading.Event()
+
+    def lost(process, host):
+        if over.is_set():
+            return
+        typer.secho(
+            f"Error: process {process} of {devices.processes} (on {host}) is gone, and the others "
+            f"cannot train without it. All up to the last checkpoint is saved.\n"
+            f"Continue, on any number of devices, with: {again}",
+            fg=typer.colors.RED, err=True,
+        )  # fmt: skip
+        sys.stderr.flush()
+        os._exit(1)  # the other threads wait for what will never come
+
+    def end():
+        if not devices.left:  # by an error, which is told by now; JAX would wait for the others
+            over.set()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            time.sleep(ALIKE_SECONDS)
+            os._exit(1)
+
+    atexit.register(end)
+    devices.watch(lost)
+
+
+def wait_for_the_loss(devices):
+    """After an error of the backend, which may have noticed first that a process is gone: that is told."""
+    time.sleep(LOST_SECONDS if devices.processes > 1 else 0)
