@@ -58,8 +58,15 @@ def _in_processes(count):
     signal.signal(
         signal.SIGTERM, lambda number, _: [process.send_signal(number) for process in processes]
     )
-    codes = [process.wait() for process in processes]
-    return next((abs(code) for code in codes if code), 0)
+    failed = None
+    while any(process.poll() is None for process in processes):
+        time.sleep(0.1)
+        if failed is None and any(process.returncode for process in processes):
+            failed = time.monotonic()
+        if failed and time.monotonic() - failed > 2 * LOST_SECONDS:
+            for process in processes:  # those that wait for one which never joined them
+                process.kill()
+    return next((abs(process.returncode) for process in processes if process.returncode), 0)
 
 
 def _end_together(devices, again):
