@@ -252,6 +252,7 @@ def main(paths: list[Path]):
     half = len(paths) // 2
     setups = [Setup.load(path) for path in paths[:half]]
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # storing g's step takes another 2 GB
     jax.config.update("jax_num_cpu_devices", max(setup.devices for setup in setups))
     for setup, path in zip(setups, paths[half:], strict=True):
         compile_step(setup).save(path)

@@ -13,6 +13,7 @@ from spec.config import VARIANTS as PUBLISHED
 from vmae_keras import VideoMAEConfig, backend, masks
 from vmae_keras.config import VARIANTS
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
+from vmae_keras.distribution import Devices
 from vmae_keras.training.display import Display
 from vmae_keras.training.recipe import RECIPES
 from vmae_keras.training.run import Settings
@@ -65,7 +66,7 @@ def test_a_run_tells_what_its_model_costs(monkeypatch):
     recipe = RECIPES["v2-hybrid-g"]
     settings = Settings("clips", "0", config, recipe, 0, "jax")
     model = VideoMAE()
-    Display(console).start(settings, model, 0, 100, 10, 90, 10)
+    Display(console).start(settings, model, 0, 100, 10, 90, 10, Devices())
     cost = PUBLISHED["v2-g"]["pretraining_multiply_accumulates"] / 1e9
     line = f"VideoMAE: 1026.3 M weights, 16 x 224 x 224 clips, 2048 tokens, {cost:.0f} GMAC forward"
     assert line in console.file.getvalue().splitlines()

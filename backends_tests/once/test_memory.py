@@ -83,7 +83,7 @@ def test_any_recipe_takes_what_the_oracle_says(name, recipe, parallel, together)
 
 def test_devices_that_divide_nothing_are_refused():
     config, recipe = VideoMAEConfig.variant("tiny"), RECIPES["demo"]  # 16 videos a step
-    with pytest.raises(DistributionError, match="multiple of the 3 parts"):
+    with pytest.raises(DistributionError, match="multiple of 3 "):
         pretraining_memory(config, recipe, Devices(3, "fsdp"))
     with pytest.raises(DistributionError, match="9 devices, 2 processes"):
         pretraining_memory(config, recipe, Devices(9, "tensor", processes=2))
@@ -119,7 +119,7 @@ def test_the_command_shows_one_way_and_refuses_what_does_not_fit():
     one = run.invoke(cli.app, ["memory", "--parallel", "fsdp", "--devices", "4"])
     assert one.exit_code == 0 and "fsdp" in one.output and "tensor" not in one.output
     wrong = run.invoke(cli.app, ["memory", "--devices", "3"])
-    assert wrong.exit_code == 1 and "multiple of the 3 parts" in wrong.output
+    assert wrong.exit_code == 1 and "multiple of 3 " in wrong.output
     unsaid = run.invoke(cli.app, ["memory", "--recipe", "v2-hybrid-h"])
     assert unsaid.exit_code == 1 and "batch_size" in unsaid.output
 
@@ -172,7 +172,7 @@ def test_setups_and_results_travel_between_processes_unchanged(tmp_path):
 
 def test_why_there_is_no_dry_run_is_told(monkeypatch):
     setup = dry_run.Setup(VideoMAEConfig.variant("tiny"), RECIPES["demo"], 4, "fsdp")
-    with pytest.raises(DistributionError, match="multiple of the 5 parts"):
+    with pytest.raises(DistributionError, match="multiple of 5 "):
         dry_run.dry_run([dataclasses.replace(setup, devices=5)])
     monkeypatch.setattr(dry_run, "run_worker", lambda *arguments: "killed by SIGKILL")
     with pytest.raises(dry_run.DryRunError, match="killed by SIGKILL"):
