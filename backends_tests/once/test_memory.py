@@ -68,7 +68,7 @@ def recipes(draw):
     )  # fmt: skip
 
 
-@pytest.mark.clause(*MEMORY)
+@pytest.mark.clause(*MEMORY, "LAYOUT-3")
 @given(
     st.sampled_from(["demo", "v1-b", "mae-b"]), recipes(), st.sampled_from(PARALLEL),
     st.sampled_from([(1, 1), (4, 2), (8, 1), (16, 4)]),
