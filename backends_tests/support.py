@@ -4,13 +4,23 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from spec import training_reference
 from vmae_keras import masks
 
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 ROOT = Path(__file__).resolve().parents[1]
-VIDEOS = Path(os.environ.get("VMAE_TEST_VIDEOS", ROOT.parent / "shared" / "videos"))
+SHARED = Path(os.environ.get("VMAE_SHARED", ROOT.parent / "shared"))
+
+
+def shared(path):
+    """Return a path in the folder of shared files, `../shared` or VMAE_SHARED; skip where it is absent."""
+    if not (SHARED / path).exists():
+        pytest.skip(
+            f"{SHARED / path} does not exist; name the folder of shared files in VMAE_SHARED"
+        )
+    return SHARED / path
 
 
 def by_path(model):

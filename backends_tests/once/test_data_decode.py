@@ -1,14 +1,12 @@
 """Reading frames, on videos written here whose pixels tell the number of each frame.
 
-Real files of all kinds are read where they are at hand: `../shared/videos` beside the repository,
-or the folder that VMAE_TEST_VIDEOS names.
+Real files of all kinds are read where they are at hand, see `shared`.
 """
 
 import csv
 import functools
 import pickle
 import wave
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,53 +16,10 @@ from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends_tests.support import VIDEOS
+from backends_tests.odd_videos import CODEC, numbers, picture, remux, write_video
+from backends_tests.support import shared
 from vmae_keras.data import decode
 from vmae_keras.data.decode import UnreadableVideo, read_frames
-
-CODEC = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-
-
-def picture(number, height=48, width=64):
-    """A left half and a right half of grey: the number's last and first hexadecimal digit."""
-    grey = np.empty((height, width, 3), np.uint8)
-    grey[:, : width // 2] = 8 + 15 * (number % 16)
-    grey[:, width // 2 :] = 8 + 15 * (number // 16)
-    return grey
-
-
-def numbers(frames):
-    """(T, H, W, 3) -> the T numbers that `picture` wrote."""
-    middle = frames[:, frames.shape[1] // 2, :, 1].astype(float)
-    width = middle.shape[1]
-    low, high = middle[:, 4 : width // 2 - 4], middle[:, width // 2 + 4 : -4]
-    digits = [np.rint((half.mean(1) - 8) / 15).astype(int) for half in (low, high)]
-    return (digits[0] + 16 * digits[1]).tolist()
-
-
-def write_video(path, pictures, *, rate=25, stamps=None, codec=CODEC, options=None, rotation=0):
-    """Write (H, W, 3) pictures; `stamps` are in milliseconds."""
-    with av.open(str(path), "w") as container:
-        # Without this every change of the grey would make a key frame.
-        no_extra_key_frames = {"sc_threshold": "0" if codec == "libx264" else "1000000000"}
-        stream = container.add_stream(
-            codec, rate=rate, options={**no_extra_key_frames, **(options or {})}
-        )
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.gop_size = 12
-        stream.bit_rate = 2_000_000
-        if stamps is not None:
-            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for index, array in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-            if stamps is not None:
-                frame.pts, frame.time_base = stamps[index], stream.time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def read(path, wanted):
@@ -120,19 +75,6 @@ def test_only_the_needed_stretch_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "decode_frames", counted)
     assert read(path, [150, 154]) == [150, 154]
     assert len(decoded) <= 12 + 5  # from a key frame, at most 12 before, to the last wanted one
-
-
-def remux(source, target, change):
-    """Copy the packets, as `change(index, packet)` leaves them; None drops one."""
-    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
-        stream = writing.add_stream_from_template(reading.streams.video[0])
-        packets = [packet for packet in reading.demux(video=0) if packet.size]
-        for index, packet in enumerate(packets):
-            packet = change(index, packet)
-            if packet is not None:
-                packet.stream = stream
-                writing.mux(packet)
-    return target
 
 
 @pytest.mark.parametrize("codec", sorted({CODEC, "mpeg4"}))
@@ -339,9 +281,8 @@ def test_damage_after_the_first_frame_ends_decoding_and_is_told():
     assert told == ["Invalid data"]
 
 
-@pytest.mark.skipif(not VIDEOS.is_dir(), reason=f"no real videos in {VIDEOS}")
 def test_a_damaged_file_is_told_where_the_damage_is_met():
-    path, told = VIDEOS / "variety" / "bad_h264_corrupt_tail.mp4", []
+    path, told = shared("videos/variety/bad_h264_corrupt_tail.mp4"), []
     assert len(read_frames(path, lambda ticks: np.arange(8), told.append)) == 8
     assert told == []
     read_frames(path, lambda ticks: np.arange(ticks), told.append)
@@ -386,9 +327,7 @@ def test_nothing_decodable_is_unreadable(tmp_path, monkeypatch):
 
 @functools.cache
 def real_videos():
-    folder = VIDEOS
-    if not folder.is_dir():
-        pytest.skip(f"no real videos in {folder}; name their folder in VMAE_TEST_VIDEOS")
+    folder = shared("videos")
     with open(folder / "MANIFEST.tsv", newline="", encoding="utf-8") as file:
         return [(folder / row["path"], row) for row in csv.DictReader(file, delimiter="\t")]
 

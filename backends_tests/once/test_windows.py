@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from backends_tests.once.test_data_decode import numbers, picture, write_video
+from backends_tests.odd_videos import numbers, picture, write_video
 from spec import probe_reference
 from vmae_keras.data import windows
 from vmae_keras.data.decode import UnreadableVideo, read_frames

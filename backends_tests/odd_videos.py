@@ -1,0 +1,189 @@
+"""Small videos that tests write: numbered frames, and the odd files that readers get wrong."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+
+CODEC = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+
+
+def picture(number, height=48, width=64):
+    """A left half and a right half of grey: the number's last and first hexadecimal digit."""
+    grey = np.empty((height, width, 3), np.uint8)
+    grey[:, : width // 2] = 8 + 15 * (number % 16)
+    grey[:, width // 2 :] = 8 + 15 * (number // 16)
+    return grey
+
+
+def numbers(frames):
+    """(T, H, W, 3) -> the T numbers that `picture` wrote."""
+    middle = frames[:, frames.shape[1] // 2, :, 1].astype(float)
+    width = middle.shape[1]
+    low, high = middle[:, 4 : width // 2 - 4], middle[:, width // 2 + 4 : -4]
+    digits = [np.rint((half.mean(1) - 8) / 15).astype(int) for half in (low, high)]
+    return (digits[0] + 16 * digits[1]).tolist()
+
+
+def write_video(
+    path,
+    pictures,
+    *,
+    rate=25,
+    stamps=None,
+    codec=CODEC,
+    pix_fmt="yuv420p",
+    options=None,
+    rotation=0,
+):
+    """Write (H, W, 3) pictures; `stamps` are in milliseconds."""
+    with av.open(str(path), "w") as container:
+        # Without this every change of the grey would make a key frame.
+        no_extra_key_frames = {"sc_threshold": "0" if codec == "libx264" else "1000000000"}
+        stream = container.add_stream(
+            codec, rate=rate, options={**no_extra_key_frames, **(options or {})}
+        )
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.gop_size = 12
+        stream.bit_rate = 2_000_000
+        if stamps is not None:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for index, array in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[index], stream.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def remux(source, target, change, *, bitstream_filter=None, time_base=None):
+    """Copy the packets, as `change(index, packet)` leaves them; None drops one."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        template = reading.streams.video[0]
+        stream = writing.add_stream_from_template(template)
+        if time_base is not None:
+            stream.time_base = time_base
+        packets = [packet for packet in reading.demux(template) if packet.size]
+        if bitstream_filter:
+            context = BitStreamFilterContext(bitstream_filter, template, stream)
+            packets = [done for packet in [*packets, None] for done in context.filter(packet)]
+        for index, packet in enumerate(packets):
+            packet = change(index, packet)
+            if packet is not None:
+                packet.stream = stream
+                writing.mux(packet)
+    return target
+
+
+def _chunk(name, content):
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _list(name, content):
+    return _chunk(b"LIST", name + content)
+
+
+def palette_avi(path, frames=20, size=64, rate=7):
+    """Write an uncompressed AVI with a grey palette in its header; return each frame's level."""
+    levels = [40 + 10 * index for index in range(frames)]
+    pixels, entries = size * size, 256
+    palette = b"".join(bytes((level, level, level, 0)) for level in range(entries))
+    main = struct.pack(
+        "<14I", 10**6 // rate, 0, 0, 0x10, frames, 0, 1, pixels, size, size, 0, 0, 0, 0
+    )
+    stream = b"vidsDIB " + struct.pack(
+        "<IHH8I4H", 0, 0, 0, 0, 1, rate, 0, frames, pixels, 2**32 - 1, 0, 0, 0, size, size
+    )
+    bitmap = struct.pack("<IiiHHIIiiII", 40, size, size, 1, 8, 0, pixels, 0, 0, entries, entries)
+    format_ = _chunk(b"strh", stream) + _chunk(b"strf", bitmap + palette)
+    header = _list(b"hdrl", _chunk(b"avih", main) + _list(b"strl", format_))
+    pictures = _list(
+        b"movi", b"".join(_chunk(b"00db", bytes([level]) * pixels) for level in levels)
+    )
+    index = b"".join(
+        b"00db" + struct.pack("<III", 0x10, 4 + number * (8 + pixels), pixels)
+        for number in range(frames)
+    )
+    Path(path).write_bytes(_chunk(b"RIFF", b"AVI " + header + pictures + _chunk(b"idx1", index)))
+    return levels
+
+
+def corners(height=96, width=128):
+    """Return a picture whose corners are red and green, above blue and white."""
+    pixels = np.full((height, width, 3), 40, np.uint8)
+    h, w = height // 4, width // 4
+    pixels[:h, :w], pixels[:h, -w:] = (220, 30, 30), (30, 220, 30)
+    pixels[-h:, :w], pixels[-h:, -w:] = (30, 30, 220), (230, 230, 230)
+    return pixels
+
+
+# (a, b, c, d) of a display matrix, a stored pixel (x, y) being shown at (a x + c y, b x + d y), and
+# what it does to a picture.
+MATRICES = {
+    "none": ((1, 0, 0, 1), lambda p: p),
+    "mirrored left-right": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "mirrored top-bottom": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "half a turn": ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+    "quarter clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "quarter counter-clockwise": ((0, -1, 1, 0), lambda p: np.rot90(p)),
+    "transposed": ((0, 1, 1, 0), lambda p: p.swapaxes(0, 1)),
+    "transposed the other way": ((0, -1, -1, 0), lambda p: p[::-1, ::-1].swapaxes(0, 1)),
+}
+
+
+def with_matrix(path, name, frames=5):
+    """Write an MP4 of `corners` with a display matrix of `MATRICES`; return the picture to be shown."""
+    (a, b, c, d), turn = MATRICES[name]
+    write_video(path, [corners()] * frames, rate=5)
+    content = bytearray(Path(path).read_bytes())
+    height, width = corners().shape[:2]
+    # The matrix comes after the box's name, its version and flags, five times, and four settings.
+    at = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    x, y = width * (a < 0) + height * (c < 0), width * (b < 0) + height * (d < 0)
+    one = 1 << 16
+    entries = (a * one, b * one, 0, c * one, d * one, 0, x * one, y * one, 1 << 30)
+    struct.pack_into(">9i", content, at, *entries)
+    Path(path).write_bytes(content)
+    return turn(corners())
+
+
+def copied_avi(path, frames=100, rate=25):
+    """Write H.264 with B-frames into MP4 and copy its packets into AVI; its header says twice the rate.
+
+    The container's unit is half a frame, as `ffmpeg -c copy` leaves it, and every other chunk is empty.
+    """
+    source = Path(f"{path}.mp4")
+    write_video(source, [picture(n) for n in range(frames)], rate=rate, options={"bf": "3"})
+    remux(
+        source, path, lambda index, packet: packet,
+        bitstream_filter="h264_mp4toannexb", time_base=Fraction(1, 2 * rate),
+    )  # fmt: skip
+    source.unlink()
+    return path
+
+
+def pause_with_a_repeated_stamp(path, repeated=True):
+    """Write 120 frames at 25 per second, ten seconds of pause after the 60th; return their stamps, in ms.
+
+    With `repeated` frame 61 has the stamp of frame 60.
+    """
+    stamps = [40 * index + 10_000 * (index >= 60) for index in range(120)]
+    source = Path(f"{path}.mkv")
+    write_video(source, [picture(n) for n in range(120)], codec="mpeg4", options={"bf": "0"})
+    if repeated:
+        stamps[61] = stamps[60]
+
+    def stamp(index, packet):
+        packet.pts = packet.dts = stamps[index]
+        return packet
+
+    remux(source, path, stamp)
+    source.unlink()
+    return stamps
