@@ -550,5 +550,7 @@ MUTANTS = [
            DEVICE_MEMORY),
     Mutant("kernels gathered for all blocks at once", "distribution/memory.py",
            "max(sizes.values(), default=0) if remat", "sizes.total() if remat", DEVICE_MEMORY),
+    Mutant("playlists followed", "data/decode.py", '",".join(CONTAINERS)',
+           '",".join(av.formats_available)', "once/test_local_files.py"),
 ]
 # fmt: on

@@ -22,6 +22,14 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+# FFmpeg's formats that hold a whole video in one file. Others, such as playlists, name further files or
+# addresses, which whoever lists a file did not ask for.
+CONTAINERS = (
+    "aac", "apng", "asf", "av1", "avi", "cavsvideo", "dirac", "dnxhd", "dv", "evc", "flac", "flv",
+    "gif", "gxf", "h261", "h263", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp3",
+    "mpeg", "mpegts", "mpegvideo", "mxf", "nsv", "nut", "obu", "ogg", "rm", "smjpeg", "vc1", "vvc",
+    "wav", "wtv", "yuv4mpegpipe",
+)  # fmt: skip
 # With more ticks than this per frame the time stamps jump: they do not describe a video.
 MOST_TICKS_PER_FRAME = 100
 
@@ -115,9 +123,19 @@ def _read(path: str, choose: Callable, on_damage: Callable) -> np.ndarray:
 
 
 def open_video(path: str) -> InputContainer:
-    """The file, to be used in a `with`. Raises what PyAV raises."""
-    # Metadata that is not UTF-8 would make opening fail, and nothing here reads it.
-    return av.open(path, metadata_errors="ignore")
+    """Open a file, to be used in a `with`; only this file, whatever its name and content say.
+
+    Raises what PyAV raises; UnreadableVideo for a format that may name other files.
+    """
+    # Without "file:", FFmpeg takes what stands before a colon in a name for a protocol.
+    allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+    try:
+        # Metadata that is not UTF-8 would make opening fail, and nothing here reads it.
+        return av.open(f"file:{path}", metadata_errors="ignore", container_options=allowed)
+    except av.error.ArgumentError as error:
+        raise UnreadableVideo(
+            path, "it is broken, or of a format that is not read, such as a playlist"
+        ) from error
 
 
 def video_stream(path: str, container: InputContainer) -> VideoStream:
