@@ -56,5 +56,5 @@ def test_a_file_that_names_others_is_not_followed(tmp_path, monkeypatch, kind, s
     assert first_frames(tmp_path / "whole.ts") == [0, 5, 11]
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"list.{suffix}").write_text(PLAYLISTS[kind], "utf-8")
-    with pytest.raises(UnreadableVideo, match="such as a playlist|Invalid data"):
+    with pytest.raises(UnreadableVideo, match=r"such as a playlist|Invalid data"):
         first_frames(f"list.{suffix}")
