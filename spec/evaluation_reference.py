@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from spec.reference import softmax
@@ -47,6 +50,25 @@ def view_crops(height: int, width: int, size: int, crops: int) -> list[tuple[int
     spare = max(height, width) - size
     starts = [spare // 2] if crops == 1 else [int(j * (spare / (crops - 1))) for j in range(crops)]
     return [(start, 0) if height > width else (0, start) for start in starts]
+
+
+def fitted_size(height: int, width: int, crop: tuple[int, int]) -> tuple[int, int]:
+    """-> (height, width) enlarged by the larger of the two ratios that make the sides equal. EVAL-5."""
+    ratio = max(Fraction(crop[0], height), Fraction(crop[1], width))
+    return math.floor(ratio * height), math.floor(ratio * width)
+
+
+def fitted_crops(
+    height: int, width: int, crop: tuple[int, int], crops: int
+) -> list[tuple[int, int]]:
+    """-> the corners (y, x) of `crops` crops, spread along either side by what it has spare. EVAL-5."""
+    sides = []
+    for spare in (height - crop[0], width - crop[1]):
+        starts = [spare // 2]
+        if crops > 1:
+            starts = [int(j * (spare / (crops - 1))) for j in range(crops)]
+        sides.append(starts)
+    return list(zip(*sides, strict=True))
 
 
 # The views' votes --------------------------------------------------------------------------------

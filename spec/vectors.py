@@ -314,6 +314,19 @@ def views() -> Contents:
             "view_crops", height=height, width=width, size=size, crops=crops, resized=list(resized),
             corners=np.array(corners),
         )  # fmt: skip
+    for height, width, crop, crops in (
+        (240, 320, (224, 128), 3),
+        (240, 320, (96, 256), 3),
+        (481, 270, (160, 96), 2),
+        (256, 341, (128, 192), 1),
+        (180, 320, (144, 256), 3),
+    ):
+        resized = evaluation.fitted_size(height, width, crop)
+        corners = evaluation.fitted_crops(*resized, crop, crops)
+        cases.add(
+            "rectangular_crops", height=height, width=width, size=list(crop), crops=crops,
+            resized=list(resized), corners=np.array(corners),
+        )  # fmt: skip
     logits = 4 * Draws(0).dyadic(15, 6)
     cases.add("average_views", logits=logits, probabilities=evaluation.average_views(logits))
     return cases.contents()

@@ -234,11 +234,6 @@ def _check_evaluation(plan, stage, checked):
             raise ValueError(f"`{key}` must be a whole number, at least 1. Received: {text}.")
         views[key.removeprefix("test_")] = int(value)
     model = checked[stage.start]
-    if model.config.height != model.config.width:
-        raise ValueError(
-            "Views are squares, so the model's clips must be. Received: "
-            f"height={model.config.height}, width={model.config.width} of {stage.start!r}."
-        )
     merged = merge_labelled(stage.data, plan.aliases)
     return Checked(
         stage=stage, files=_spelled(merged.files, model.labels), config=model.config,

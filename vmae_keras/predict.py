@@ -34,7 +34,7 @@ def predict(
     Raises:
         NoReadableVideo: the file cannot be decoded, or its frames are not of the artifact's size.
 
-    Source: clauses EVAL-1 to EVAL-4.
+    Source: clauses EVAL-1 to EVAL-5.
     """
     sizes = model.contract if isinstance(model, Artifact) else model.config
     whole = isinstance(model, Artifact) and model.contract.resizes

@@ -69,17 +69,22 @@ def artifact(preset, videos, tmp_path_factory):
     return out, export(preset, out, WAYS[BACKEND][0], videos=videos, clips=5)
 
 
-@pytest.mark.clause("EXPORT-2")
+@pytest.mark.clause("EXPORT-2", "EVAL-5")
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("size", [(18, 27), (40, 16)], ids=str)
-def test_frames_are_resized_and_cropped_as_in_evaluation(size, dtype):
-    contract = dataclasses.replace(CONTRACT, dtype=dtype, height=size[0], width=size[1])
+@pytest.mark.parametrize("crop", [(16, 16), (8, 24)], ids=str)
+def test_frames_are_resized_and_cropped_as_in_evaluation(size, crop, dtype):
+    contract = dataclasses.replace(CONTRACT, dtype=dtype, height=size[0], width=size[1], size=crop)
     levels = random_levels(contract)
-    resized_size = evaluation_reference.view_size(*size, CONFIG.height)
-    y, x = evaluation_reference.view_crops(*resized_size, CONFIG.height, 1)[0]
+    if crop[0] == crop[1]:
+        resized_size = evaluation_reference.view_size(*size, crop[0])
+        y, x = evaluation_reference.view_crops(*resized_size, crop[0], 1)[0]
+    else:
+        resized_size = evaluation_reference.fitted_size(*size, crop)
+        y, x = evaluation_reference.fitted_crops(*resized_size, crop, 1)[0]
     box = (0, 0, size[1], size[0])
     exact = np.stack([augment_reference.resize_crop(clip, box, resized_size) for clip in levels])
-    exact = exact[:, :, y : y + CONFIG.height, x : x + CONFIG.width]
+    exact = exact[:, :, y : y + crop[0], x : x + crop[1]]
     got = numpy(resized(ops.convert_to_tensor(contract.pixels(levels)), contract))
     assert got.dtype == np.float32 and got.shape == exact.shape
     if dtype == "float32":
@@ -211,7 +216,8 @@ def test_predict_takes_an_artifact_for_its_model(artifact, preset, videos):
 
 @pytest.mark.parametrize("format", WAYS[BACKEND][1:])
 def test_other_formats_of_other_models(format, tmp_path, videos):
-    model, _ = with_random_weights(CONFIG)
+    """Clips are no squares, and frames of another size are resized and cropped inside."""
+    model, _ = with_random_weights(CONFIG.replace(width=32))
     model.save_to_preset(tmp_path / "model")
     out = tmp_path / "out"
     comparison = export(

@@ -275,9 +275,19 @@ def test_uniform_views(case):
 @pytest.mark.clause("EVAL-3")
 @pytest.mark.parametrize("case", cases("views", "view_crops"))
 def test_view_crops(case):
-    resized = views.view_size(case["height"], case["width"], case["size"])
+    assert_crops(case, (case["size"], case["size"]))
+
+
+@pytest.mark.clause("EVAL-5")
+@pytest.mark.parametrize("case", cases("views", "rectangular_crops"))
+def test_rectangular_crops(case):
+    assert_crops(case, tuple(case["size"]))
+
+
+def assert_crops(case, size):
+    resized = views.view_size(case["height"], case["width"], size)
     assert resized == tuple(case["resized"])
-    corners = views.view_crops(*resized, case["size"], case["crops"])
+    corners = views.view_crops(*resized, size, case["crops"])
     np.testing.assert_array_equal(corners, case["corners"])
 
 

@@ -68,10 +68,10 @@ def test_uniform_views_are_the_starts_and_the_middles():
 @pytest.mark.clause("EVAL-3")
 @given(SIDES, SIDES, st.integers(1, 400), CLIPS)
 def test_size_and_crops_equal_the_oracle(height, width, size, crops):
-    resized = view_size(height, width, size)
+    resized = view_size(height, width, (size, size))
     assert resized == evaluation_reference.view_size(height, width, size)
     assert min(resized) == size
-    corners = view_crops(*resized, size, crops)
+    corners = view_crops(*resized, (size, size), crops)
     assert corners == evaluation_reference.view_crops(*resized, size, crops)
     assert all(0 <= y <= resized[0] - size and 0 <= x <= resized[1] - size for y, x in corners)
     if crops > 1:
@@ -82,9 +82,31 @@ def test_size_and_crops_equal_the_oracle(height, width, size, crops):
 
 @pytest.mark.clause("EVAL-3")
 def test_crops_lie_along_the_long_side():
-    assert view_size(240, 320, 224) == (224, 298)
-    assert view_crops(224, 298, 224, 3) == [(0, 0), (0, 37), (0, 74)]
-    assert view_crops(299, 224, 224, 1) == [(37, 0)]
+    assert view_size(240, 320, (224, 224)) == (224, 298)
+    assert view_crops(224, 298, (224, 224), 3) == [(0, 0), (0, 37), (0, 74)]
+    assert view_crops(299, 224, (224, 224), 1) == [(37, 0)]
+
+
+@pytest.mark.clause("EVAL-5")
+@given(SIDES, SIDES, st.tuples(st.integers(1, 400), st.integers(1, 400)), CLIPS)
+def test_rectangular_crops_equal_the_oracle(height, width, size, crops):
+    resized = view_size(height, width, size)
+    assert resized == evaluation_reference.fitted_size(height, width, size)
+    spare = np.subtract(resized, size)
+    assert spare.min() == 0
+    corners = view_crops(*resized, size, crops)
+    assert corners == evaluation_reference.fitted_crops(*resized, size, crops)
+    assert all(0 <= y <= spare[0] and 0 <= x <= spare[1] for y, x in corners)
+
+
+@pytest.mark.clause("EVAL-5")
+def test_rectangular_crops_lie_along_the_side_that_has_room():
+    """A landscape frame has room above and below a crop that is wider still."""
+    assert view_size(240, 320, (112, 224)) == (168, 224)
+    assert view_crops(168, 224, (112, 224), 3) == [(0, 0), (28, 0), (56, 0)]
+    assert view_size(240, 320, (224, 112)) == (224, 298)
+    assert view_crops(224, 298, (224, 112), 3) == [(0, 0), (0, 93), (0, 186)]
+    assert view_size(180, 320, (90, 160)) == (90, 160)
 
 
 @pytest.mark.clause("EVAL-4")
@@ -117,9 +139,11 @@ def test_one_sure_view_does_not_overrule_the_others():
         (lambda: dense_views(9, 4, 1, 0), "`clips` must be at least 1"),
         (lambda: uniform_views(9, 4, 3), "one or two clips of a video. Received: clips=3"),
         (
-            lambda: view_crops(10, 20, 8, 3),
-            "short side must be the crop's size. Received: height=10",
+            lambda: view_crops(10, 20, (8, 8), 3),
+            r"must just fit into the frame.*Received: height=10, width=20, size=\(8, 8\)",
         ),
+        (lambda: view_crops(8, 20, (8, 24), 3), "must just fit into the frame"),
+        (lambda: view_size(10, 20, (0, 8)), "`size` must be at least 1"),
     ],
 )
 def test_views_that_make_no_sense_are_refused(call, message):

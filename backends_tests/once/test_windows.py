@@ -87,7 +87,7 @@ def test_a_file_that_breaks_halfway_gives_the_windows_before(video, tmp_path):
     assert 0 < len(found) < len(whole) and found == whole[: len(found)]
 
 
-@pytest.mark.clause("FEATURE-3")
+@pytest.mark.clause("FEATURE-3", "EVAL-5")
 def test_frames_are_those_of_evaluation_or_squeezed(tmp_path):
     from vmae_keras.data.files import VideoFile
     from vmae_keras.data.skipped import SkippedFiles
@@ -95,8 +95,8 @@ def test_frames_are_those_of_evaluation_or_squeezed(tmp_path):
     from vmae_keras.data.view_dataset import views_dataset
 
     (path,) = write_moving_shapes(tmp_path, 1, frames=4, size=(32, 48))
-    for channels in (3, 1):
-        sizes = SimpleNamespace(frames=4, height=16, width=16, channels=channels)
+    for height, width, channels in ((16, 16, 3), (16, 16, 1), (16, 32, 3), (24, 16, 3)):
+        sizes = SimpleNamespace(frames=4, height=height, width=width, channels=channels)
         (element,) = views_dataset(
             [VideoFile(str(path))], sizes, sampling="dense", stride=1, clips=1, crops=1,
             skipped=SkippedFiles(tmp_path / "skipped.jsonl"),
@@ -140,7 +140,6 @@ def test_unreadable_files_are_named(tmp_path):
     [
         ({"stride": 0}, "`stride` must be at least 1"),
         ({"sampling_stride": 0}, "`stride` must be at least 1"),
-        ({"crop": True}, "must be squares. Received: height=48, width=64"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):

@@ -49,7 +49,9 @@ def features(
     ] = Format.npy,
     crop: Annotated[
         bool,
-        typer.Option(help="Take the square in the middle, else squeeze the whole frame into it."),
+        typer.Option(
+            help="Crop the middle to the model's size, else squeeze the whole frame into it."
+        ),
     ] = True,
     batch_windows: Annotated[
         int, typer.Option(min=1, help="Windows that the model sees at once.")

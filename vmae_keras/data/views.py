@@ -2,6 +2,8 @@
 
 import numpy as np
 
+Size = tuple[int, int]
+
 
 def dense_views(count: int, frames: int, stride: int, clips: int) -> np.ndarray:
     """Positions in a video of `count` frames of clips spread over it: (clips, frames) int64.
@@ -44,37 +46,43 @@ def uniform_views(count: int, frames: int, clips: int) -> np.ndarray:
     return np.array([first, middle] if clips == 2 else [middle]).astype(np.int64)
 
 
-def view_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) of a frame once its short side is resized to `size` pixels.
+def view_size(height: int, width: int, size: Size) -> Size:
+    """Return (height, width) of a frame resized so that crops of `size`, (height, width), just fit.
 
-    Source: official `functional.py`; clause EVAL-3.
+    For square crops the frame's short side becomes the crop's side.
+
+    Source: official `functional.py`, for squares; clauses EVAL-3, EVAL-5.
 
     Raises:
         ValueError: a number below 1.
     """
-    _check(height=height, width=width, size=size)
-    short = min(height, width)
-    return size * height // short, size * width // short
+    high, wide = size
+    _check(height=height, width=width, size=min(size))
+    if height * wide > width * high:  # room above and below
+        return wide * height // width, wide
+    return high, high * width // height
 
 
-def view_crops(height: int, width: int, size: int, crops: int) -> list[tuple[int, int]]:
-    """Corners (y, x) of square crops of `size` pixels, spread along the long side of a resized frame.
+def view_crops(height: int, width: int, size: Size, crops: int) -> list[tuple[int, int]]:
+    """Return corners (y, x) of crops of `size`, (height, width), spread over a resized frame.
 
-    A single crop is the centre one.
+    They lie along the side that has room. A single crop is the centre one.
 
-    Source: official `kinetics.py` in testing, 3 crops; clause EVAL-3.
+    Source: official `kinetics.py` in testing, 3 crops; clauses EVAL-3, EVAL-5.
 
     Raises:
-        ValueError: a number below 1, or a frame whose short side is not `size`.
+        ValueError: a number below 1, or a frame that does not just hold a crop.
     """
-    _check(height=height, width=width, size=size, crops=crops)
-    if min(height, width) != size:
+    _check(height=height, width=width, crops=crops)
+    above, beside = height - size[0], width - size[1]
+    if min(above, beside) != 0:
         raise ValueError(
-            "The frame's short side must be the crop's size. Received: "
-            f"height={height}, width={width}, size={size}. Resize it to `view_size` first."
+            "The crop must just fit into the frame: one of its sides must be the frame's, the other no "
+            f"longer. Received: height={height}, width={width}, size={size}. Resize the frame to "
+            "`view_size` first."
         )
-    starts = _starts(max(height, width) - size, crops).tolist()
-    return [(start, 0) if height > width else (0, start) for start in starts]
+    starts = _starts(max(above, beside), crops).tolist()
+    return [(start, 0) if above else (0, start) for start in starts]
 
 
 def average_views(logits: np.ndarray) -> np.ndarray:

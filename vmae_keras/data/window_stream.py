@@ -36,11 +36,12 @@ class Windows:
         sizes: gives T, H, W and C, as a model configuration does.
         stride: ticks between two windows; a tick is the usual time between two frames of a video.
         sampling_stride: ticks between two frames of a window.
-        crop: resize the short side and take the square in the middle, as in evaluation (clause EVAL-3);
-            without it, the whole frame is squeezed into the model's size, as the official script does.
+        crop: resize the frame so that a crop of the model's size just fits, and take the one in the
+            middle, as in evaluation (clauses EVAL-3, EVAL-5); without it, the whole frame is squeezed
+            into the model's size, as the official script does.
 
     Raises:
-        ValueError: a number below 1, other channels than 1 or 3, or a crop that is no square.
+        ValueError: a number below 1, or other channels than 1 or 3.
     """
 
     sizes: ClipSizes
@@ -51,18 +52,13 @@ class Windows:
     def __post_init__(self):
         check_clip(self.sizes.channels, "dense", self.sampling_stride)
         check_at_least(1, stride=self.stride)
-        if self.crop and self.sizes.height != self.sizes.width:
-            raise ValueError(
-                "The crop is a square, so the model's clips must be squares. Received: height="
-                f"{self.sizes.height}, width={self.sizes.width}. Leave the crop out."
-            )
 
     def picture(self, frame: np.ndarray) -> np.ndarray:
         """(H0, W0, 3) uint8 -> (H, W, C) uint8."""
         size = self.sizes.height, self.sizes.width
         if self.crop:
-            frame = resize_plainly(frame[None], views.view_size(*frame.shape[:2], size[0]))
-            ((y, x),) = views.view_crops(*frame.shape[1:3], size[0], 1)
+            frame = resize_plainly(frame[None], views.view_size(*frame.shape[:2], size))
+            ((y, x),) = views.view_crops(*frame.shape[1:3], size, 1)
             frame = frame[:, y : y + size[0], x : x + size[1]]
         else:
             frame = resize_plainly(frame[None], size)

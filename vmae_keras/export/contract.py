@@ -90,11 +90,6 @@ class Contract:
             )
         if self.batch is not None and self.batch < 1:
             raise ValueError(f"`batch` must be 1 or more, or None for any. Received: {self.batch}.")
-        if self.resizes and self.size[0] != self.size[1]:
-            raise ValueError(
-                "Frames are resized for models of square clips only. "
-                f"Received: a model of {self.size[0]} x {self.size[1]} pixels."
-            )
 
     @property
     def resizes(self) -> bool:
@@ -103,8 +98,8 @@ class Contract:
     @property
     def crop(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(height, width) of a resized frame, and the corner (y, x) of its centre crop. Clause EXPORT-2."""
-        resized = view_size(self.height, self.width, self.size[0])
-        return resized, view_crops(*resized, self.size[0], 1)[0]
+        resized = view_size(self.height, self.width, self.size)
+        return resized, view_crops(*resized, self.size, 1)[0]
 
     @property
     def inputs(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:

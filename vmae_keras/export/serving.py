@@ -34,11 +34,12 @@ def serve(model, contract: Contract, inputs: dict) -> dict:
 def resized(video, contract: Contract):
     """(B, T, H0, W0, C) levels or [0, 1] -> float32 (B, T, H, W, C) in [0, 1].
 
-    The short side resized, linearly and without antialiasing, and the centre cropped, by one matrix for the
-    rows and one for the columns: the same numbers wherever it runs, and none that the crop throws away.
-    The matrices stand on the left, where no converter takes them for dense layers. Levels are rounded.
+    Resizes frames until the crop just fits, linearly and without antialiasing, and crops the centre, by one
+    matrix for the rows and one for the columns: they give the same numbers wherever they run, and compute
+    no pixel outside the crop. The matrices stand on the left, where no converter takes them for dense
+    layers. Levels are rounded.
 
-    Source: clauses EXPORT-2, EVAL-3.
+    Source: clauses EXPORT-2, EVAL-3, EVAL-5.
     """
     (height, width), (y, x) = contract.crop
     rows = _interpolation(contract.height, height)[y : y + contract.size[0]]
