@@ -114,13 +114,15 @@ def test_the_command_tells_each_way_in_gigabytes():
     assert table["total *"][1] == f"{found.total / 1e9:.3f}"
 
 
-def test_the_command_shows_one_way_and_refuses_what_does_not_fit():
+def test_the_command_shows_one_way_and_refuses_what_does_not_fit(tmp_path):
     run = CliRunner()
     one = run.invoke(cli.app, ["memory", "--parallel", "fsdp", "--devices", "4"])
     assert one.exit_code == 0 and "fsdp" in one.output and "tensor" not in one.output
     wrong = run.invoke(cli.app, ["memory", "--devices", "3"])
     assert wrong.exit_code == 1 and "multiple of 3 " in wrong.output
-    unsaid = run.invoke(cli.app, ["memory", "--recipe", "v2-hybrid-h"])
+    page = tmp_path / "mine.toml"
+    page.write_text("[values]\nepochs = 9\nwarmup_epochs = 1\nbase_learning_rate = 1e-3\n")
+    unsaid = run.invoke(cli.app, ["memory", "--recipe", str(page)])
     assert unsaid.exit_code == 1 and "batch_size" in unsaid.output
 
 

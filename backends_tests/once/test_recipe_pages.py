@@ -5,7 +5,7 @@ import importlib.resources
 import pytest
 
 from backends_tests.once.test_command_line import python, vmae
-from vmae_keras.training import fine_tuning_recipe, recipe
+from vmae_keras.training import recipe, recipe_pages
 from vmae_keras.training.recipe_pages import STAGES, pages, read_page
 
 PAGE = """
@@ -70,19 +70,24 @@ def test_a_wrong_page_says_what_is_wrong(old, new, message, tmp_path):
     assert message in str(caught.value)
 
 
-def test_what_no_source_states_must_be_given():
-    recipes = fine_tuning_recipe.RECIPES
-    name = "v2-k710-hmdb51-g"
-    assert name not in recipes
-    with pytest.raises(
-        ValueError, match="does not say: batch_size, clip_norm, repeats, weight_decay"
-    ):
-        recipes.choose(name, {})
-    given = {"batch_size": 8, "clip_norm": None, "repeats": 2, "weight_decay": 0.05}
-    chosen = recipes.choose(name, given)
-    assert (chosen.drop_path, chosen.stride, chosen.batch_size) == (0.35, 2, 8)
-    with pytest.raises(ValueError, match="does not say: weight_decay"):
-        recipes.choose(name, {key: given[key] for key in given if key != "weight_decay"})
+def test_what_no_source_states_must_be_given(tmp_path, monkeypatch):
+    unknown = 'unknown = ["batch_size", "clip_norm", "repeats"]\n\n[values]'
+    lines = PAGE.replace("[values]", unknown).splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith(("batch_size", "clip_norm")))
+    (tmp_path / "pretraining").mkdir()
+    path = written(tmp_path / "pretraining", text)
+    recipes = recipe.RECIPES
+    with pytest.raises(ValueError, match="does not say: batch_size, clip_norm, repeats"):
+        recipes.choose(path, {})
+    given = {"batch_size": 8, "clip_norm": None, "repeats": 2}
+    chosen = recipes.choose(path, given)
+    assert (chosen.epochs, chosen.repeats, chosen.batch_size) == (7, 2, 8)
+    with pytest.raises(ValueError, match="does not say: repeats"):
+        recipes.choose(path, {key: given[key] for key in given if key != "repeats"})
+    monkeypatch.setattr(recipe_pages, "FOLDER", tmp_path)
+    assert list(recipe_pages.pages("pretraining")) == ["mine"]
+    # No default stands in for an unknown value.
+    assert "mine" not in recipes and list(recipes) == []
 
 
 def test_a_missing_page_is_named(tmp_path):
@@ -109,7 +114,8 @@ def test_the_recipes_are_listed_and_printed():
     assert ["v1-k400-b", "pretraining", "v1-b", "1600", "2048"] in rows
     assert ["v1-k400-b", "fine-tuning", "v1-b", "75", "384", "81.5"] in rows
     assert ["gpu", "pretraining", "v2-b", "200", "1024"] in rows
-    assert ["v2-hybrid-h", "pretraining", "v2-h", "300", "unknown"] in rows
+    assert ["v2-hybrid-h", "pretraining", "v2-h", "300", "2048"] in rows
+    assert ["v2-k710-b", "fine-tuning", "v2-b", "90", "512"] in rows  # without a published figure
     assert ["v2-k400-b", "fine-tuning", "v2-b", "90", "512", "(81.5)"] in rows
     assert len(rows) == 2 + sum(len(pages(stage)) for stage in STAGES)
     code, text, _ = vmae("recipes", "v1-k400-b")
