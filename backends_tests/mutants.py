@@ -524,6 +524,9 @@ MUTANTS = [
            "once/test_export.py::test_the_first_stage_that_differs_is_found"),
     Mutant("float frames taken for levels", "export/contract.py", "array.dtype != dtype or ", "",
            "once/test_export.py::test_a_batch_that_does_not_fit_is_refused"),
+    Mutant("large numbers joined with small ones", "random_streams.py",
+           "key += [number % 2**32, number // 2**32]", "key += [number]",
+           "once/test_random_streams.py::test_no_two_streams_draw_alike"),
     # Many devices
     Mutant("every second sample is a part", "data/stream.py",
            "range(self.part * size, (self.part + 1) * size)",
@@ -533,7 +536,7 @@ MUTANTS = [
     Mutant("mixed with another than the mirror image", "data/labelled.py", "in reversed(firsts)",
            "in firsts", MIXED_PARTS),
     Mutant("each part draws for itself", "data/labelled.py",
-           "self.start_step + index, MIXING", "self.start_step + index + self.part, MIXING",
+           "Purpose.MIXING, self.start_step + index", "Purpose.MIXING, self.start_step + index + self.part",
            MIXED_PARTS),
     Mutant("parts of the whole set for parts of batches", "distribution/devices.py",
            "range(batch_size, _length(arrays), batch_size)", "[]",

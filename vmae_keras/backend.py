@@ -7,6 +7,8 @@ import os
 import sys
 import tempfile
 
+from vmae_keras.random_streams import keras_seed
+
 BACKENDS = ("jax", "tensorflow", "torch")
 PARALLEL = ("data", "fsdp", "tensor")  # ways to divide training over devices
 INFERENCE_BACKENDS = ("numpy", "openvino")  # Keras computes no gradients with them
@@ -65,11 +67,11 @@ def import_keras():
 
 
 def set_seed(seed: int):
-    """Seeds everything that Keras draws; which imports TensorFlow wherever it is installed."""
+    """Seed everything that Keras draws; which imports TensorFlow wherever it is installed."""
     import keras
 
     with without_remarks():
-        keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(keras_seed(seed))
 
 
 @contextlib.contextmanager

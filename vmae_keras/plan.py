@@ -13,6 +13,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.label_merging import Merged, merge_labelled
 from vmae_keras.data.labelled import fine_tuning_clips
+from vmae_keras.random_streams import check_seed
 from vmae_keras.training import fine_tuning_recipe, recipe
 from vmae_keras.training.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.training.run import Settings
@@ -99,8 +100,7 @@ def read_plan(path: str | Path) -> Plan:
         for key, value in content.items():
             check_key(key, _PLAN, "key of a plan")
             typed(key, value, _PLAN[key])
-        if (seed := content.get("seed", 0)) < 0:
-            raise ValueError(f"`seed` must not be negative. Received: {seed}.")
+        check_seed(seed := content.get("seed", 0))
         if not (tables := content.get("stage")):
             raise ValueError("It has no stage. Begin one with the line [[stage]].")
         aliases = content.get("aliases", {})

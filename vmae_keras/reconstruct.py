@@ -9,6 +9,7 @@ import numpy as np
 from vmae_keras import masks, patch_statistics, picture
 from vmae_keras.data.pipeline import read_clip
 from vmae_keras.model import VideoMAE
+from vmae_keras.random_streams import Purpose, generator
 from vmae_keras.training import checkpoint
 from vmae_keras.training.run import Run, RunError, Settings
 
@@ -74,8 +75,9 @@ def reconstruct_file(
     )  # fmt: skip
     model, step = load_model(run)
     ids = masks.pretraining(
-        config.grid, np.random.default_rng(seed), kind=recipe.mask, ratio=recipe.mask_ratio
-    )
+        config.grid, generator(seed, Purpose.RECONSTRUCTION_MASK), kind=recipe.mask,
+        ratio=recipe.mask_ratio,
+    )  # fmt: skip
     statistics = statistics if config.norm_pix else "pixels"
     rebuilt = reconstruct(model, video, ids["visible"], ids["decoded"], statistics)
     rows = [

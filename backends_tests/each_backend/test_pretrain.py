@@ -224,13 +224,29 @@ def test_of_several_processes_the_first_says_when_to_save_and_none_looks_ahead(t
     assert asked == [[False, False]] and not (tmp_path / "checkpoints").exists()
 
 
-def test_a_run_whose_videos_changed_is_not_continued(unbroken, clips, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("videos", "another", "The list of videos"), ("draws", 1, "began with an earlier version")],
+)
+def test_a_run_whose_videos_or_draws_changed_is_not_continued(
+    unbroken, tmp_path, name, value, message
+):
     copy = tmp_path / "run"
     shutil.copytree(unbroken[0], copy)
     settings = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**settings, "videos": "another"}))
+    (copy / "run.json").write_text(json.dumps({**settings, name: value}))
     code, text = run("pretrain", "--out", copy, "--resume")
-    assert code == 1 and "The list of videos" in text and "Traceback" not in text
+    assert code == 1 and message in text.replace("\n", " ") and "Traceback" not in text
+
+
+def test_a_run_of_an_earlier_version_still_loads(unbroken, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(unbroken[0], copy)
+    settings = json.loads((copy / "run.json").read_text())
+    assert settings.pop("draws") > 1
+    (copy / "run.json").write_text(json.dumps(settings))
+    assert Run(copy).settings().draws == 1
+    assert VideoMAE.from_preset(copy).config == Run(unbroken[0]).settings().config
 
 
 def test_without_a_readable_video_the_run_ends_with_a_clear_error(tmp_path):

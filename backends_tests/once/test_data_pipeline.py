@@ -253,7 +253,7 @@ def test_one_channel_is_brightness(files, skipped):
         ({"batch_size": 0}, "`batch_size` must be at least 1. Received: batch_size=0"),
         ({"repeats": 0}, "`repeats` must be at least 1"),
         ({"stride": 0}, "`stride` must be at least 1"),
-        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"seed": -1}, "`seed` must be from 0 to 18446744073709551615. Received: -1"),
         ({"start_step": -1}, "`start_step` must be at least 0"),
         ({"workers": -1}, "`workers` must be at least 0"),
         ({"sampling": "sparse"}, "`sampling` must be one of dense, uniform. Received: .*'sparse'"),

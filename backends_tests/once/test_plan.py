@@ -88,7 +88,7 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
     [
         ("seed = 1", "sed = 1", "No key of a plan is called 'sed'. Did you mean 'seed'"),
         ("seed = 1", "seed = 1.5", "`seed` must be of type int"),
-        ("seed = 1", "seed = -1", "must not be negative"),
+        ("seed = 1", "seed = -1", "`seed` must be from 0 to"),
         ("data = ", "dat = ", "No key of a stage that is to pretrain is called 'dat'"),
         ('kind = "finetune"', 'kind = "finetunes"', "Did you mean 'finetune'"),
         ('name = "mix"', 'name = "pretrain"', "that no stage before has. Received: 'pretrain'"),

@@ -11,8 +11,8 @@ from vmae_keras.data.labelled import FineTuningClips, _LabelledBatches, fine_tun
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.pipeline import pretraining_dataset
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import MIXING
 from vmae_keras.distribution.devices import Devices, DistributionError
+from vmae_keras.random_streams import Purpose, generator
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
     whole = batch(mixing)
     unmixed = batch(Mixing(len(files), mixup=0, cutmix=0))
     count = 8 * repeats
-    choices = mixing.draw(count, (16, 24), np.random.default_rng((0, 5, MIXING)))
+    choices = mixing.draw(count, (16, 24), generator(0, Purpose.MIXING, 5))
     own = unmixed["target"].argmax(axis=1)
     order = share_reference.mixed_order(count, 0, 1)
     for key, value in zip(

@@ -9,6 +9,7 @@ import pytest
 
 from vmae_keras.data import encode, synthetic
 from vmae_keras.data.synthetic import LABELLED, random_motion, write_labelled_motions
+from vmae_keras.random_streams import Purpose, generator
 
 
 def decode(path):
@@ -69,7 +70,7 @@ def test_files_hold_the_drawn_clips(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(paths) and len(set(paths)) == 2
     for index, path in enumerate(paths):
         video, rate = decode(path)
-        drawn = synthetic.moving_shapes(np.random.default_rng([7, index]), 5, (48, 64))
+        drawn = synthetic.moving_shapes(generator(7, Purpose.SYNTHETIC_CLIP, index), 5, (48, 64))
         assert video.shape == drawn.shape and rate == 10
         assert np.abs(video.astype(int) - drawn).mean() < 2
 
@@ -102,7 +103,7 @@ def test_mpeg4_where_libx264_is_missing(tmp_path, monkeypatch):
     (path,) = synthetic.write_moving_shapes(tmp_path, 1, frames=4)
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
-    drawn = synthetic.moving_shapes(np.random.default_rng([0, 0]), 4, (80, 80))
+    drawn = synthetic.moving_shapes(generator(0, Purpose.SYNTHETIC_CLIP, 0), 4, (80, 80))
     assert np.abs(decode(path)[0].astype(int) - drawn).mean() < 4
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.commands.options import seed_option
 from vmae_keras.commands.terminal import errors_for_people
 
 
@@ -21,7 +22,7 @@ def consistency(
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
+    seed: Annotated[int, seed_option("weights and batches")] = 0,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the variant."),

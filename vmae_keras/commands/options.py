@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import BACKENDS, PARALLEL
+from vmae_keras.random_streams import SEED_LIMIT
 
 Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
 BackendOption = Annotated[
@@ -55,9 +56,15 @@ BatchPerDevice = Annotated[
         "rate is of the whole batch.",
     ),
 ]
-Seed = Annotated[
-    int | None, typer.Option(min=0, help="Of weights, data order and what is drawn; default: 0.")
-]
+
+
+def seed_option(purposes: str):
+    """Return the option `--seed`, which takes the seeds that `random_streams.generator` takes."""
+    return typer.Option(min=0, max=SEED_LIMIT - 1, help=f"Random seed for {purposes}.")
+
+
+Seed = Annotated[int | None, seed_option("weights, data order, augmentation and masks; default: 0")]
+
 LabelledVideos = Annotated[
     str | None,
     typer.Argument(

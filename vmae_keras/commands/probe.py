@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.commands.options import BackendOption, Workers
+from vmae_keras.commands.options import BackendOption, Workers, seed_option
 from vmae_keras.commands.terminal import (
     errors_for_people,
     import_keras_on,
@@ -55,7 +55,7 @@ def probe(
     stride: Annotated[
         int | None, typer.Option(min=1, help="Of dense frames; default: the run's, else 4.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    seed: Annotated[int, seed_option("the choice of held-out videos, first weights and order")] = 0,
     backend: BackendOption = None,
     workers: Workers = 0,
 ):

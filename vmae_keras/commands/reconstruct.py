@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras, select
-from vmae_keras.commands.options import BackendOption
+from vmae_keras.commands.options import BackendOption, seed_option
 from vmae_keras.commands.terminal import errors_for_people
 
 
@@ -34,7 +34,7 @@ def reconstruct(
             "flatters the model."
         ),
     ] = Statistics.seamless,
-    seed: Annotated[int, typer.Option(min=0, help="Of the mask.")] = 0,
+    seed: Annotated[int, seed_option("the mask")] = 0,
     backend: BackendOption = None,
 ):
     """Hide most of a clip, rebuild it, and write a picture (.png) and a video (.mp4).

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.commands.options import seed_option
 from vmae_keras.commands.terminal import errors_for_people
 
 
 def synthesize(
     folder: Annotated[Path, typer.Argument(help="Where to write the video files.")],
     count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    seed: Annotated[int, seed_option("the clips")] = 0,
 ):
     """Draw clips of moving shapes, to try things without any data."""
     from vmae_keras.data.synthetic import write_moving_shapes

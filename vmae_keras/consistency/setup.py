@@ -8,6 +8,7 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.random_streams import Purpose, check_seed, generator
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 CLIPS = 2
@@ -27,7 +28,7 @@ class Setup:
         seed: of weights and batches.
 
     Raises:
-        ValueError: a model that draws while it trains.
+        ValueError: a model that draws while it trains, or a seed out of range.
     """
 
     config: VideoMAEConfig
@@ -35,6 +36,7 @@ class Setup:
     seed: int = 0
 
     def __post_init__(self):
+        check_seed(self.seed)
         if self.config.drop_path:
             raise ValueError(
                 "Backends cannot be compared with `drop_path`: each draws in its own way. "
@@ -47,24 +49,23 @@ class Setup:
         A fresh model's biases are 0 and its gammas 1, which would hide wrong ones. Larger kernels
         saturate the attention: then rounding grows faster than what a wrong detail changes.
         """
-        generator = np.random.default_rng([self.seed, 0])
+        draws = generator(self.seed, Purpose.CONSISTENCY_WEIGHTS)
         weights = {}
         for name in sorted(shapes):
             sigma = shapes[name][0] ** -0.5 if name.endswith("kernel") else SIGMA
-            draw = sigma * generator.standard_normal(shapes[name], dtype=np.float32)
+            draw = sigma * draws.standard_normal(shapes[name], dtype=np.float32)
             weights[name] = np.float32(draw + name.endswith("gamma"))
         return weights
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """Clips of random pixels with V2's two masks; other ones at every step."""
-        c, generator = self.config, np.random.default_rng([self.seed, 1, step])
+        c, draws = self.config, generator(self.seed, Purpose.CONSISTENCY_BATCH, step)
         ids = [
-            masks.pretraining(c.grid, generator, ratio=0.75, decoder_ratio=0.5)
-            for _ in range(CLIPS)
+            masks.pretraining(c.grid, draws, ratio=0.75, decoder_ratio=0.5) for _ in range(CLIPS)
         ]
         batch = {name: np.stack([clip[name] for clip in ids]) for name in ids[0]}
         shape = (CLIPS, c.frames, c.height, c.width, c.channels)
-        return {**batch, "video": generator.integers(0, 256, shape, dtype=np.uint8)}
+        return {**batch, "video": draws.integers(0, 256, shape, dtype=np.uint8)}
 
     def save(self, path: Path):
         path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")

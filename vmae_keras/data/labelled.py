@@ -18,7 +18,6 @@ from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.rand_augment import RandAugment
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import (
-    MIXING,
     Batches,
     Clips,
     ClipSizes,
@@ -27,6 +26,7 @@ from vmae_keras.data.stream import (
     paths_of,
     read_ahead,
 )
+from vmae_keras.random_streams import Purpose, check_seed, generator
 
 
 def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
@@ -143,7 +143,8 @@ def fine_tuning_dataset(
         NoReadableVideo: while iterating, if not one of the files can be read.
     """
     check_at_least(1, batch_size=batch_size, repeats=repeats)
-    check_at_least(0, seed=seed, start_step=start_step)
+    check_at_least(0, start_step=start_step)
+    check_seed(seed)
     batches = _LabelledBatches(
         paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
     )
@@ -176,8 +177,8 @@ class _LabelledBatches(Batches):
 
     def __getitem__(self, index):
         batch, mixing = super().__getitem__(index), self.clips.mixing
-        generator = np.random.default_rng((self.seed, self.start_step + index, MIXING))
-        choices = mixing.draw(self.batch_size * self.repeats, self.clips.size, generator)
+        draws = generator(self.seed, Purpose.MIXING, self.start_step + index)
+        choices = mixing.draw(self.batch_size * self.repeats, self.clips.size, draws)
         mine = [
             choices[place * self.repeats + repeat]
             for place in self.places()

@@ -31,6 +31,7 @@ from vmae_keras.data.stream import (
     read_sampled,
     stack,
 )
+from vmae_keras.random_streams import Purpose, check_seed, generator
 
 
 class MaskedClipSizes(ClipSizes, Protocol):
@@ -84,7 +85,8 @@ def pretraining_dataset(
         NoReadableVideo: while iterating, if not one of the files can be read.
     """
     check_at_least(1, batch_size=batch_size, repeats=repeats)
-    check_at_least(0, seed=seed, start_step=start_step)
+    check_at_least(0, start_step=start_step)
+    check_seed(seed)
     clips = _MaskedClips(config, sampling, stride, mask, mask_ratio, decoder_mask_ratio)
     batches = _Batches(
         paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
@@ -117,7 +119,7 @@ def validation_dataset(
         NoReadableVideo: not one of the files can be read.
     """
     check_at_least(1, batch_size=batch_size)
-    check_at_least(0, seed=seed)
+    check_seed(seed)
     clips = _MaskedClips(config, sampling, stride, mask, mask_ratio, decoder_mask_ratio)
     samples = _CentreSamples(paths_of(files), clips, skipped, seed)
     samples.check_any_readable()
@@ -196,7 +198,8 @@ class _CentreSamples(Readable):
             return {}
         size = self.clips.size
         video = augment.resize(frames, augment.centre_crop(frames.shape[1:3], size), size)
-        return {"video": video, **self.clips.masks(np.random.default_rng((self.seed, index)))}
+        draws = generator(self.seed, Purpose.VALIDATION_MASK, index)
+        return {"video": video, **self.clips.masks(draws)}
 
     def check_any_readable(self) -> None:
         if all(self.try_to_read(path, None) is None for path in self.paths):

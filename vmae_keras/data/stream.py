@@ -23,10 +23,9 @@ from vmae_keras.data import sampling as positions
 from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.random_streams import Purpose, generator
 
 SAMPLINGS = ("dense", "uniform")
-# Streams of random numbers beside a sample's own, (seed, sample).
-_ORDER, _REPLACEMENT, MIXING = 1, 2, 3
 
 
 class ClipSizes(Protocol):
@@ -132,18 +131,18 @@ class Batches(Readable):
     def samples(self, sample: int) -> list[dict[str, np.ndarray]]:
         for index in self.candidates(sample):
             # A new generator for each file: what a broken one drew must not change the next one's.
-            generator = np.random.default_rng((self.seed, sample))
-            frames = self.try_to_read(self.paths[index], generator)
+            draws = generator(self.seed, Purpose.SAMPLE, sample)
+            frames = self.try_to_read(self.paths[index], draws)
             if frames is not None:
-                return [self.sample(index, frames, generator) for _ in range(self.repeats)]
+                return [self.sample(index, frames, draws) for _ in range(self.repeats)]
         raise self.none_readable()
 
     def candidates(self, sample: int) -> Iterable[int]:
         """The file whose turn it is, then all files as replacements in an order of the sample's."""
         count = len(self.paths)
         epoch, place = divmod(sample, count)
-        yield _permutation(count, self.seed, epoch, _ORDER)[place]
-        yield from np.random.default_rng((self.seed, sample, _REPLACEMENT)).permutation(count)
+        yield _file_order(count, self.seed, epoch)[place]
+        yield from generator(self.seed, Purpose.REPLACEMENT, sample).permutation(count)
 
     def sample(self, index: int, frames: np.ndarray, generator: np.random.Generator):
         """A dict of arrays out of the decoded frames of file `index`."""
@@ -151,8 +150,8 @@ class Batches(Readable):
 
 
 @functools.lru_cache(maxsize=4)
-def _permutation(count: int, *seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(count)
+def _file_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return generator(seed, Purpose.FILE_ORDER, epoch).permutation(count)
 
 
 def read_sampled(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vmae_keras.data.encode import write_video
+from vmae_keras.random_streams import Purpose, generator
 
 SHAPES = ("disc", "square", "triangle")
 MOTIONS = ("bounce", "circle")
@@ -147,7 +148,7 @@ def write_moving_shapes(
     for index in range(count):
         path = folder / f"shapes_{frames}x{height}x{width}_rate{rate}_seed{seed}_{index:05d}.mp4"
         if not path.exists():
-            video = moving_shapes(np.random.default_rng([seed, index]), frames, size)
+            video = moving_shapes(generator(seed, Purpose.SYNTHETIC_CLIP, index), frames, size)
             write_video(path, video, rate, near_lossless=True)
         paths.append(path)
     return paths
@@ -174,7 +175,7 @@ def write_labelled_motions(
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            scene = random_motion(np.random.default_rng([seed, index]), label)
+            scene = random_motion(generator(seed, Purpose.SYNTHETIC_CLIP, index), label)
             write_video(path, draw_scene(scene, frames, size), rate, near_lossless=True)
         paths.append(path)
     return paths

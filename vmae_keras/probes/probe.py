@@ -10,17 +10,17 @@ import numpy as np
 from vmae_keras import charts
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import class_numbers, classes_of
-from vmae_keras.data.stream import NoReadableVideo, check_at_least
+from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.evaluate import Evaluation, result_of
 from vmae_keras.probes.encoded import Encoding
 from vmae_keras.probes.nearest import neighbour_votes
 from vmae_keras.probes.training import BATCH, Training
+from vmae_keras.random_streams import Purpose, check_seed, generator
 
 KINDS = ("linear", "attentive", "knn")
 RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
 EPOCHS = {"linear": 100, "attentive": 30}
 COUNTS = (1, 5, 10, 20, 50, 100, 200)  # of neighbours
-_HELD_OUT = 0  # streams of random numbers beside the epochs', which are counted from 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ def probe(
     if kind == "knn" and (epochs or rates):
         raise ValueError("Neighbours are not trained. Received: epochs or rates. Leave them out.")
     epochs, rates = epochs or EPOCHS.get(kind), tuple(rates or RATES.get(kind, ()))
-    check_at_least(0, seed=seed)
+    check_seed(seed)
     if any(rate <= 0 for rate in rates) or weight_decay < 0 or not 0 < held_out < 1:
         raise ValueError(
             "Rates must be above 0, `weight_decay` at least 0, and `held_out` between 0 and 1. Received: "
@@ -176,10 +176,10 @@ def held_out_places(places: np.ndarray, numbers: np.ndarray, share: float, seed:
 
     Source: clause PROBE-4.
     """
-    generator = np.random.default_rng((seed, _HELD_OUT))
+    draws = generator(seed, Purpose.PROBE_HOLD_OUT)
     drawn = []
     for number in np.unique(numbers[places]):
-        own = generator.permutation(places[numbers[places] == number])
+        own = draws.permutation(places[numbers[places] == number])
         drawn.append(own[: min(int(len(own) * share + 0.5), len(own) - 1)])
     held = np.sort(np.concatenate(drawn))
     if not len(held):

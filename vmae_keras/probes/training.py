@@ -6,6 +6,7 @@ import numpy as np
 from vmae_keras import backend
 from vmae_keras.data.views import average_views
 from vmae_keras.probes.heads import Probes, SweptAdamW, summed_losses
+from vmae_keras.random_streams import Purpose, generator
 
 BATCH = 32  # views
 
@@ -81,7 +82,7 @@ class _Order(keras.utils.PyDataset):
     def __getitem__(self, step):
         count = len(self.views)
         epoch, place = divmod(step, -(-count // BATCH))
-        order = np.random.default_rng((self.seed, 1 + epoch)).permutation(count)
+        order = generator(self.seed, Purpose.PROBE_ORDER, epoch).permutation(count)
         # The last batch of an epoch is filled up from its beginning: all batches have one size.
         rows = order[np.arange(place * BATCH, (place + 1) * BATCH) % count]
         return self.views[rows], self.numbers[rows // self.views.features.shape[1]]

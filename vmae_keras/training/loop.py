@@ -4,11 +4,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.distribution import Devices
+from vmae_keras.random_streams import DRAWS, Purpose, generator
 from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
@@ -42,8 +41,15 @@ def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
     """(training, held-out) files of a run, and how many steps an epoch has.
 
     Raises:
-        RunError: its list of videos is gone, or not the one that it began with.
+        RunError: its list of videos is gone, or not the one that it began with; an earlier version drew
+            its hold-out and batches in another way.
     """
+    if settings.draws != DRAWS:
+        raise RunError(
+            "This run began with an earlier version of vmae-keras, which drew the hold-out, the order and "
+            "the masks in another way, so it cannot continue as it was. Start another run from its "
+            "weights with --start, or finish it with the version that began it."
+        )
     try:
         files = list_files(settings.data)
     except ValueError as error:
@@ -60,7 +66,7 @@ def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
 def split(files: list[VideoFile], recipe: TrainingRecipe, seed: int):
     """(training, held-out) files; the held-out ones drawn by the seed, none of fewer than ten."""
     held = min(int(len(files) * recipe.validation), VALIDATION_VIDEOS) if len(files) >= 10 else 0
-    chosen = set(np.random.default_rng(seed).choice(len(files), held, replace=False).tolist())
+    chosen = set(generator(seed, Purpose.HOLD_OUT).choice(len(files), held, replace=False).tolist())
     return (
         [file for index, file in enumerate(files) if index not in chosen],
         [file for index, file in enumerate(files) if index in chosen],

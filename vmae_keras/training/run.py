@@ -13,6 +13,7 @@ from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.random_streams import DRAWS, check_seed
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
@@ -37,6 +38,8 @@ class Settings:
         config, recipe: the model and how it is trained.
         seed: of initial weights, data order, crops and masks.
         backend: "jax", "tensorflow" or "torch".
+        draws: the version of how random numbers are drawn, `random_streams.DRAWS`; those of another
+            version cannot continue.
 
     Raises:
         ValueError: the recipe's masks do not fit the model's grid, or videos have no such channels.
@@ -48,6 +51,7 @@ class Settings:
     recipe: Recipe
     seed: int
     backend: str
+    draws: int = DRAWS
 
     stage = "pretraining"
 
@@ -57,6 +61,7 @@ class Settings:
                 "`channels` must be 3 (RGB) or 1 (brightness) to train on videos. "
                 f"Received: channels={self.config.channels}."
             )
+        check_seed(self.seed)
         masks.pretraining(
             self.config.grid, np.random.default_rng(0), kind=self.recipe.mask,
             ratio=self.recipe.mask_ratio, decoder_ratio=self.recipe.decoder_mask_ratio,
@@ -94,10 +99,12 @@ class FineTuningSettings:
     seed: int
     backend: str
     head: str = "new"
+    draws: int = DRAWS
 
     stage = "fine-tuning"
 
     def __post_init__(self):
+        check_seed(self.seed)
         if self.head not in ("new", "mapped"):
             raise ValueError(f"`head` must be 'new' or 'mapped'. Received: head={self.head!r}.")
         if self.head == "mapped" and not self.start:
@@ -134,9 +141,13 @@ class DistillationSettings:
     recipe: DistillationRecipe
     seed: int
     backend: str
+    draws: int = DRAWS
 
     stage = "distillation"
     head = "new"
+
+    def __post_init__(self):
+        check_seed(self.seed)
 
     @property
     def cost(self) -> int:
@@ -165,6 +176,7 @@ def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
 
 def _settings(values: dict) -> AnySettings:
     settings, recipe = STAGES[values.pop("stage", Settings.stage)]
+    values.setdefault("draws", 1)
     made = {"config": VideoMAEConfig(**values["config"]), "recipe": recipe(**values["recipe"])}
     if values.get("labels"):
         made["labels"] = tuple(values["labels"])
