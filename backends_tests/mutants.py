@@ -557,5 +557,9 @@ MUTANTS = [
            "max(sizes.values(), default=0) if remat", "sizes.total() if remat", DEVICE_MEMORY),
     Mutant("playlists followed", "data/decode.py", '",".join(CONTAINERS)',
            '",".join(av.formats_available)', "once/test_local_files.py"),
+    Mutant("a repeated row trained on and held out", "data/hold_out.py", "for place in places}",
+           "for place in places[:1]}", "once/test_hold_out.py"),
+    Mutant("a class held out whole", "data/hold_out.py", "for place in places[1:]]",
+           "for place in places]", "once/test_hold_out.py"),
 ]
 # fmt: on

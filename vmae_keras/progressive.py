@@ -27,7 +27,7 @@ def definition(checked: Checked, seed: int, backend: str) -> dict:
     values = {
         "kind": stage.kind,
         "data": list(stage.data),
-        "videos": digest([f"{file.path}\n{file.label}" for file in checked.files]),
+        "videos": digest(checked.files, labelled=True),
         "start": stage.start,
         "head": stage.head,
         "labels": checked.labels,

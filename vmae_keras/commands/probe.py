@@ -68,6 +68,7 @@ def probe(
     from rich.console import Console
 
     from vmae_keras.backend import set_seed
+    from vmae_keras.data.hold_out import distinct
     from vmae_keras.data.labelled import list_labelled
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.frozen import FrozenEncoder
@@ -80,7 +81,8 @@ def probe(
     given = {"sampling": sampling and sampling.value, "stride": stride}
     with errors_for_people(ValueError, OSError, ArithmeticError):
         rates = _rates(learning_rates)
-        sets = {"train": list_labelled(train), "test": list_labelled(test)}
+        # What is held out to choose by must not be trained on under another row.
+        sets = {"train": distinct(list_labelled(train)), "test": list_labelled(test)}
         check_sets(**sets)
         set_seed(seed)
         with notes_for_people():

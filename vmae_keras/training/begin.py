@@ -48,7 +48,7 @@ def pretraining(
     config = VideoMAEConfig.variant(variant or "demo", **of_model)
     name = select(backend)
     data = str(Path(data).absolute())
-    videos = digest([file.path for file in list_videos(data)])
+    videos = digest(list_videos(data), Settings.labelled)
     settings = Settings(data, videos, config, chosen, seed, name)
     run.save(settings)
     return settings
@@ -93,7 +93,7 @@ def fine_tuning(
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
     fine_tuning_clips(config, chosen, len(labels))  # what it refuses, too
-    videos = digest([file.path for file in files])
+    videos = digest(files, FineTuningSettings.labelled)
     settings = FineTuningSettings(
         data, videos, _absolute(start), labels, config, chosen, seed, name, head=head
     )
@@ -127,7 +127,7 @@ def distillation(
     _check_start(start, variant)
     name = select(backend)
     data = str(Path(data).absolute())
-    videos = digest([file.path for file in list_videos(data)])
+    videos = digest(list_videos(data), DistillationSettings.labelled)
     import_keras()
     from vmae_keras.presets import preset_classes, preset_config
 

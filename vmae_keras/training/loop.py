@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.hold_out import hold_out
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.distribution import Devices
 from vmae_keras.random_streams import DRAWS, Purpose, generator
@@ -38,7 +39,7 @@ class Outcome:
 
 
 def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
-    """(training, held-out) files of a run, and how many steps an epoch has.
+    """Return the (training, held-out) files of a run, and how many steps an epoch has.
 
     Raises:
         RunError: its list of videos is gone, or not the one that it began with; an earlier version drew
@@ -54,23 +55,17 @@ def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
         files = list_files(settings.data)
     except ValueError as error:
         raise RunError(f"The run's videos are gone. {error}") from error
-    if digest([file.path for file in files]) != settings.videos:
+    if settings.videos != digest(files, settings.labelled):
         raise RunError(
-            f"The list of videos in {settings.data} has changed since this run began, so it cannot "
-            "continue as it was. Restore the files, or start another run with another --out."
+            f"The list of videos in {settings.data} has changed since this run began (its files, their "
+            f"order{' or labels' if settings.labelled else ''}), so it cannot continue as it was. Restore "
+            "the list, or start another run with another --out."
         )
-    training, held_out = split(files, settings.recipe, settings.seed)
-    return training, held_out, -(-len(training) // settings.recipe.batch_size)
-
-
-def split(files: list[VideoFile], recipe: TrainingRecipe, seed: int):
-    """(training, held-out) files; the held-out ones drawn by the seed, none of fewer than ten."""
-    held = min(int(len(files) * recipe.validation), VALIDATION_VIDEOS) if len(files) >= 10 else 0
-    chosen = set(generator(seed, Purpose.HOLD_OUT).choice(len(files), held, replace=False).tolist())
-    return (
-        [file for index, file in enumerate(files) if index not in chosen],
-        [file for index, file in enumerate(files) if index in chosen],
+    recipe, drawn = settings.recipe, generator(settings.seed, Purpose.HOLD_OUT)
+    training, held_out = hold_out(
+        files, recipe.validation, VALIDATION_VIDEOS, drawn, by_class=settings.labelled
     )
+    return training, held_out, -(-len(training) // recipe.batch_size)
 
 
 def optimizer(

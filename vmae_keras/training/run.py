@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.random_streams import DRAWS, check_seed
 from vmae_keras.training.distillation_recipe import DistillationRecipe
@@ -34,7 +36,7 @@ class Settings:
 
     Args:
         data: where the videos came from: a folder, glob, list or CSV.
-        videos: digest of the list of files, to notice that it changed.
+        videos: `digest` of the list of files, to notice that it changed.
         config, recipe: the model and how it is trained.
         seed: of initial weights, data order, crops and masks.
         backend: "jax", "tensorflow" or "torch".
@@ -54,6 +56,7 @@ class Settings:
     draws: int = DRAWS
 
     stage = "pretraining"
+    labelled = False  # labels of the list are not read
 
     def __post_init__(self):
         if self.config.channels not in (1, 3):
@@ -102,6 +105,7 @@ class FineTuningSettings:
     draws: int = DRAWS
 
     stage = "fine-tuning"
+    labelled = True
 
     def __post_init__(self):
         check_seed(self.seed)
@@ -144,6 +148,7 @@ class DistillationSettings:
     draws: int = DRAWS
 
     stage = "distillation"
+    labelled = False
     head = "new"
 
     def __post_init__(self):
@@ -263,9 +268,11 @@ class Run:
             file.write(",".join(values) + "\n")
 
 
-def digest(paths: list[str]) -> str:
-    """A short name for a list of files in their order."""
-    return hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]
+def digest(files: Sequence[VideoFile], labelled: bool) -> str:
+    """Return a short name for the paths of a list in their order; `labelled`, for their labels too."""
+    rows = (f"{file.path}\n{file.label}" if labelled else file.path for file in files)
+    # File names need not be UTF-8.
+    return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def write_at_once(path: Path, text: str):

@@ -1,0 +1,88 @@
+"""Which videos are held out, and which lists a run takes for its own."""
+
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.hold_out import distinct, hold_out
+from vmae_keras.training.run import digest
+
+LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=60)
+
+
+def divided(files, share=0.1, most=128, seed=0, by_class=True):
+    return hold_out(files, share, most, np.random.default_rng(seed), by_class)
+
+
+@pytest.mark.clause("HOLD-2", "HOLD-3")
+@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=12), share=st.floats(0, 0.9),
+       most=st.integers(1, 60), seed=st.integers(0, 9))  # fmt: skip
+def test_each_class_has_its_share_and_one_video_to_train_on(counts, share, most, seed):
+    files = [
+        VideoFile(f"{c}/{n}.mp4", str(c)) for c, count in enumerate(counts) for n in range(count)
+    ]
+    training, held = divided(files, share, most, seed)
+    wanted = min(int(len(files) * share), most) if len(files) >= 10 else 0
+    others = len(files) - len(counts)
+    assert len(held) == min(wanted, others)
+    assert sorted(map(files.index, training + held)) == list(range(len(files)))
+    assert [file for file in files if file in held] == held
+    found = Counter(file.label for file in held)
+    for number, count in enumerate(counts):
+        exact = (count - 1) * len(held) / max(others, 1)
+        assert int(exact) <= found[str(number)] <= -int(-exact // 1)
+        assert found[str(number)] < count
+    assert (training, held) == divided(files, share, most, seed)
+    alone = divided(files, share, most, seed, by_class=False)
+    assert len(alone[1]) == wanted
+    unlabelled = [VideoFile(file.path) for file in files]
+    assert [f.path for f in alone[1]] == [
+        f.path for f in divided(unlabelled, share, most, seed, False)[1]
+    ]
+
+
+@pytest.mark.clause("HOLD-1")
+@given(rows=LISTS, by_class=st.booleans(), seed=st.integers(0, 9))
+def test_rows_of_one_file_stay_together_however_they_are_spelled(
+    tmp_path_factory, rows, by_class, seed
+):
+    folder = tmp_path_factory.getbasetemp() / "spellings"
+    if not folder.exists():
+        (folder / "real").mkdir(parents=True)
+        (folder / "linked").symlink_to(folder / "real")
+        for number in range(31):
+            (folder / "real" / f"{number}.mp4").touch()
+            (folder / "real" / f"also {number}.mp4").symlink_to(folder / "real" / f"{number}.mp4")
+    ways = ["real/{}.mp4", "real/../real//{}.mp4", "linked/{}.mp4", "linked/./also {}.mp4"]
+    files = [VideoFile(str(folder) + "/" + ways[way].format(n), str(n % 3)) for n, way in rows]
+    training, held = divided(files, 0.3, seed=seed, by_class=by_class)
+    sides = [{os.path.realpath(file.path) for file in side} for side in (training, held)]
+    assert not sides[0] & sides[1]
+    assert len(held) == len(sides[1])
+    assert len(training) == sum(os.path.realpath(file.path) in sides[0] for file in files)
+    numbers = list(dict.fromkeys(number for number, _ in rows))
+    assert [os.path.basename(os.path.realpath(file.path)) for file in distinct(files)] == [
+        f"{number}.mp4" for number in numbers
+    ]
+
+
+def test_held_out_are_drawn_by_the_seed():
+    files = [VideoFile(f"{n}.mp4", str(n % 4)) for n in range(200)]
+    drawn = Counter(file for seed in range(200) for file in divided(files, seed=seed)[1])
+    assert len(drawn) == 200 and max(drawn.values()) < 50  # 20 each are to be expected
+
+
+def test_a_digest_tells_orders_names_and_where_they_matter_labels():
+    files = [VideoFile("a.mp4", "0"), VideoFile("caf\udce9 \u00e9.mp4", "1")]
+    relabelled = [VideoFile(file.path, "1") for file in files]
+    assert digest(files, True) != digest(relabelled, True)
+    assert digest(files, False) == digest(relabelled, False)
+    assert digest(files, False) != digest(files[::-1], False)
+    # As another locale spells the second: by the bytes of the file system.
+    respelled = [files[0], VideoFile("caf\udce9 \udcc3\udca9.mp4", "1")]
+    assert digest(files, True) == digest(respelled, True)
