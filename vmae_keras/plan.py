@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmae_keras.class_names import plain
+from vmae_keras.class_names import named_aliases, plain
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.label_merging import Merged, merge_labelled
@@ -28,7 +28,7 @@ KINDS = {
     "evaluate": _EVERY | {"start": str | None},
 }
 TRAINING = ("pretrain", "finetune")
-_PLAN = {"seed": int, "aliases": dict, "stage": list}
+_PLAN = {"seed": int, "aliases": dict | str, "stage": list}
 _VIEWS = {"test_clips": int, "test_crops": int}
 
 
@@ -58,11 +58,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan's file says; paths in it start from its folder."""
+    """What a plan's file says; paths in it start from its folder.
+
+    Args:
+        aliases: other names for classes, or the name of aliases of the package.
+    """
 
     path: Path
     seed: int
-    aliases: dict[str, str]
+    aliases: dict[str, str] | str
     stages: tuple[Stage, ...]
 
 
@@ -104,8 +108,11 @@ def read_plan(path: str | Path) -> Plan:
         if not (tables := content.get("stage")):
             raise ValueError("It has no stage. Begin one with the line [[stage]].")
         aliases = content.get("aliases", {})
-        for old, new in aliases.items():
-            typed(f"aliases.{old}", new, str)
+        if isinstance(aliases, str):
+            named_aliases(aliases)
+        else:
+            for old, new in aliases.items():
+                typed(f"aliases.{old}", new, str)
     stages = []
     for number, table in enumerate(tables, 1):
         with _told(f"{path}, stage {number}"):
@@ -180,7 +187,8 @@ def check(plan: Plan) -> list[Checked]:
         with _told(f"{plan.path}, stage {stage.name!r}"):
             checked[stage.name] = _check[stage.kind](plan, stage, checked)
     of_labels = [each.merged for each in checked.values() if each.merged]
-    for old in plan.aliases:
+    # The package's aliases are for any of the data sets, and need not all be used.
+    for old in () if isinstance(plan.aliases, str) else plan.aliases:
         if all(old in merged.unused for merged in of_labels):
             labels = [label for m in of_labels for each in m.spellings.values() for label in each]
             with _told(f"{plan.path}, aliases"):

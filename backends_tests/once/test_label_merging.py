@@ -1,12 +1,16 @@
 """Several labelled data sets as one."""
 
 import csv
+import importlib.resources
 import os
+import tomllib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backends_tests.support import ROOT
+from vmae_keras.class_names import named_aliases
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.label_merging import merge_labelled
 from vmae_keras.data.labelled import classes_of, list_labelled
@@ -94,6 +98,30 @@ def test_an_alias_says_that_two_names_are_one_class(folder):
     assert "merged: 2 classes, 1 of them out of several; 5 videos, 0 rows repeated" in report
     assert "  tai-chi: Shadow-Boxing, Tai_Chi, shadow boxing, tai chi" in report
     assert "yoga:" not in report
+
+
+@pytest.mark.clause("LABEL-4")
+def test_the_aliases_of_k710_are_those_of_the_specification(tmp_path):
+    table = tomllib.loads((ROOT / "spec" / "aliases.toml").read_text("utf-8"))
+    packaged = importlib.resources.files("vmae_keras") / "aliases"
+    assert {f"{name}.toml" for name in table} == {path.name for path in packaged.iterdir()}
+    aliases = table["k710"]
+    assert named_aliases("k710") == aliases and len(aliases) == 15
+    # The names of one list and of the other; "hugging baby" is a class of its own.
+    lists = [[*aliases, "hugging baby", "yoga"], [*aliases.values(), "opening wine bottle", "Yoga"]]
+    paths = [tmp_path / "400.csv", tmp_path / "700.csv"]
+    for path, names in zip(paths, lists, strict=True):
+        path.write_text("".join(f"{path.stem} {n}.mp4,{name}\n" for n, name in enumerate(names)))
+        for n, _ in enumerate(names):
+            (tmp_path / f"{path.stem} {n}.mp4").touch()
+    merged = merge_labelled(paths, "k710")
+    apart = {"hugging baby", "opening wine bottle", "yoga"}
+    assert set(merged.classes) == {*aliases.values(), *apart} and merged.unused == ()
+    # LABEL-1 alone merges two of them: "passing american football (not in game)" differs in its case.
+    assert len(merge_labelled(paths).classes) == len(merged.classes) + 14
+    assert len(merge_labelled(paths[1:], "k710").unused) == 14
+    with pytest.raises(ValueError, match=r"one of the names k710.*Received: 'k70'"):
+        merge_labelled(paths, "k70")
 
 
 @pytest.mark.clause("LABEL-3")

@@ -75,6 +75,20 @@ def test_a_stage_starts_from_the_last_one_that_trained(data):
     assert [stage.start for stage in other.stages] == [None, "pretrain", "pretrain", "target"]
 
 
+@pytest.mark.clause("LABEL-4", "PLAN-3")
+def test_a_plan_names_aliases_of_the_package(tmp_path):
+    for label in ("a/jump", "a/Run", "a/drinking", "b/run", "b/sipping_cup"):
+        (tmp_path / label).mkdir(parents=True)
+        (tmp_path / label / "clip.mp4").touch()
+    table = '[aliases]\n"hopping" = "jump"\n'
+    _, mix, target, test = check(read_plan(written(tmp_path, table, 'aliases = "k710"\n')))
+    assert mix.labels == ("Run", "jump", "sipping cup") and len(mix.files) == 5
+    assert target.labels == test.labels == mix.labels
+    for wrong, message in {'"k70"': "one of the names k710", "3": "of type dict or str"}.items():
+        with pytest.raises(ValueError, match=rf"plan\.toml: .*{message}"):
+            read_plan(written(tmp_path, table, f"aliases = {wrong}\n"))
+
+
 def test_the_example_goes_from_clips_without_labels_to_figures():
     plan = read_plan(ROOT / "docs" / "progressive.toml")
     assert [stage.kind for stage in plan.stages] == ["pretrain", "finetune", "finetune", "evaluate"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmae_keras.class_names import plain
+from vmae_keras.class_names import named_aliases, plain
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import classes_of, list_labelled
 
@@ -55,7 +55,7 @@ class Merged:
 
 
 def merge_labelled(
-    sources: Sequence[str | os.PathLike], aliases: Mapping[str, str] | None = None
+    sources: Sequence[str | os.PathLike], aliases: Mapping[str, str] | str | None = None
 ) -> Merged:
     """The videos of all data sets; labels that are one class get one spelling.
 
@@ -65,7 +65,7 @@ def merge_labelled(
 
     Args:
         sources: data sets as `list_labelled` takes them.
-        aliases: {"old name": "new name"}.
+        aliases: {"old name": "new name"}, or the name of aliases of the package: "k710".
 
     Raises:
         ValueError: a file with two different classes, all named; labels that are numbers, which say
@@ -74,7 +74,8 @@ def merge_labelled(
 
     Source: VideoMAE V2's K710, Kinetics-400, -600 and -700 merged.
     """
-    renamed = _renamed(aliases or {})
+    aliases = named_aliases(aliases) if isinstance(aliases, str) else aliases or {}
+    renamed = _renamed(aliases)
     listed = {os.fspath(source): list_labelled(source) for source in sources}
     if not listed:
         raise ValueError("`sources` must name at least one data set. Received: none.")
@@ -95,7 +96,7 @@ def merge_labelled(
     used = {plain(label) for labels in spellings.values() for label in labels}
     return Merged(
         files, classes_of(files), spellings, repeated,
-        tuple(old for old in aliases or {} if plain(old) not in used),
+        tuple(old for old in aliases if plain(old) not in used),
     )  # fmt: skip
 
 
