@@ -457,6 +457,8 @@ MUTANTS = [
            "(spare // (count - 1))", f"{VECTORS}::test_dense_views[dense_views/0]"),
     Mutant("a single view from the start", "data/views.py", "return np.array([spare // 2])",
            "return np.array([0])", f"{VECTORS}::test_dense_views[dense_views/3]"),
+    Mutant("fine-tuning at the stride", "data/sampling.py", "step = window / max(window // stride - 1, 1)",
+           "step = stride", "once/test_data_sampling.py::test_spread_fills_its_window"),
     Mutant("both uniform views the same", "data/views.py", "[first, middle]",
            "[middle, middle]", f"{VECTORS}::test_uniform_views[uniform_views/0]"),
     Mutant("long side rounded up", "data/views.py", "high * width // height",

@@ -16,6 +16,20 @@ Box = tuple[int, int, int, int]
 # (share of the area, logarithm of the aspect ratio)
 Try = tuple[float, float]
 
+# The clip ----------------------------------------------------------------------------------------
+
+
+def clip_positions(count: int, frames: int, stride: int, start: int) -> np.ndarray:
+    """-> (frames,): evenly over a window that begins at the drawn start. AUG-11."""
+    window = frames * stride
+    if count > window:
+        positions = np.linspace(start, start + window, frames)
+        return np.clip(positions, start, start + window - 1).astype(np.int64)
+    positions = np.linspace(0, count, max(count // stride, 1))
+    positions = np.concatenate([positions, np.full(frames - len(positions), count)])
+    return np.clip(positions, 0, count - 1).astype(np.int64)
+
+
 # The crop ----------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from spec import augment_reference as augment
 from spec import evaluation_reference as evaluation
 from spec import masks_reference as masks
 from spec import reference
@@ -286,6 +287,14 @@ def views() -> Contents:
     for count, frames, stride, start in ((80, 16, 4, 7), (65, 16, 4, 1), (10, 8, 4, 0)):
         taken = np.minimum(start + stride * np.arange(frames), count - 1)
         cases.add("dense", count=count, frames=frames, stride=stride, start=start, positions=taken)
+    for count, frames, stride, start in (
+        (80, 16, 4, 7),
+        (64, 16, 4, 0),
+        (42, 16, 4, 0),
+        (30, 8, 2, 13),
+    ):
+        taken = augment.clip_positions(count, frames, stride, start)
+        cases.add("spread", count=count, frames=frames, stride=stride, start=start, positions=taken)
     for count, frames in ((50, 16), (16, 16), (5, 8)):
         taken = np.array([int((i + 0.5) * count / frames) for i in range(frames)])
         cases.add("uniform", count=count, frames=frames, positions=taken)

@@ -251,6 +251,14 @@ def test_dense_sampling(case):
     np.testing.assert_array_equal(got, case["positions"])
 
 
+@pytest.mark.clause("AUG-11")
+@pytest.mark.parametrize("case", cases("views", "spread"))
+def test_spread_sampling(case):
+    arguments = (case["count"], case["frames"], case["stride"])
+    got = sampling.spread(*arguments, Given(case["start"]))
+    np.testing.assert_array_equal(got, case["positions"])
+
+
 @pytest.mark.clause("DATA-3")
 @pytest.mark.parametrize("case", cases("views", "uniform"))
 def test_uniform_sampling(case):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmae_keras.data.sampling import dense, uniform
+from spec import augment_reference
+from vmae_keras.data.sampling import dense, spread, uniform
 
 TICKS = st.integers(1, 2000)
 FRAMES = st.integers(1, 40)
@@ -46,6 +47,35 @@ def test_dense_pads_a_short_video_with_its_last_frame():
     assert dense(10, 5, 4).tolist() == [0, 4, 8, 9, 9]
 
 
+@pytest.mark.clause("AUG-11")
+@given(TICKS, FRAMES, STRIDES, st.floats(0, 1, exclude_max=True))
+def test_spread_equals_the_oracle(ticks, frames, stride, where):
+    class Given:
+        def integers(self, high):
+            self.high, self.start = high, int(where * high)
+            return self.start
+
+    drawn = Given()
+    positions = spread(ticks, frames, stride, drawn)
+    assert drawn.high == max(ticks - frames * stride, 1)  # the last window is never drawn
+    assert positions.dtype == np.int64
+    expected = augment_reference.clip_positions(ticks, frames, stride, drawn.start)
+    np.testing.assert_array_equal(positions, expected)
+    centre = augment_reference.clip_positions(
+        ticks, frames, stride, max(ticks - frames * stride, 0) // 2
+    )
+    np.testing.assert_array_equal(spread(ticks, frames, stride), centre)
+
+
+@pytest.mark.clause("AUG-11")
+def test_spread_fills_its_window():
+    """Sixteen frames of 64 reach the last one, where every fourth would end at 60."""
+    assert spread(64, 16, 4).tolist() == [
+        0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63
+    ]  # fmt: skip
+    assert spread(20, 8, 4, np.random.default_rng(0)).tolist() == [0, 5, 10, 15, 19, 19, 19, 19]
+
+
 @pytest.mark.clause("DATA-3")
 @given(TICKS, FRAMES, SEEDS)
 def test_uniform_takes_one_position_of_each_segment(ticks, frames, seed):
@@ -76,7 +106,13 @@ def test_uniform_without_a_generator_takes_the_centres():
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: dense(0, 4, 1), lambda: dense(9, 4, 0), lambda: uniform(9, 0)]
+    "call",
+    [
+        lambda: dense(0, 4, 1),
+        lambda: dense(9, 4, 0),
+        lambda: uniform(9, 0),
+        lambda: spread(9, 4, 0),
+    ],
 )
 def test_counts_below_one_are_refused(call):
     with pytest.raises(ValueError, match=r"must be at least 1. Received: .*=0"):

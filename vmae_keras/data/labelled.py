@@ -11,7 +11,7 @@ from pathlib import Path
 import grain
 import numpy as np
 
-from vmae_keras.data import augment
+from vmae_keras.data import sampling
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.finetune_augment import Augmentation
 from vmae_keras.data.mixing import Mixing
@@ -26,6 +26,7 @@ from vmae_keras.data.stream import (
     paths_of,
     read_ahead,
 )
+from vmae_keras.data.view_dataset import centre_view
 from vmae_keras.random_streams import Purpose, check_seed, generator
 
 
@@ -81,6 +82,12 @@ class FineTuningClips(Clips):
 
     augmentation: Augmentation
     mixing: Mixing
+
+    def positions(self, ticks: int, generator: np.random.Generator | None) -> np.ndarray:
+        """As of `Clips`, but dense ones are spread over their window. Clause AUG-11."""
+        if self.sampling == "dense":
+            return sampling.spread(ticks, self.config.frames, self.stride, generator)
+        return super().positions(ticks, generator)
 
 
 def fine_tuning_clips(config: ClipSizes, recipe, classes: int) -> FineTuningClips:
@@ -198,9 +205,11 @@ def centre_clips(
     clips: FineTuningClips,
     skipped: SkippedFiles,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The centre clip of each readable file, uint8 (n, T, H, W, 3), and its target; None if there is none.
+    """Return the centre clip of each readable file, uint8 (n, T, H, W, 3), and its target, or None.
 
-    For a look at how training goes; `vmae_keras.evaluate` measures.
+    Validation during training takes a single view of each video; `vmae_keras.evaluate` takes several.
+
+    Source: official VideoMAE V2 `datasets.py` in validation; clause EVAL-6.
     """
     if not files:
         return None
@@ -209,7 +218,6 @@ def centre_clips(
     for file, number in zip(files, numbers, strict=True):
         frames = reader.try_to_read(file.path, None)
         if frames is not None:
-            box = augment.centre_crop(frames.shape[1:3], clips.size)
-            videos.append(augment.resize(frames, box, clips.size))
+            videos.append(centre_view(frames, clips.size))
             targets.append(np.eye(clips.mixing.classes, dtype="float32")[number])
     return (np.stack(videos), np.stack(targets)) if videos else None

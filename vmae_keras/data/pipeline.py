@@ -10,6 +10,7 @@ sample is made: neither the number of workers nor an interruption changes what t
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Protocol
 
 import grain
@@ -25,10 +26,8 @@ from vmae_keras.data.stream import (
     ClipSizes,
     Readable,
     check_at_least,
-    check_clip,
     paths_of,
     read_ahead,
-    read_sampled,
     stack,
 )
 from vmae_keras.random_streams import Purpose, check_seed, generator
@@ -145,8 +144,8 @@ def read_clip(
         ValueError: a setting out of range.
         UnreadableVideo: no frame can be read.
     """
-    check_clip(channels, sampling, stride)
-    decoded = read_sampled(path, frames, channels, sampling, stride, None)
+    sizes = SimpleNamespace(frames=frames, height=height, width=width, channels=channels)
+    decoded = Clips(sizes, sampling, stride).read(path, None, lambda reason: None)
     box = augment.centre_crop(decoded.shape[1:3], (height, width))
     return augment.resize(decoded, box, (height, width))
 

@@ -18,8 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from vmae_keras.data import augment
-from vmae_keras.data import sampling as positions
+from vmae_keras.data import augment, sampling
 from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
@@ -56,11 +55,16 @@ class Clips:
     def size(self) -> tuple[int, int]:
         return self.config.height, self.config.width
 
+    def positions(self, ticks: int, generator: np.random.Generator | None) -> np.ndarray:
+        """Return the ticks of a clip, drawn or, without a generator, the centre one: (T,)"""
+        if self.sampling == "dense":
+            return sampling.dense(ticks, self.config.frames, self.stride, generator)
+        return sampling.uniform(ticks, self.config.frames, generator)
+
     def read(self, path: str, generator: np.random.Generator | None, on_damage) -> np.ndarray:
-        config = self.config
-        return read_sampled(
-            path, config.frames, config.channels, self.sampling, self.stride, generator, on_damage
-        )
+        """Return a clip at the size of the video: (T, H0, W0, C) uint8"""
+        rgb = read_frames(path, lambda ticks: self.positions(ticks, generator), on_damage)
+        return rgb if self.config.channels == 3 else augment.luma(rgb)
 
 
 class Readable:
@@ -152,18 +156,6 @@ class Batches(Readable):
 @functools.lru_cache(maxsize=4)
 def _file_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, Purpose.FILE_ORDER, epoch).permutation(count)
-
-
-def read_sampled(
-    path, frames, channels, sampling, stride, generator, on_damage=lambda reason: None
-) -> np.ndarray:
-    def choose(ticks: int) -> np.ndarray:
-        if sampling == "dense":
-            return positions.dense(ticks, frames, stride, generator)
-        return positions.uniform(ticks, frames, generator)
-
-    rgb = read_frames(path, choose, on_damage)
-    return rgb if channels == 3 else augment.luma(rgb)
 
 
 def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import grain
 import numpy as np
 
 from vmae_keras.data import views
-from vmae_keras.data.augment import luma
+from vmae_keras.data.augment import Size, luma
 from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.finetune_augment import resize_linearly
@@ -73,9 +73,9 @@ class _ViewClips(Clips):
     def __post_init__(self):
         super().__post_init__()
         check_at_least(1, clips=self.clips, crops=1 if self.crops is None else self.crops)
-        self.positions(1)
+        self.positions(1, None)
 
-    def positions(self, ticks: int) -> np.ndarray:
+    def positions(self, ticks: int, generator: None) -> np.ndarray:
         """-> (S, T)"""
         if self.sampling == "dense":
             return views.dense_views(ticks, self.config.frames, self.stride, self.clips)
@@ -88,7 +88,7 @@ class _ViewClips(Clips):
         def choose(ticks: int) -> np.ndarray:
             # Clips overlap, and a short video repeats its last frame: each frame is held once.
             nonlocal places
-            chosen, places = np.unique(self.positions(ticks), return_inverse=True)
+            chosen, places = np.unique(self.positions(ticks, None), return_inverse=True)
             return chosen
 
         frames = read_frames(path, choose, on_damage)
@@ -111,6 +111,16 @@ class _ViewClips(Clips):
         return np.stack(
             [frames[clip, y : y + height, x : x + width] for clip in places for y, x in corners]
         )
+
+
+def centre_view(frames: np.ndarray, size: Size) -> np.ndarray:
+    """Resize frames and crop their centre, as a single view's: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
+
+    Clauses EVAL-3, EVAL-5.
+    """
+    frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
+    ((y, x),) = views.view_crops(*frames.shape[1:3], size, 1)
+    return frames[:, y : y + size[0], x : x + size[1]]
 
 
 def resize_plainly(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

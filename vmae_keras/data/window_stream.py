@@ -12,7 +12,6 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vmae_keras.data import views
 from vmae_keras.data.augment import luma
 from vmae_keras.data.decode import (
     Timeline,
@@ -24,7 +23,7 @@ from vmae_keras.data.decode import (
     video_stream,
 )
 from vmae_keras.data.stream import ClipSizes, check_at_least, check_clip
-from vmae_keras.data.view_dataset import resize_plainly
+from vmae_keras.data.view_dataset import centre_view, resize_plainly
 from vmae_keras.data.windows import in_a_window, window_span, window_starts, window_times
 
 
@@ -56,12 +55,7 @@ class Windows:
     def picture(self, frame: np.ndarray) -> np.ndarray:
         """(H0, W0, 3) uint8 -> (H, W, C) uint8."""
         size = self.sizes.height, self.sizes.width
-        if self.crop:
-            frame = resize_plainly(frame[None], views.view_size(*frame.shape[:2], size))
-            ((y, x),) = views.view_crops(*frame.shape[1:3], size, 1)
-            frame = frame[:, y : y + size[0], x : x + size[1]]
-        else:
-            frame = resize_plainly(frame[None], size)
+        frame = (centre_view if self.crop else resize_plainly)(frame[None], size)
         return (frame if self.sizes.channels == 3 else luma(frame))[0]
 
 

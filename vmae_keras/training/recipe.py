@@ -22,7 +22,8 @@ class TrainingRecipe:
         weight_decay, beta_1, beta_2: of AdamW.
         clip_norm: limit of the gradients' global norm; None for none.
         sampling: "dense" (a window of frames x stride) or "uniform" (one frame per segment).
-        stride: frames between two sampled ones, for dense sampling.
+        stride: frames between two sampled ones, for dense sampling; in fine-tuning slightly more, so that
+            they fill the window (clause AUG-11).
         validation: share of the videos held out for the validation loss.
         average_decay: of a moving average of the weights, which is then validated and used in their
             place; None for none.

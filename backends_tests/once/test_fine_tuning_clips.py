@@ -1,0 +1,71 @@
+"""Which frames of a video, and which part of them, fine-tuning trains on and validates on."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from backends_tests.odd_videos import numbers, picture, write_video
+from spec import augment_reference, evaluation_reference
+from spec.position_reference import linear, resize_axis
+from vmae_keras.data.decode import read_frames
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.labelled import FineTuningClips, centre_clips
+from vmae_keras.data.mixing import Mixing
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.synthetic import write_moving_shapes
+
+COUNT, STRIDE = 40, 3
+SIZES = SimpleNamespace(frames=8, height=16, width=16, channels=3)
+
+
+def clips(sampling, sizes=SIZES):
+    return FineTuningClips(sizes, sampling, STRIDE, augmentation=None, mixing=Mixing(2))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Each frame tells its number."""
+    path = tmp_path_factory.mktemp("videos") / "numbers.mp4"
+    write_video(path, [picture(number) for number in range(COUNT)])
+    return path
+
+
+@pytest.mark.clause("AUG-11", "DATA-3")
+def test_training_draws_clips_as_official_fine_tuning_does(video):
+    read = clips("dense").read
+    drawn = [numbers(read(video, np.random.default_rng(n), None)) for n in range(30)]
+    for found in drawn:
+        expected = augment_reference.clip_positions(COUNT, SIZES.frames, STRIDE, found[0])
+        assert found == expected.tolist()
+    assert {found[0] for found in drawn} <= set(range(COUNT - SIZES.frames * STRIDE))
+    parts = clips("uniform").read(video, np.random.default_rng(0), None)
+    assert [number // 5 for number in numbers(parts)] == list(range(8))
+
+
+@pytest.mark.clause("EVAL-6", "EVAL-5")
+@pytest.mark.parametrize("sampling", ["dense", "uniform"])
+@pytest.mark.parametrize("size", [(16, 16), (16, 40), (8, 4)], ids=str)
+def test_validation_sees_a_view_of_evaluation(sampling, size, tmp_path):
+    """Of the centre clip, resized without antialiasing, which would show at a third of the size."""
+    (path,) = write_moving_shapes(tmp_path, 1, frames=COUNT, size=(30, 48))
+    sizes = SimpleNamespace(**{**vars(SIZES), "height": size[0], "width": size[1]})
+    skipped = SkippedFiles(tmp_path / "skipped.jsonl")
+    (found,), (target,) = centre_clips([VideoFile(str(path))], [1], clips(sampling, sizes), skipped)
+    if sampling == "dense":
+        start = (COUNT - 8 * STRIDE) // 2
+        positions = augment_reference.clip_positions(COUNT, 8, STRIDE, start)
+    else:
+        (positions,) = evaluation_reference.uniform_views(COUNT, 8, 1)
+    frames = read_frames(path, np.arange)[positions]
+    if size[0] == size[1]:
+        resized = evaluation_reference.view_size(30, 48, size[0])
+        ((y, x),) = evaluation_reference.view_crops(*resized, size[0], 1)
+    else:
+        resized = evaluation_reference.fitted_size(30, 48, size)
+        ((y, x),) = evaluation_reference.fitted_crops(*resized, size, 1)
+    exact = resize_axis(resize_axis(frames, 1, resized[0], linear), 2, resized[1], linear)
+    exact = exact[:, y : y + size[0], x : x + size[1]]
+    assert found.dtype == np.uint8 and found.shape == exact.shape
+    assert np.abs(found - exact).max() < 0.5 + 3e-4
+    assert target.tolist() == [0, 1]
