@@ -115,7 +115,7 @@ def test_a_pretraining_page_gives_the_figures_of_what_was_fine_tuned_from_it():
             assert re.findall(figures, page.published_top_1) == after
 
 
-@pytest.mark.clause("OPT-1")
+@pytest.mark.clause("OPT-3")
 @pytest.mark.parametrize("stage", ["pretraining", "fine-tuning"])
 def test_a_published_batch_is_that_of_all_gpus_without_repeats(stage):
     for name, page in pages(stage).items():
