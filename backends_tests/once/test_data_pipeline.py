@@ -339,4 +339,56 @@ def environment():
 
 def test_closing_ends_the_workers(files, skipped):
     batches(pretraining_dataset(files, CONFIG, batch_size=2, skipped=skipped, workers=2), 2)
-    assert not [child for child in multiprocessing.active_children() if "grain" in child.name]
+    assert not [child for child in multiprocessing.active_children() if "decod" in child.name]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from types import SimpleNamespace
+from vmae_keras.data.files import list_videos
+from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.workers import WorkerDied
+
+if __name__ == "__main__":
+    config = SimpleNamespace(frames=4, height=16, width=24, channels=3, grid=(2, 4, 6))
+    iterator = iter(pretraining_dataset(
+        list_videos(sys.argv[1]), config, batch_size=2, skipped=SkippedFiles("skipped"), workers=2
+    ))
+    next(iterator)
+    status = dict(
+        line.split(":", 1)
+        for line in pathlib.Path(f"/proc/{iterator._workers[1].process.pid}/status").open()
+    )
+    blocked = int(status["SigBlk"], 16)
+    print([bool(blocked >> number - 1 & 1) for number in (signal.SIGINT, signal.SIGTERM)])
+    maps = [pathlib.Path(f"/proc/{pid}/maps").read_text()
+            for pid in ("self", iterator._workers[1].process.pid)]
+    print(["/dev/shm" in each for each in maps])
+    os.kill(iterator._workers[1].process.pid, signal.SIGKILL)
+    try:
+        while True:
+            next(iterator)
+    except WorkerDied as error:
+        print(error)
+    unclosed = iter(pretraining_dataset(
+        list_videos(sys.argv[1]), config, batch_size=2, skipped=SkippedFiles("skipped"), workers=1
+    ))
+    next(unclosed)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks processes up in /proc")
+def test_workers_receive_no_signals_use_no_shared_memory_and_are_missed_when_killed(
+    folder, tmp_path
+):
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, "killed.py", folder],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    blocked, shared, message = done.stdout.splitlines()
+    assert (blocked, shared) == ("[True, True]", "[False, False]")
+    assert "was killed by SIGKILL, as the system does when memory runs out" in message
+    assert "Use fewer --workers (received: 2)" in message
+    assert done.stderr == "" and done.returncode == 0

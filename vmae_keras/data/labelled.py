@@ -157,7 +157,7 @@ def fine_tuning_dataset(
     )
     batches.numbers = list(numbers)
     batches.check_pairs()
-    return read_ahead(grain.MapDataset.source(batches), workers)
+    return read_ahead(batches, workers)
 
 
 class _LabelledBatches(Batches):

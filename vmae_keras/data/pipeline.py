@@ -90,7 +90,7 @@ def pretraining_dataset(
     batches = _Batches(
         paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
     )
-    return read_ahead(grain.MapDataset.source(batches), workers)
+    return read_ahead(batches, workers)
 
 
 def validation_dataset(
@@ -124,7 +124,7 @@ def validation_dataset(
     samples.check_any_readable()
     # What cannot be read comes as {} and is dropped here, after the workers: they take turns, and
     # dropping it before would change the order.
-    dataset = read_ahead(grain.MapDataset.source(samples), workers).filter(bool)
+    dataset = read_ahead(samples, workers).filter(bool)
     return dataset.batch(batch_size, drop_remainder=False, batch_fn=stack)
 
 

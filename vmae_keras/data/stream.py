@@ -5,23 +5,20 @@ sample is made: neither the number of workers nor an interruption changes what t
 """
 
 import functools
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import grain
 import numpy as np
-from absl import flags
 
 from vmae_keras.data import augment, sampling
 from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.workers import WorkerDataset
 from vmae_keras.random_streams import Purpose, generator
 
 SAMPLINGS = ("dense", "uniform")
@@ -162,43 +159,16 @@ def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
-def read_ahead(dataset: grain.MapDataset, workers: int) -> grain.IterDataset:
+def read_ahead(samples: Sequence[dict[str, np.ndarray]], workers: int) -> grain.IterDataset:
+    """The samples in order, made ahead by threads of this process, or by so many worker processes."""
     check_at_least(0, workers=workers)
+    if workers:
+        return WorkerDataset(samples, workers)
     # Each element read ahead is held in memory: as many as there are threads, and no more.
-    threads = 1 if workers else max(2, min(8, os.cpu_count() or 1))
-    elements = dataset.to_iter_dataset(
+    threads = max(2, min(8, os.cpu_count() or 1))
+    return grain.MapDataset.source(samples).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     )
-    if not workers:
-        return elements
-    _mark_worker_flag_as_parsed()
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return elements.mp_prefetch(options, worker_init_fn=_end_with_main_process).map(_copy)
-
-
-def _end_with_main_process(worker: int, workers: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the main one decides, and needs batches until then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    # A worker waits for room in its queue for ever if the main process is killed; Grain lets it.
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _copy(element: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # From the workers' shared memory, which so is given back at once, to ordinary arrays.
-    return {key: np.array(value) for key, value in element.items()}
-
-
-def _mark_worker_flag_as_parsed() -> None:
-    # Beside JAX, Grain 0.2.18 reads this flag when it starts workers, and absl refuses to tell the
-    # value of a flag in a program that has not parsed its flags. Its default, no, is what we want.
-    name = "grain_enable_multiprocess_worker_profiling"
-    if name in flags.FLAGS:
-        flags.FLAGS[name].present = True
 
 
 def paths_of(files: Sequence[VideoFile]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def views_dataset(
     samples = _Views(paths_of(files), _ViewClips(sizes, sampling, stride, clips, crops), skipped)
     # What cannot be read comes as {} and is dropped here, after the workers: they take turns, and
     # dropping it before would change the order.
-    return read_ahead(grain.MapDataset.source(samples), workers).filter(bool)
+    return read_ahead(samples, workers).filter(bool)
 
 
 @dataclass(frozen=True)

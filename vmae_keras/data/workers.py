@@ -1,0 +1,198 @@
+"""Processes that make the elements of a data set.
+
+Arrays come through a pipe from each process. Grain's own processes use named shared memory: a full /dev/shm
+(64 MB in a container) kills them, and what a killed one leaves there has to be found and deleted.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing import resource_tracker, util
+from typing import Any
+
+import grain
+import numpy as np
+
+from vmae_keras import interrupts
+
+AHEAD = 2  # elements of each worker that wait in this process
+_RAW = hasattr(os, "readv")  # without a copy in between, which takes four times as long
+_CONTEXT = multiprocessing.get_context("spawn")  # threads and a used GPU do not survive a fork
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended, or was killed, before it was done."""
+
+    def __init__(self, workers: int, exit_code: int | None):
+        if exit_code is not None and exit_code < 0:
+            how = f"was killed by {signal.Signals(-exit_code).name}"
+            if exit_code == -signal.SIGKILL:
+                how += ", as the system does when memory runs out"
+        else:
+            how = f"ended with exit code {exit_code}; its own messages are above"
+        super().__init__(
+            f"A process that decodes videos {how}. Use fewer --workers (received: {workers}) or smaller "
+            "batches."
+        )
+
+
+class WorkerDataset(grain.IterDataset):
+    """The elements of `source` in order, element k made by process k modulo `workers`.
+
+    Args:
+        source: random access to elements, dicts of arrays; pickled once for each process.
+    """
+
+    def __init__(self, source: Sequence[Any], workers: int):
+        super().__init__()
+        self._source, self._workers = source, workers
+
+    def __iter__(self) -> "WorkerIterator":
+        return WorkerIterator(self._source, self._workers)
+
+
+class WorkerIterator(grain.DatasetIterator):
+    """Starts the processes with the first element, and ends them when it is closed or done.
+
+    Raises:
+        WorkerDied: instead of the element that a process did not make.
+    """
+
+    def __init__(self, source: Sequence[Any], workers: int):
+        super().__init__()
+        self._source, self._count = source, workers
+        self._next, self._workers = 0, []
+        # Also where the program ends without closing it: before Python waits for its children.
+        self._finalize = util.Finalize(self, _end, args=(self._workers,), exitpriority=10)
+
+    def __next__(self):
+        if self._closed or self._next >= len(self._source):
+            _end(self._workers)
+            raise StopIteration
+        if not self._workers:
+            self._start()
+        try:
+            element = self._workers[self._next % self._count].take()
+        except BaseException:
+            _end(self._workers)
+            raise
+        self._next += 1
+        return element
+
+    def _start(self):
+        resource_tracker.ensure_running()  # which would let the signals through again
+        with interrupts.held():
+            for place in range(self._count):
+                self._workers.append(_Worker(self._source, self._next, place, self._count))
+
+    def get_state(self) -> dict[str, int]:
+        return {"next": self._next}
+
+    def set_state(self, state: dict[str, int]):
+        _end(self._workers)
+        self._next = state["next"]
+
+    def close(self):
+        super().close()
+        self._finalize()
+
+
+class _Worker:
+    """One process, its pipe, and the thread that reads from it ahead."""
+
+    def __init__(self, source, first, place, count):
+        self._count = count
+        self._reader, writer = _CONTEXT.Pipe(duplex=False)
+        # Of the elements from `first` on those that are its own.
+        numbers = range(first + (place - first) % count, len(source), count)
+        self.process = _CONTEXT.Process(
+            target=_work, args=(source, numbers, writer), daemon=True, name=f"decoding-{place}"
+        )
+        self.process.start()
+        writer.close()  # so that the pipe ends with the process
+        self._elements = queue.Queue(AHEAD)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def take(self):
+        element = self._elements.get()
+        if isinstance(element, BaseException):
+            raise element
+        return element
+
+    def _read(self):
+        try:
+            while True:
+                self._elements.put(_receive(self._reader))
+        except (EOFError, OSError):
+            self.process.join()
+            self._elements.put(WorkerDied(self._count, self.process.exitcode))
+        except Exception as error:
+            self._elements.put(error)
+
+    def end(self):
+        self.process.kill()  # it holds nothing that has to be put away
+        while self._thread.is_alive():  # it may wait for room
+            with contextlib.suppress(queue.Empty):
+                self._elements.get(timeout=0.01)
+        self._reader.close()
+        self.process.join()
+
+
+def _end(workers):
+    while workers:
+        workers.pop().end()
+
+
+def _work(source, numbers, writer):
+    """In a worker: make elements until the main process is gone."""
+    for number in numbers:
+        try:
+            element = source[number]
+        except Exception as error:
+            error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+            element = error
+        try:
+            _send(writer, element)
+        except BrokenPipeError:
+            break
+        if isinstance(element, Exception):
+            break
+    multiprocessing.parent_process().join()
+    os._exit(0)
+
+
+def _send(writer, element):
+    """Write an element: its structure, then each of its arrays as it lies in memory."""
+    buffers: list[pickle.PickleBuffer] = []
+    structure = pickle.dumps(element, protocol=5, buffer_callback=buffers.append)
+    arrays = [buffer.raw() for buffer in buffers]
+    writer.send((structure, [array.nbytes for array in arrays]))
+    for array in arrays:
+        if not _RAW:
+            writer.send_bytes(array)
+            continue
+        while array:
+            array = array[os.write(writer.fileno(), array) :]
+
+
+def _receive(reader):
+    structure, sizes = reader.recv()
+    arrays = [np.empty(size, np.uint8) for size in sizes]
+    for array in arrays:
+        if not _RAW:
+            reader.recv_bytes_into(array)
+            continue
+        rest = memoryview(array)
+        while rest:
+            count = os.readv(reader.fileno(), [rest])
+            if not count:
+                raise EOFError
+            rest = rest[count:]
+    return pickle.loads(structure, buffers=arrays)
