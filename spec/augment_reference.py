@@ -43,17 +43,23 @@ def crop_size(height: int, width: int, tries: Sequence[Try]) -> tuple[int, int] 
     return None
 
 
-def crop_box(height: int, width: int, tries: Sequence[Try], corner: tuple[int, int]) -> Box:
-    """-> the first crop that fits at the drawn corner (x, y), else the centred one. AUG-2, AUG-3."""
+def crop_box(
+    height: int, width: int, tries: Sequence[Try], corner: tuple[int, int], proportion: float = 1.0
+) -> Box:
+    """-> the first crop that fits at the drawn corner (x, y), else the centred one. AUG-2, AUG-3.
+
+    For clips that are no squares `proportion` is W / H. AUG-12.
+    """
     size = crop_size(height, width, tries)
     if size:
         (h, w), (x, y) = size, corner
         return x, y, x + w, y + h
     h, w = height, width
-    if width / height < 0.75:
-        h = round(width / 0.75)
-    elif width / height > 1.3333:
-        w = round(1.3333 * height)
+    narrowest, widest = 0.75 * proportion, 1.3333 * proportion
+    if width / height < narrowest:
+        h = max(round(width / narrowest), 1)
+    elif width / height > widest:
+        w = max(round(widest * height), 1)
     x, y = (width - w) // 2, (height - h) // 2
     return x, y, x + w, y + h
 

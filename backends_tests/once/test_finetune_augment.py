@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from backends_tests.recorded import RecordedGenerator
 from spec import augment_reference as oracle
 from spec import recipe_table
+from vmae_keras.data import finetune_augment
 from vmae_keras.data.finetune_augment import Augmentation, erase, random_crop, resize_linearly
 from vmae_keras.data.rand_augment import OPERATIONS, RandAugment, apply_operations
 
@@ -68,6 +70,25 @@ def test_the_crop_is_the_oracles(height, width, seed):
     else:
         assert corner == [] and len(tries) == 10
     assert box == oracle.crop_box(height, width, tries, corner)
+    left, top, right, bottom = box
+    assert 0 <= left < right <= width and 0 <= top < bottom <= height
+
+
+@clause("AUG-12")
+@given(SIDES, SIDES, st.sampled_from([(16, 16), (8, 32), (30, 10)]), SEEDS)
+def test_crops_have_the_proportions_of_the_clip(height, width, size, seed):
+    """Fallbacks of strips among them, whose other side would round to 0."""
+    generator = RecordedGenerator(seed)
+    frames = np.zeros((1, height, width, 3), np.uint8)
+    with mock.patch.object(finetune_augment, "resize_linearly") as resize:
+        resize.return_value = np.zeros((1, *size, 3), np.float32)
+        Augmentation(size, None, erasing_probability=0)(frames, generator)
+    proportion = size[1] / size[0]
+    draws = [draw for draw in generator.draws if draw.method != "random"]
+    ends = tuple(math.log(end * proportion) for end in (0.75, 1.3333))
+    tries, corner = tries_and_corner(draws, AREA, ends)
+    box = resize.call_args.args[1]
+    assert box == oracle.crop_box(height, width, tries, corner, proportion)
     left, top, right, bottom = box
     assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
@@ -288,8 +309,9 @@ def test_crop_mirror_and_region_in_this_order(height, width, seed):
     mirror, erasing = (
         index for index, draw in enumerate(generator.draws) if draw.method == "random"
     )
-    tries, corner = tries_and_corner(generator.draws[:mirror], AREA, LOG_ASPECT)
-    box = oracle.crop_box(height, width, tries, corner)
+    log_aspect = tuple(math.log(end * (14 / 16)) for end in (0.75, 1.3333))
+    tries, corner = tries_and_corner(generator.draws[:mirror], AREA, log_aspect)
+    box = oracle.crop_box(height, width, tries, corner, 14 / 16)
     expected = oracle.resize_crop(frames, box, (16, 14))
     if generator.draws[mirror].value < 0.5:
         expected = expected[:, :, ::-1]

@@ -22,12 +22,12 @@ class Augmentation:
     """Changes clips as official fine-tuning does; the defaults are its settings.
 
     `size` is (height, width) of what comes out. `crop_area` is the crop's share of a frame,
-    `crop_aspect` its width over its height, each (least, most). Set `flip_probability` to 0 where
-    classes tell left from right, as in Something-Something V2. An erased region takes noise of
-    `mean` and `std` per channel: give those of the model. Its time grows with the frames' area, as
-    `rand_augment` works on whole frames: store large videos smaller.
+    `crop_aspect` its width over its height, divided by that of `size`; each is (least, most). Set
+    `flip_probability` to 0 where classes tell left from right, as in Something-Something V2. An erased
+    region takes noise of `mean` and `std` per channel: give those of the model. RandAugment
+    works on whole frames, so time grows with their area: store large videos smaller.
 
-    Source: official `ssv2.py`, `kinetics.py` in training; clauses AUG-1 to AUG-10.
+    Source: official `ssv2.py`, `kinetics.py` in training; clauses AUG-1 to AUG-10, AUG-12.
 
     Raises:
         ValueError: a setting out of range.
@@ -64,7 +64,9 @@ class Augmentation:
             )
         if self.rand_augment:
             frames = self.rand_augment(frames, generator)
-        box = random_crop(frames.shape[1:3], self.crop_area, self.crop_aspect, generator)
+        proportion = self.size[1] / self.size[0]
+        aspect = (self.crop_aspect[0] * proportion, self.crop_aspect[1] * proportion)
+        box = random_crop(frames.shape[1:3], self.crop_area, aspect, generator)
         mirror = generator.random() < self.flip_probability
         clip = resize_linearly(frames, box, self.size, mirror=mirror)
         if generator.random() < self.erasing_probability:
@@ -95,9 +97,9 @@ def random_crop(
             return left, top, left + w, top + h
     w, h = width, height
     if width / height < aspect[0]:
-        h = round(width / aspect[0])
+        h = max(round(width / aspect[0]), 1)
     elif width / height > aspect[1]:
-        w = round(height * aspect[1])
+        w = max(round(height * aspect[1]), 1)
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 

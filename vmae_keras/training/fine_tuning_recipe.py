@@ -23,7 +23,8 @@ class FineTuningRecipe(TrainingRecipe):
         mixup_probability: share of batches that are mixed.
         cutmix_switch_probability: share of the mixed ones that are mixed by cutmix.
         auto_augment: RandAugment, as in "rand-m7-n4-mstd0.5-inc1"; None for none.
-        crop_area, crop_aspect: ranges of the random crop's share of the frame and of its sides.
+        crop_area, crop_aspect: ranges of the random crop's share of the frame and of its width over its
+            height, the latter relative to the model's clips.
         flip_probability, erasing_probability: shares of clips.
         test_clips, test_crops: views of a video whose probabilities are averaged.
 
