@@ -82,8 +82,9 @@ def result(folder: Path) -> dict | None:
 
 
 def finish_training(folder: Path, checked: Checked, outcome) -> None:
-    """Writes down what came out of a stage that trained."""
-    rows = Run(folder).rows()
+    """Write down what came out of a stage that trained, with the figures of the weights to be used."""
+    step = outcome.best_step or outcome.step
+    rows = [row for row in Run(folder).rows() if row["step"] <= step]
     values = {
         "steps": outcome.step, "planned_steps": outcome.total_steps, "best_step": outcome.best_step,
         **{name: _last(rows, name) for name in ("loss", "validation_loss", "validation_accuracy")},
@@ -167,7 +168,7 @@ def _in_words(values) -> str:
     parts.append(_table(head, [
         (
             stage["name"], stage["start"] or "random weights", stage["videos"], stage["classes"],
-            stage["steps"], _rounded(stage["loss"]), _rounded(stage["validation_loss"]),
+            _steps(stage), _rounded(stage["loss"]), _rounded(stage["validation_loss"]),
             _percent(stage["validation_accuracy"]),
         )
         for stage in trained
@@ -196,6 +197,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
         "| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |"
         for line in lines
     )
+
+
+def _steps(stage):
+    best = stage["best_step"]
+    return stage["steps"] if best is None else f"{stage['steps']} (weights of {best})"
 
 
 def _rounded(value):

@@ -1,6 +1,7 @@
 """What a recipe may ask for beside the published: averages, frozen parts, LoRA, patience, a teacher."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,12 +11,13 @@ from backends_tests.each_backend.test_finetune import CONFIG, SETTINGS, clips, c
 from backends_tests.each_backend.test_pretrain import run
 from backends_tests.support import numpy
 from spec import distillation_reference
-from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load
+from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load, progressive
 from vmae_keras.presets import by_path
 from vmae_keras.training import checkpoint, distill, finetune
-from vmae_keras.training.callbacks import AveragedValidation
+from vmae_keras.training.callbacks import AveragedValidation, Progress
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import RECIPES
+from vmae_keras.training.loop import Outcome
 from vmae_keras.training.run import FineTuningSettings, Run
 
 __all__ = ["clips"]  # a fixture
@@ -126,6 +128,83 @@ def test_patience_ends_a_run_and_its_best_weights_are_used(clips, tmp_path):
     (folder / "best" / "step-00000006.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="best"):
         load(folder)
+
+
+def progress_of(folder, start=0, patience=2, steps_per_epoch=15):
+    """The progress of a run that validated some steps, and a function that records a validation."""
+    made = Run(folder)
+    made.folder.mkdir(exist_ok=True)
+    made.rewind(start if start else -1)
+    progress = Progress(
+        made, SimpleNamespace(update=lambda *_: None), start=start, steps_per_epoch=steps_per_epoch,
+        clips_per_step=1, schedule=None, patience=patience,
+    )  # fmt: skip
+    progress.set_model(SimpleNamespace(variables=[], trainable_variables=[]))
+
+    def validated(step, accuracy):
+        progress.step = step
+        progress.record(
+            {"step": step, "validation_loss": 1.0, "validation_accuracy": accuracy, "loss": 2.0}
+        )
+
+    return progress, validated
+
+
+def best_steps(folder):
+    return [checkpoint.step_of(path) for path in sorted((folder / "best").iterdir())]
+
+
+@pytest.mark.clause("FT-10")
+def test_patience_ends_at_a_validation(tmp_path):
+    progress, validated = progress_of(tmp_path)
+    validated(20, 0.5)
+    validated(40, 0.4)
+    for step in (50, 59):
+        progress.step = step
+        assert not progress.exhausted
+    assert not progress_of(tmp_path, start=50)[0].exhausted
+    validated(60, 0.3)
+    assert progress.exhausted and progress.best.step == 20
+    assert progress_of(tmp_path, start=60)[0].exhausted
+
+
+def test_best_weights_are_those_of_this_run_up_to_its_checkpoint(tmp_path):
+    made = Run(tmp_path)
+    model = SimpleNamespace(variables=[])
+    checkpoint.save(made.best, 90, model)
+    made.save(settings(patience=2))
+    assert not made.best.exists()
+    checkpoint.save(made.best, 90, model)
+    progress, validated = progress_of(tmp_path)  # another run began here
+    assert best_steps(tmp_path) == []
+    for step, accuracy in ((20, 0.5), (40, 0.6)):
+        validated(step, accuracy)
+        assert best_steps(tmp_path) == [step]
+    progress.save()
+    for step, accuracy in ((60, 0.4), (80, 0.7), (100, 0.8)):
+        validated(step, accuracy)
+    assert best_steps(tmp_path) == [40, 100]  # a resumed run needs 40, the model to be used is 100
+    progress, validated = progress_of(tmp_path, start=40)
+    assert best_steps(tmp_path) == [40] and progress.best.step == 40
+    validated(60, 0.3)
+    assert best_steps(tmp_path) == [40]
+    validated(80, 0.7)
+    progress.save()
+    assert best_steps(tmp_path) == [80]
+    progress_of(tmp_path, start=80, patience=None)
+    assert best_steps(tmp_path) == []
+
+
+def test_a_report_has_the_figures_of_the_weights_that_are_used(tmp_path):
+    _, validated = progress_of(tmp_path)
+    for step, accuracy in ((20, 0.5), (40, 0.9), (60, 0.4)):
+        validated(step, accuracy)
+    stage = SimpleNamespace(kind="finetune", start=None, data=("a",))
+    checked = SimpleNamespace(stage=stage, files=[], labels=LABELS, merged=None)
+    for best, accuracy in ((40, 0.9), (None, 0.4)):
+        outcome = Outcome(60, 90, best, best is not None, {})
+        progressive.finish_training(tmp_path, checked, outcome)
+        assert progressive.result(tmp_path)["validation_accuracy"] == accuracy
 
 
 @pytest.mark.clause("WEIGHT-7")

@@ -67,6 +67,8 @@ class Progress(keras.callbacks.Callback):
         self.patience, self.best = patience, None
         for row in rows:
             self._compare(row)
+        self.saved_best = self.best
+        self._keep_best()  # what lies after this step, or is of another run, is not this run's
         self.stop_requested = self.stop_noted = False
         # What an earlier attempt logged after this step never was.
         self.writer = SummaryWriter(
@@ -121,9 +123,11 @@ class Progress(keras.callbacks.Callback):
 
     def record(self, row):
         """Writes a row to the log, to TensorBoard and to the display."""
-        self.run.append(row)
         if self._compare(row):
-            checkpoint.save(self.run.best, self.step, self.model, keep=1, writes=self.run.writes)
+            # Before the row, which a resumed run takes for the record of weights that are there.
+            checkpoint.save(self.run.best, self.step, self.model, keep=None, writes=self.run.writes)
+            self._keep_best()
+        self.run.append(row)
         if row.get("validation_loss") is not None:
             self.validated = row["step"]
         for name, value in row.items():
@@ -144,10 +148,10 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def exhausted(self) -> bool:
-        """Whether no validation of the last `patience` epochs was better than one before."""
-        if self.best is None:
+        """Whether the last validation came `patience` epochs or more after the best. Clause FT-10."""
+        if self.best is None or self.validated is None:
             return False
-        return self.step - self.best.step >= self.patience * self.steps_per_epoch
+        return self.validated - self.best.step >= self.patience * self.steps_per_epoch
 
     def save(self):
         began = time.monotonic()
@@ -159,8 +163,19 @@ class Progress(keras.callbacks.Callback):
             )
         path = checkpoint.save(self.run.checkpoints, self.step, self.model, writes=self.run.writes)
         self.saved_at, self.saved_step = time.monotonic(), self.step
+        self.saved_best = self.best
+        self._keep_best()
         self.save_took = self.saved_at - began
         return path
+
+    def _keep_best(self):
+        """Keep the best weights, and those that were the best at the last checkpoint.
+
+        A run that resumes from that checkpoint goes back to the latter.
+        """
+        if self.run.writes:
+            kept = {best.step for best in (self.best, self.saved_best) if best}
+            checkpoint.keep(self.run.best, kept)
 
     def _check_finite(self, name, value):
         if not math.isfinite(value):

@@ -6,6 +6,7 @@ drop-path decisions. A file written here also moves between backends.
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ class CheckpointError(ValueError):
     """A checkpoint does not fit the model, or there is none."""
 
 
-def save(folder: Path, step: int, model, keep: int = 2, writes: bool = True) -> Path:
-    """Writes `step-XXXXXXXX.safetensors` at one stroke; the newest `keep` remain.
+def save(folder: Path, step: int, model, keep: int | None = 2, writes: bool = True) -> Path:
+    """Write `step-XXXXXXXX.safetensors` atomically; the newest `keep` remain, or all with None.
 
     Killed at any moment, it leaves either the old files or the new one, never a part of one.
 
@@ -45,7 +46,7 @@ def save(folder: Path, step: int, model, keep: int = 2, writes: bool = True) -> 
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
-    for old in _all(folder)[:-keep]:
+    for old in _all(folder)[:-keep] if keep else ():
         old.unlink()
     return path
 
@@ -84,6 +85,13 @@ def _restore(path, model):
         for name, variable in variables.items():
             variable.assign(file.get_tensor(name))
         return int(file.metadata()["step"])
+
+
+def keep(folder: Path, steps: Collection[int]) -> None:
+    """Delete the checkpoints of all other steps."""
+    for path in _all(folder):
+        if step_of(path) not in steps:
+            path.unlink()
 
 
 def latest(folder: Path) -> Path | None:

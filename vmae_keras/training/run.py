@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -214,8 +215,10 @@ class Run:
         return self._settings.is_file()
 
     def save(self, settings: AnySettings):
+        """Write the settings of a new run; best weights that an earlier attempt left are removed."""
         if not self.writes:
             return
+        shutil.rmtree(self.best, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         values = {"stage": settings.stage, **dataclasses.asdict(settings)}
         write_at_once(self._settings, json.dumps(values, indent=2) + "\n")
