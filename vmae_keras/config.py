@@ -10,6 +10,11 @@ ACTIVATIONS = (
     "hard_swish", "sigmoid", "tanh", "linear",
 )  # fmt: skip
 
+# A configuration comes with files of strangers, too: sizes beyond these are a mistake or an attack.
+DEEPEST = 1024  # blocks
+LARGEST = 2**16  # of every other size
+MOST_TOKENS = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class VideoMAEConfig:
@@ -79,6 +84,7 @@ class VideoMAEConfig:
     mae_target: bool = False
 
     def __post_init__(self):
+        self._check_sizes()
         three = self.channels == 3
         defaults = {
             "mean": IMAGENET_MEAN if three else (0.0,) * self.channels,
@@ -87,26 +93,38 @@ class VideoMAEConfig:
         for name, default in defaults.items():
             value = getattr(self, name)
             object.__setattr__(self, name, default if value is None else tuple(value))
-        object.__setattr__(self, "tubelet", tuple(self.tubelet))
-        if self.position_grid is not None:
-            object.__setattr__(self, "position_grid", tuple(self.position_grid))
         self._check()
 
-    def _check(self):
-        sizes = [f.name for f in dataclasses.fields(self) if f.type is int]
-        for name in sizes:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    def _check_sizes(self):
+        for name in (field.name for field in dataclasses.fields(self) if field.type is int):
+            value, largest = getattr(self, name), DEEPEST if "depth" in name else LARGEST
+            if not _is_size(value):
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: {name}={value!r}."
                 )
+            if value > largest:
+                received = value if value < 10**20 else "more than 10^20"
+                raise ValueError(
+                    f"`{name}` must be at most {largest}. Received: {name}={received}."
+                )
         for name in ("tubelet", "position_grid"):
-            value = getattr(self, name) or (1, 1, 1)
-            if len(value) != 3 or any(not isinstance(p, int) or p < 1 for p in value):
+            value = getattr(self, name)
+            if name == "position_grid" and value is None:
+                continue
+            value = tuple(value)
+            if len(value) != 3 or not all(map(_is_size, value)):
                 raise ValueError(
                     f"`{name}` must be three positive integers (time, height, width). "
                     f"Received: {name}={value}."
                 )
+            object.__setattr__(self, name, value)
+        for name, grid in (("grid", self.grid), ("position_grid", self.position_grid or (1, 1, 1))):
+            if math.prod(grid) > MOST_TOKENS:
+                raise ValueError(
+                    f"`{name}` must have at most {MOST_TOKENS} tokens. Received: {grid}."
+                )
+
+    def _check(self):
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"`activation` must be one of {', '.join(ACTIVATIONS)}. "
@@ -138,7 +156,8 @@ class VideoMAEConfig:
                 raise ValueError(
                     f"`{name}` must be True or False. Received: {name}={getattr(self, name)!r}."
                 )
-        epsilons = (self.layer_norm_epsilon, self.last_norm_epsilon or 1.0)
+        last = self.last_norm_epsilon
+        epsilons = (self.layer_norm_epsilon, 1.0 if last is None else last)
         if not all(0.0 < value < math.inf for value in (*self.std, *epsilons)):
             raise ValueError(
                 "`std` and epsilons must be positive. Received: "
@@ -147,6 +166,10 @@ class VideoMAEConfig:
             )
         if not all(map(math.isfinite, self.mean)):
             raise ValueError(f"`mean` must be finite. Received: mean={self.mean}.")
+        if not 0.0 <= self.layer_scale < math.inf:
+            raise ValueError(
+                f"`layer_scale` must be a number of at least 0. Received: layer_scale={self.layer_scale}."
+            )
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(
                 f"`drop_path` must be in [0, 1). Received: drop_path={self.drop_path}."
@@ -201,6 +224,10 @@ class VideoMAEConfig:
                 f"`name` must be one of {', '.join(VARIANTS)}. Received: name={name!r}."
             )
         return cls(**{**VARIANTS[name], **changes})
+
+
+def _is_size(value):
+    return type(value) is int and value >= 1
 
 
 def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):

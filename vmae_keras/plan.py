@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from vmae_keras.random_streams import check_seed
 from vmae_keras.training import fine_tuning_recipe, recipe
 from vmae_keras.training.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.training.run import Settings
-from vmae_keras.training.values import check_key, typed
+from vmae_keras.training.values import check_key, read_toml, typed
 from vmae_keras.weights.classes import match_classes
 
 _EVERY = {"name": str, "kind": str, "data": str | list, "set": dict}
@@ -100,7 +99,7 @@ def read_plan(path: str | Path) -> Plan:
     """
     path = Path(path).absolute()
     with _told(str(path)):
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = read_toml(path)
         for key, value in content.items():
             check_key(key, _PLAN, "key of a plan")
             typed(key, value, _PLAN[key])

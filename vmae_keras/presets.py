@@ -46,9 +46,10 @@ class Preset:
                 `hf://owner/name[@revision][/file]`. What it is shows in its content, not in its name.
             load_weights: without it, the same model with fresh weights.
             changes: fields of the `VideoMAEConfig`, or arguments of the class. With other `frames`,
-                `height` or `width`, tokens keep their places (clauses POS-2 to POS-5). `heads` overrides
-                what no shape tells. For a classifier, `classes` (or `labels`) other than the file's ask
-                for a new head.
+                `height` or `width`, tokens keep their places (clauses POS-2 to POS-5), unless
+                `position_grid=None` says that the weights were trained at that size, with its own grid.
+                `heads` overrides what no shape tells. For a classifier, `classes` (or `labels`) other
+                than the file's ask for a new head.
 
         Raises:
             WeightsError: a file that is damaged, hostile or no VideoMAE; weights that are missing, left
@@ -257,7 +258,7 @@ def _resized(table, old, new):
 def _with_places(config, overrides):
     """The configuration with changes; a fixed table for another height or width keeps its places."""
     changed = config.replace(**overrides)
-    if changed.learned_positions or changed.position_grid is not None:
+    if changed.learned_positions or changed.position_grid or "position_grid" in overrides:
         return changed
     if changed.grid[1:] == config.grid[1:]:
         return changed

@@ -16,7 +16,8 @@ from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, 
 from vmae_keras.convert import convert
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
-from vmae_keras.presets import stored_model
+from vmae_keras.presets import preset_config, stored_model
+from vmae_keras.training.overrides import config_changes
 from vmae_keras.verify import verify
 from vmae_keras.weights.hub import HubError, fetch
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors, write_safetensors
@@ -309,6 +310,32 @@ def test_other_sizes_keep_the_places_of_tokens(tmp_path):
     assert error < TOLERANCES["logits"].value
     wider.save_to_preset(tmp_path / "wider")
     assert load(tmp_path / "wider", height=40).config.position_grid == (4, 4, 6)
+
+
+@pytest.mark.clause("POS-4")
+@pytest.mark.parametrize("official", [False, True])
+def test_a_position_grid_of_none_is_the_models_own(official, tmp_path):
+    """As of a model that official code trained at another size: its table is made for that size."""
+    model, weights = random_classifier(CONFIG.replace(height=24, width=16))
+    if official:
+        write_official(stored_model(model), tmp_path / "x.pth")
+    else:
+        VideoClassifier(CONFIG, 5).save_to_preset(tmp_path / "x.pth")
+    size = {**UNSAID, "height": 24, "width": 16}
+    size.pop("position_grid")
+    (path,) = tmp_path.iterdir()
+    kept = preset_config(path, **size)
+    assert kept.position_grid == ((2, 56, 56) if official else (2, 4, 6))
+    own = load(path, **size, position_grid=None)
+    assert own.config.position_grid is preset_config(path, **size, position_grid=None).position_grid
+    assert own.config.position_grid is None
+    convert(str(path), tmp_path / "out", "keras", **size, **config_changes(["position_grid=None"]))
+    assert load(tmp_path / "out").config == own.config
+    if official:
+        video = random_video(own.config)
+        expected = reference.classify(model.config, weights, video)
+        error = np.abs(own.predict(video, verbose=0) - expected).max() / np.abs(expected).max()
+        assert error < TOLERANCES["logits"].value
 
 
 @pytest.mark.clause("POS-3", "POS-5")

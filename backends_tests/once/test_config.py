@@ -1,14 +1,18 @@
 """The configuration: variants, derived sizes, refusals, overrides."""
 
 import dataclasses
+import json
+import math
 
 import pytest
 
 from vmae_keras import VideoMAEConfig
 from vmae_keras.config import VARIANTS
+from vmae_keras.training.distillation_recipe import DistillationRecipe
+from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.overrides import apply_overrides
-from vmae_keras.training.recipe import RECIPES
-from vmae_keras.training.run import Run, Settings
+from vmae_keras.training.recipe import RECIPES, Recipe
+from vmae_keras.training.run import Run, RunError, Settings
 
 
 def test_derived_sizes_of_a_non_square_clip():
@@ -37,10 +41,26 @@ def test_derived_sizes_of_a_non_square_clip():
         ({"planar_positions": True}, r"frames=4, tubelet=\(2, 4, 4\).*Use planar_positions=False"),
         ({"planar_positions": True, "frames": 2, "decoder_dim": 18}, "decoder_dim=18"),
         ({"class_token": 1}, "`class_token` must be True or False"),
+        ({"layer_scale": float("nan")}, "`layer_scale` must be a number of at least 0"),
+        ({"layer_scale": -0.1}, "`layer_scale` must be a number of at least 0"),
+        ({"last_norm_epsilon": 0.0}, "epsilons must be positive"),
     ],
 )
 def test_impossible_sizes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
+        VideoMAEConfig.variant("tiny", **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"depth": 10**6}, {"decoder_depth": 1025}, {"dim": 10**5}, {"channels": 10**9},
+        {"mlp_dim": 10**400}, {"frames": 2 * 10**9}, {"tubelet": (2, 4, 10**9), "width": 10**9},
+        {"frames": 2**15, "height": 2**15, "width": 2**15}, {"position_grid": (2**10, 2**10, 2)},
+    ],
+)  # fmt: skip
+def test_sizes_that_no_model_has_cost_nothing(change):
+    with pytest.raises(ValueError, match=r"must (be|have) at most"):
         VideoMAEConfig.variant("tiny", **change)
 
 
@@ -92,6 +112,48 @@ def test_wrong_overrides_are_explained(text, message):
     with pytest.raises(ValueError) as error:
         apply_overrides(VideoMAEConfig(), RECIPES["demo"], [text])
     assert message in str(error.value)
+
+
+FLOATS = [
+    (recipe, field.name)
+    for recipe in (Recipe, FineTuningRecipe, DistillationRecipe)
+    for field in dataclasses.fields(recipe)
+    if "float" in str(field.type)
+]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize(
+    ("recipe", "name"), FLOATS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_numbers_that_make_no_sense_are_refused_with_the_recipe(recipe, name, value):
+    whole = recipe(epochs=1, warmup_epochs=0, batch_size=2, base_learning_rate=1.0)
+    if name in ("crop_area", "crop_aspect"):
+        value = (abs(value), math.nan)
+    with pytest.raises(ValueError, match=f"`{name}` must"):
+        dataclasses.replace(whole, **{name: value})
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999", "-1.0"])
+def test_a_page_with_a_rate_that_makes_no_sense_is_refused(number, tmp_path):
+    page = tmp_path / "mine.toml"
+    page.write_text(
+        f"[values]\nepochs=1\nwarmup_epochs=0\nbatch_size=2\nbase_learning_rate={number}\n"
+    )
+    with pytest.raises(ValueError, match="`base_learning_rate` must be"):
+        RECIPES.choose(str(page))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1", '"1"', "[1]", "null"])
+@pytest.mark.parametrize("name", ["base_learning_rate", "beta_2"])
+def test_a_run_whose_settings_make_no_sense_is_refused(name, value, tmp_path):
+    Run(tmp_path).save(Settings("", "", VideoMAEConfig.variant("tiny"), RECIPES["demo"], 0, "jax"))
+    assert Run(tmp_path).settings().recipe == RECIPES["demo"]
+    text = (tmp_path / "run.json").read_text()
+    stated = json.dumps(getattr(RECIPES["demo"], name))
+    (tmp_path / "run.json").write_text(text.replace(f'"{name}": {stated}', f'"{name}": {value}'))
+    with pytest.raises(RunError, match=f"run.json cannot be read: `{name}` must"):
+        Run(tmp_path).settings()
 
 
 @pytest.mark.clause("OPT-3")

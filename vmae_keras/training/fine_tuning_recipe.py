@@ -62,6 +62,10 @@ class FineTuningRecipe(TrainingRecipe):
         self._check_least(1, "test_clips", "test_crops")
         self._check_shares("drop_path", "head_dropout", "label_smoothing")
         self._check_choices(pooling=POOLINGS)
+        self._check_not_negative("mixup", "cutmix", "init_scale")
+        for name in (field.name for field in dataclasses.fields(self)):
+            if name.endswith("_probability") and not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
         if (self.mixup or self.cutmix) and self.batch_size * self.repeats % 2:
             raise ValueError(
                 "Clips are mixed in pairs, so a batch must hold an even number of them. Received: "

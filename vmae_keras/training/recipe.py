@@ -1,6 +1,7 @@
 """Recipes: how a model is trained; those of pretraining. Their values are in `vmae_keras/recipes/`."""
 
 import dataclasses
+import math
 
 from vmae_keras.masks import MASKS
 from vmae_keras.training.recipe_pages import Recipes
@@ -58,11 +59,13 @@ class TrainingRecipe:
     remat: bool = False
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(n) for n in numbers if isinstance(n, float)):
+                raise ValueError(f"`{name}` must be finite. Received: {name}={value}.")
         self._check_least(1, "epochs", "batch_size", "repeats", "accumulate", "stride")
         self._check_shares("validation", "beta_1", "beta_2")
-        for name in ("warmup_epochs", "weight_decay", "minimum_learning_rate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        self._check_not_negative("warmup_epochs", "weight_decay", "minimum_learning_rate")
         for name in ("base_learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -84,6 +87,11 @@ class TrainingRecipe:
                 raise ValueError(
                     f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
                 )
+
+    def _check_not_negative(self, *names):
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
 
     def _check_shares(self, *names):
         for name in names:

@@ -6,12 +6,11 @@ fields. Those of the package lie in `vmae_keras/recipes/<stage>/<name>.toml`.
 
 import dataclasses
 import functools
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vmae_keras.training.values import check_key, typed
+from vmae_keras.training.values import check_key, read_toml, typed
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 STAGES = ("pretraining", "fine-tuning", "distillation")
@@ -93,7 +92,7 @@ def read_page(path: Path, stage: str) -> Page:
     """
     facts = {field.name: field.type for field in dataclasses.fields(Page) if field.name != "path"}
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = read_toml(path)
         for key in content:
             check_key(key, facts, "key of a recipe page")
         found = {"stage": stage, **content}

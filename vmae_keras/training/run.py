@@ -20,6 +20,8 @@ from vmae_keras.random_streams import DRAWS, check_seed
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
+from vmae_keras.training.values import check_key, typed
+from vmae_keras.weights.source import read_settings
 
 COLUMNS = (
     "step", "epoch", "loss", "validation_loss", "validation_accuracy", "learning_rate",
@@ -183,10 +185,16 @@ def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
 def _settings(values: dict) -> AnySettings:
     settings, recipe = STAGES[values.pop("stage", Settings.stage)]
     values.setdefault("draws", 1)
-    made = {"config": VideoMAEConfig(**values["config"]), "recipe": recipe(**values["recipe"])}
-    if values.get("labels"):
-        made["labels"] = tuple(values["labels"])
-    return settings(**{**values, **made})
+    made = {"config": VideoMAEConfig(**values["config"]), "recipe": _made(recipe, values["recipe"])}
+    return _made(settings, {**values, **made})
+
+
+def _made(kind, values):
+    """Make a dataclass of values out of JSON, each of its field's type."""
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    for key in values:
+        check_key(key, types)
+    return kind(**{key: typed(key, value, types[key]) for key, value in values.items()})
 
 
 class Run:
@@ -231,8 +239,8 @@ class Run:
                 "wrote."
             )
         try:
-            return _settings(json.loads(self._settings.read_text()))
-        except (ValueError, TypeError, KeyError) as error:
+            return _settings(read_settings(self._settings))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise RunError(f"{self._settings} cannot be read: {error}") from error
 
     def skipped_files(self) -> SkippedFiles:

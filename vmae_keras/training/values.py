@@ -1,10 +1,38 @@
 """Values that people write on a command line and in TOML files: under a known key, of the right type."""
 
 import difflib
+import re
+import tomllib
 import types
 import typing
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
+
+LARGEST_TOML = 128 * 2**10  # bytes
+_PART = r"""(?>[\w-]{1,100}|"(?:[^"\\\n]|\\.){0,100}"|'[^'\n]{0,100}')"""
+_LONG_KEY = re.compile(rf"(?:{_PART}[ \t]{{0,100}}+\.[ \t]{{0,100}}+){{50}}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file that may be a stranger's.
+
+    `tomllib` keeps every beginning of a dotted key: one key of 100 000 parts fills 8 GB.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is too long, too deep, or has a key of 50 parts or more.
+    """
+    with open(path, "rb") as file:
+        content = file.read(LARGEST_TOML + 1)
+    if len(content) > LARGEST_TOML:
+        raise ValueError(f"It is too long. At most {LARGEST_TOML} bytes are read.")
+    text = content.decode("utf-8")
+    if _LONG_KEY.search(text):
+        raise ValueError("It has a key of 50 parts or more, with dots between them.")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("It has lists or tables within each other, too deep to be read.") from None
 
 
 def check_key(key: str, known: Collection[str], what: str = "setting") -> None:

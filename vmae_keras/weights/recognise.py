@@ -13,7 +13,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.positions import fixed
 from vmae_keras.weights import names
 from vmae_keras.weights.settings import configuration, labels
-from vmae_keras.weights.tensor_files import Tensor, TensorFile, WeightsError
+from vmae_keras.weights.tensor_files import Tensor, TensorFile, WeightsError, listed
 
 # How the name of the first weight ends, in each upstream.
 _FIRST = {
@@ -229,7 +229,7 @@ def _ours(file, upstream, kind, pooling, config, expected, stored, model):
     faults += [f"unexpected: {stored[name]}" for name in sorted(stored.keys() - used)]
     if faults:
         raise WeightsError(
-            f"{file.path} does not hold one whole VideoMAE ({model}):\n  " + "\n  ".join(faults)
+            f"{file.path} does not hold one whole VideoMAE ({model}):{listed(faults)}"
         )
     return found
 

@@ -8,11 +8,11 @@ import re
 from statistics import mode
 from typing import Any
 
-from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from vmae_keras.config import DEEPEST, IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from vmae_keras.weights import names
 from vmae_keras.weights.tensor_files import WeightsError
 
-# Heads of the official models, by width.
+# Heads of the official models, by width, where neither the tensors nor the settings tell.
 HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 
@@ -55,7 +55,7 @@ def configuration(
         elif upstream == names.HUGGING_FACE:
             fields |= _of_hugging_face(settings, fields, overrides, notes)
         else:
-            fields |= _of_official(settings.get("model_config", {}), arguments)
+            fields |= _of_official(settings.get("model_config", {}), arguments, fields, notes)
         if fields.pop("layer_scaled"):
             # Only where training starts from: the file holds what it came to.
             fields["layer_scale"] = float(arguments.get("init_values") or 1e-5)
@@ -107,10 +107,10 @@ def _sizes(upstream, kind, pooling, shapes):
         start = re.escape(one.partition("0.")[0])
         found = (re.match(rf"{start}(\d+)\.", name) for name in shapes)
         last = max((int(match[1]) for match in found if match), default=-1)
-        if last >= len(shapes):  # each block has tensors; nothing is listed for a made-up number
+        if last >= min(len(shapes), DEEPEST):  # nothing is listed for a made-up number
             raise WeightsError(
                 f"its last block of the {part} has the number {last}. Received: {len(shapes)} tensors "
-                "in all. The file is damaged or no VideoMAE."
+                f"in all, and at most {DEEPEST} blocks are read. The file is damaged or no VideoMAE."
             )
         return 1 + last
 
@@ -139,6 +139,8 @@ def _sizes(upstream, kind, pooling, shapes):
         "learned_positions": find("tubelet_embedding/positions") is not None,
         "class_token": find("tubelet_embedding/class_token") is not None,
     }
+    if scale := find(*in_blocks("encoder", "attention/log_scale")):
+        fields["heads"] = scale[0]
     if pooling is None:
         fields["encoder_norm"] = find("encoder/norm/gamma", "encoder/norm/beta") is not None
     if kind == "pretraining":
@@ -149,6 +151,8 @@ def _sizes(upstream, kind, pooling, shapes):
             "decoder_mlp_dim": mlp_dim("decoder", decoder_dim),
             "bridge_bias": find("bridge/bias") is not None,
         }
+        if scale := find(*in_blocks("decoder", "attention/log_scale")):
+            fields["decoder_heads"] = scale[0]
     return fields
 
 
@@ -217,7 +221,7 @@ def _of_transformers(settings, fields, notes):
     return found
 
 
-def _of_official(model, arguments):
+def _of_official(model, arguments, fields, notes):
     """V1, V2 and mmaction2; `model` is the `model_config` of V2's hub repositories."""
     frames = arguments.get("num_frames") or model.get("num_frames") or 16
     segments = arguments.get("num_segments") or 1
@@ -232,8 +236,14 @@ def _of_official(model, arguments):
         "norm_pix": bool(arguments.get("normlize_target", True)),
         "layer_norm_epsilon": float(model.get("layer_norm_eps") or 1e-6),
     }
-    if "num_heads" in model:
-        found["heads"] = model["num_heads"]
+    heads = model.get("num_heads", fields.get("heads"))
+    if "heads" in fields and heads != fields["heads"]:
+        notes.append(
+            f"config.json says num_heads={heads}, the scale of the attention has {fields['heads']} "
+            "heads: these are taken"
+        )
+    elif heads is not None or "num_heads" in model:
+        found["heads"] = heads
     return found
 
 

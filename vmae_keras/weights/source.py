@@ -10,7 +10,7 @@ from vmae_keras.weights import hub
 from vmae_keras.weights.recognise import Stored, recognise
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, read_tensors
 
-_LARGEST_SETTINGS = 16 * 2**20  # bytes; names of classes take most of it
+_LARGEST_SETTINGS = 4 * 2**20  # bytes; names of classes take most of it
 _WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
     "pytorch_model.bin.index.json",
@@ -36,7 +36,7 @@ def locate(handle: str | Path) -> Path:
 
 def keras_settings(path: Path) -> dict[str, Any] | None:
     """The `config.json` of a folder that `save_to_preset` wrote; None if it is another folder."""
-    settings = _json(path / "config.json") if path.is_dir() else {}
+    settings = read_settings(path / "config.json") if path.is_dir() else {}
     ours = str(settings.get("registered_name", "")).startswith("vmae_keras>")
     return settings if ours else None
 
@@ -54,7 +54,7 @@ def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
         return _read_run(path)
     file = _weights_file(path) if path.is_dir() else path
     settings, preprocessing = (
-        _json(file.parent / name) for name in ("config.json", "preprocessor_config.json")
+        read_settings(file.parent / name) for name in ("config.json", "preprocessor_config.json")
     )
     return recognise(read_tensors(file), settings, preprocessing, overrides)
 
@@ -73,8 +73,12 @@ def _weights_file(folder):
     )
 
 
-def _json(path):
-    """{} where there is no such file."""
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file that may be a stranger's, {} where there is no such file.
+
+    Raises:
+        WeightsError: it is too large, damaged, or holds something else.
+    """
     if not path.is_file():
         return {}
     if path.stat().st_size > _LARGEST_SETTINGS:
@@ -100,7 +104,7 @@ def _read_run(folder):
             f"{folder} holds no checkpoint yet. Train it: vmae pretrain --out {folder} --resume"
         )
     settings = folder / "run.json"
-    values = _json(settings)
+    values = read_settings(settings)
     classifier = values.get("stage") in ("fine-tuning", "distillation")
     try:
         config = VideoMAEConfig(**values["config"])

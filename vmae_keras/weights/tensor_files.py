@@ -19,7 +19,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-_LARGEST_INDEX = 64 * 2**20  # bytes
+# V2-g's 582 weights with AdamW's states and an average of them take a header of 0.4 MiB.
+_LARGEST_HEADER = 4 * 2**20  # bytes
+_LARGEST_INDEX = 4 * 2**20  # bytes
+_MOST_SHARDS = 10_000
 _PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,199}", re.ASCII)
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 _NOT_WEIGHTS = {  # how the file begins: what it is, and the way out
@@ -113,6 +116,12 @@ def as_float32(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
+def listed(faults: list[str], most: int = 1000) -> str:
+    """Return faults as the indented lines that follow a message, the first ones where there are many."""
+    more = [f"... and {len(faults) - most} more"] if len(faults) > most else []
+    return "".join(f"\n  {line}" for line in (*faults[:most], *more))
+
+
 def not_floats(path: Path, name: str, received: str) -> WeightsError:
     """The error for a tensor whose values are no weights."""
     return WeightsError(
@@ -154,10 +163,14 @@ def _read_one(path, head):
 
 def _read_safetensors(path):
     try:
-        with safe_open(path, "numpy"):  # the library judges sizes, offsets and overlaps
-            pass
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            if length > _LARGEST_HEADER:
+                raise ValueError(
+                    f"its header takes {length} bytes, at most {_LARGEST_HEADER} are read"
+                )
+            with safe_open(path, "numpy"):  # the library judges sizes, offsets and overlaps
+                pass
             header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
     except (SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(
@@ -189,8 +202,13 @@ def _read_values(path, name, entry, start):
 def _read_index(path):
     """Joins the shards that an index names; they lie in its folder."""
     places = _weight_map(path)
+    files = sorted(set(places.values()))
+    if len(files) > _MOST_SHARDS:
+        raise WeightsError(
+            f"{path} names {len(files)} files, at most {_MOST_SHARDS} are read. No VideoMAE has so many."
+        )
     shards, faults = {}, []
-    for file in sorted(set(places.values())):
+    for file in files:
         if fault := _shard_fault(path.parent, file):
             faults.append(f"{file!r} {fault}")
         else:
@@ -209,10 +227,8 @@ def _read_index(path):
         if places.get(name) != file
     ]
     if faults:
-        shown = faults[:20] + ([f"... and {len(faults) - 20} more"] if len(faults) > 20 else [])
         raise WeightsError(
-            f"{path} does not fit the files beside it. Download the folder again.\n  "
-            + "\n  ".join(shown)
+            f"{path} does not fit the files beside it. Download the folder again.{listed(faults, 20)}"
         )
     return TensorFile(path, {name: shards[file][name] for name, file in places.items()}, {})
 

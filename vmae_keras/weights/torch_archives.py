@@ -7,21 +7,26 @@ on has its end where a zip archive without a comment ends, and parts under one r
 import io
 import struct
 import zipfile
+from typing import BinaryIO
 
 from vmae_keras.weights import pickles
 from vmae_keras.weights.tensor_files import WeightsError
 
+LONGEST_DIRECTORY = 2**20  # bytes; that of V2-g with its optimizer's states took 0.2 MiB
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
+_MOST_OF_A_NUMBER = 100  # opcodes of an old file's first pickles: numbers, and a dict of a few
 
 
 def check_zip(path):
     """The zip form: stored parts that do not overlap, with a pickle and the storages that it names."""
     content, sizes = b"", {}
     try:
-        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        with open(path, "rb") as file:
+            start = directory(file)
+            archive = zipfile.ZipFile(file)
             entries = archive.infolist()
             root = entries[0].orig_filename.split("/")[0] if entries else ""
-            if archive.start_dir != _directory(file):
+            if archive.start_dir != start:
                 raise zipfile.BadZipFile("it is put together with something else")
             faults = _faults(file, entries, root, archive.start_dir)
             if not faults:
@@ -45,25 +50,38 @@ def check_zip(path):
             )
 
 
-def _directory(file):
-    """Where the archive's directory begins according to its end, which must be the file's."""
+def directory(file: BinaryIO) -> int:
+    """Return where a zip archive's directory begins according to its end, which must be the file's.
+
+    Raises:
+        zipfile.BadZipFile: something follows the end, or the directory is too long to be read.
+    """
+    start, size = _start_and_size(file)
+    if size - start > LONGEST_DIRECTORY:
+        raise zipfile.BadZipFile(
+            f"its directory takes {size - start} bytes, at most {LONGEST_DIRECTORY} are read"
+        )
+    return start
+
+
+def _start_and_size(file):
     size = file.seek(0, io.SEEK_END)
     file.seek(max(size - 98, 0))
     end = file.read()
     if end[-22:-18] != b"PK\5\6" or end[-2:] != b"\0\0":
         raise zipfile.BadZipFile("something is appended to it")
     if end[-42:-38] != b"PK\6\7":
-        return int.from_bytes(end[-6:-2], "little")
+        return int.from_bytes(end[-6:-2], "little"), size
     record = int.from_bytes(end[-34:-26], "little")  # zip64: beyond 4 GiB
     if record != size - 98 or end[:4] != b"PK\6\6":
         raise zipfile.BadZipFile("its end is in two places")
-    return int.from_bytes(end[48:56], "little")
+    return int.from_bytes(end[48:56], "little"), size
 
 
 def _faults(file, entries, root, directory):
     names = {entry.orig_filename for entry in entries}
     if "model.weights.h5" in names:
-        return ["it is a .keras file: read it with keras.saving.load_model"]
+        return ["it is a .keras file: read it with vmae_keras.load"]
     if f"{root}/constants.pkl" in names:
         return ["it is a TorchScript program, which cannot be read without running it"]
     if f"{root}/data.pkl" not in names:
@@ -103,14 +121,14 @@ def check_old(path):
     """The old form: five pickles (magic, protocol, system, content, keys), then storages with lengths."""
     with open(path, "rb") as file:
         start = io.BytesIO(file.read(pickles.LONGEST))
-    magic, _ = _inspect(path, start)
+    magic, _ = _inspect(path, start, _MOST_OF_A_NUMBER)
     if magic != _MAGIC:
         raise WeightsError(
             f"{path} is a Python pickle, but not a file of torch. Nothing in it was executed."
         )
     wanted = 0
-    for _ in range(4):
-        _, storages = _inspect(path, start)
+    for most in (*[_MOST_OF_A_NUMBER] * 2, *[pickles.MOST_OPCODES] * 2):
+        _, storages = _inspect(path, start, most)
         wanted += sum(8 + size for size in storages.values())
     there = path.stat().st_size - start.tell()
     if wanted != there:
@@ -120,9 +138,9 @@ def check_old(path):
         )
 
 
-def _inspect(path, stream):
+def _inspect(path, stream, most=pickles.MOST_OPCODES):
     try:
-        return pickles.inspect(stream)
+        return pickles.inspect(stream, most)
     except pickles.RefusedPickle as error:
         raise WeightsError(
             f"The pickle in {path} is refused: {error}. Nothing in it was executed. "
