@@ -76,12 +76,8 @@ def artifact(preset, videos, tmp_path_factory):
 def test_frames_are_resized_and_cropped_as_in_evaluation(size, crop, dtype):
     contract = dataclasses.replace(CONTRACT, dtype=dtype, height=size[0], width=size[1], size=crop)
     levels = random_levels(contract)
-    if crop[0] == crop[1]:
-        resized_size = evaluation_reference.view_size(*size, crop[0])
-        y, x = evaluation_reference.view_crops(*resized_size, crop[0], 1)[0]
-    else:
-        resized_size = evaluation_reference.fitted_size(*size, crop)
-        y, x = evaluation_reference.fitted_crops(*resized_size, crop, 1)[0]
+    resized_size = evaluation_reference.fitted_size(*size, crop)
+    y, x = evaluation_reference.fitted_crops(*resized_size, crop, 1)[0]
     box = (0, 0, size[1], size[0])
     exact = np.stack([augment_reference.resize_crop(clip, box, resized_size) for clip in levels])
     exact = exact[:, :, y : y + crop[0], x : x + crop[1]]

@@ -58,12 +58,8 @@ def test_validation_sees_a_view_of_evaluation(sampling, size, tmp_path):
     else:
         (positions,) = evaluation_reference.uniform_views(COUNT, 8, 1)
     frames = read_frames(path, np.arange)[positions]
-    if size[0] == size[1]:
-        resized = evaluation_reference.view_size(30, 48, size[0])
-        ((y, x),) = evaluation_reference.view_crops(*resized, size[0], 1)
-    else:
-        resized = evaluation_reference.fitted_size(30, 48, size)
-        ((y, x),) = evaluation_reference.fitted_crops(*resized, size, 1)
+    resized = evaluation_reference.fitted_size(30, 48, size)
+    ((y, x),) = evaluation_reference.fitted_crops(*resized, size, 1)
     exact = resize_axis(resize_axis(frames, 1, resized[0], linear), 2, resized[1], linear)
     exact = exact[:, y : y + size[0], x : x + size[1]]
     assert found.dtype == np.uint8 and found.shape == exact.shape

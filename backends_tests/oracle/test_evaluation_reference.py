@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -166,6 +167,28 @@ def test_the_three_crops_of_a_landscape_and_of_a_portrait():
     assert evaluation.view_crops(224, 297, 224, 3) == [(0, 0), (0, 36), (0, 73)]
     assert evaluation.view_crops(224, 297, 224, 1) == [(0, 36)]
     assert evaluation.view_crops(224, 224, 224, 3) == [(0, 0)] * 3
+
+
+@clause("EVAL-5")
+def test_rectangular_crops_by_hand():
+    """EVAL-5: 320 x 240 for 224 x 112 (wide, high) is enlarged by .7, for 112 x 224 by 14 / 15."""
+    assert evaluation.fitted_size(240, 320, (112, 224)) == (168, 224)
+    assert evaluation.fitted_crops(168, 224, (112, 224), 3) == [(0, 0), (28, 0), (56, 0)]
+    assert evaluation.fitted_size(240, 320, (224, 112)) == (224, 298)
+    assert evaluation.fitted_crops(224, 298, (224, 112), 1) == [(0, 93)]
+    assert evaluation.fitted_size(180, 320, (90, 160)) == (90, 160)
+    assert evaluation.fitted_crops(90, 160, (90, 160), 2) == [(0, 0)] * 2
+
+
+@clause("EVAL-3", "EVAL-5")
+def test_of_squares_both_clauses_say_the_same():
+    """EVAL-5: with H = W it is EVAL-3."""
+    for height, width, size in itertools.product(range(1, 60, 7), range(1, 60, 5), (1, 16, 33)):
+        resized = evaluation.view_size(height, width, size)
+        assert evaluation.fitted_size(height, width, (size, size)) == resized
+        for crops in (1, 2, 3, 8):
+            corners = evaluation.view_crops(*resized, size, crops)
+            assert evaluation.fitted_crops(*resized, (size, size), crops) == corners
 
 
 # The views' votes --------------------------------------------------------------------------------

@@ -31,10 +31,9 @@ def spread(
 ) -> np.ndarray:
     """Spread positions evenly over a window of `frames * stride` ticks: (frames,) int64.
 
-    Fine-tuning samples clips so: from the window's first tick to its last, so that 16 frames of 64 ticks
-    are 4.27 apart and not 4, as with `dense`. The window is drawn from `generator`, or the centre one
-    without. Of a video shorter than the window every `stride`-th tick or so is taken, and its last tick
-    fills up the clip.
+    Fine-tuning samples clips from the window's first tick to its last: 16 frames of 64 ticks are 4.27
+    apart, and not 4 as with `dense`. The window is drawn from `generator`, or the centre one without. In a
+    video shorter than the window, ticks are about `stride` apart, and the last one fills up the clip.
 
     Source: official `kinetics.py`, VideoMAE V2's `datasets.py`; clause AUG-11.
 
