@@ -563,5 +563,7 @@ MUTANTS = [
            "for place in places[:1]}", "once/test_hold_out.py"),
     Mutant("a class held out whole", "data/hold_out.py", "for place in places[1:]]",
            "for place in places]", "once/test_hold_out.py"),
+    Mutant("escape sequences reach the terminal", "console.py", "printable(text)", "text",
+           "once/test_terminal.py::test_a_console_shows_names_as_they_are"),
 ]
 # fmt: on

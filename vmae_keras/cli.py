@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from vmae_keras import __version__
 from vmae_keras.commands.consistency import consistency
@@ -20,6 +21,7 @@ from vmae_keras.commands.progressive import progressive
 from vmae_keras.commands.recipes import recipes
 from vmae_keras.commands.reconstruct import reconstruct
 from vmae_keras.commands.synthesize import synthesize
+from vmae_keras.commands.terminal import escape_what_cannot_be_encoded, say
 
 EXAMPLES = {
     pretrain: "vmae pretrain clips/ --variant v2-b --recipe v2-hybrid-b --backend jax --out run",
@@ -39,8 +41,18 @@ EXAMPLES = {
     convert: "vmae convert hf://MCG-NJU/videomae-base videomae-base --to keras",
 }
 
+
+class Commands(TyperGroup):
+    """Prepares the output before anything is printed, help included."""
+
+    def main(self, *arguments, **options):
+        escape_what_cannot_be_encoded()
+        return super().main(*arguments, **options)
+
+
 app = typer.Typer(
     name="vmae",
+    cls=Commands,
     help="VideoMAE and VideoMAE V2 in Keras 3, on JAX, TensorFlow and PyTorch.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -52,7 +64,7 @@ for command, example in EXAMPLES.items():
 
 def _version(wanted: bool):
     if wanted:
-        typer.echo(f"vmae-keras {__version__}")
+        say(f"vmae-keras {__version__}")
         raise typer.Exit
 
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from backends_tests.each_backend.test_pretrain import run, start, weights
+from backends_tests.each_backend.test_pretrain import BROKEN, SHOWN, run, start, weights
 from backends_tests.support import numpy
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
 from vmae_keras.data.labelled import list_labelled
@@ -37,7 +37,8 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     for name, count, seed in (("still", 7, 0), ("moving", 6, 1)):
         write_moving_shapes(folder / name, count, frames=8, size=(32, 48), seed=seed)
-    (folder / "still" / "broken.mp4").write_bytes(b"not a video " * 99)
+    (folder / "still" / BROKEN).parent.mkdir()
+    (folder / "still" / BROKEN).write_bytes(b"not a video " * 99)
     return folder
 
 
@@ -67,7 +68,7 @@ def curve(folder):
 
 def test_a_run_is_a_preset_of_a_classifier_that_knows_its_classes(unbroken):
     folder, text = unbroken
-    assert "Broken files: 1" in text and "top-1" in text
+    assert "Broken files: 1" in text and f"{SHOWN}: Invalid data" in text and "top-1" in text
     rows = curve(folder)
     assert [row["step"] for row in rows] == ["0", "6", "12", "18", "24"]
     assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)
@@ -146,14 +147,12 @@ def test_a_run_is_evaluated_and_asked_about_a_clip(unbroken, clips):
     assert code == 0, text
     assert "Broken files: 1" in text and "13 videos, 2 x 1 views each: top-1" in text
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-    assert metrics["videos"] == 13 and list(metrics["skipped"]) == [
-        str(clips / "still" / "broken.mp4")
-    ]
+    assert metrics["videos"] == 13 and list(metrics["skipped"]) == [str(clips / "still" / BROKEN)]
     assert (folder / "evaluation" / "confusion.png").stat().st_size > 1000
     code, text = run("predict", folder, sorted((clips / "moving").iterdir())[0])
     assert code == 0, text
     shares = [float(line.split("%")[0].split()[-1]) for line in text.splitlines() if "%" in line]
     assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.2)
     assert shares == sorted(shares, reverse=True)
-    code, text = run("predict", folder, clips / "still" / "broken.mp4")
+    code, text = run("predict", folder, clips / "still" / BROKEN)
     assert code == 1 and "cannot be read" in text and "Traceback" not in text

@@ -35,6 +35,9 @@ callbacks.SAVE_SHARE = 1e9
 from vmae_keras.cli import app
 app(sys.argv[1:])
 """
+# A name with markup of Rich, an escape sequence, and a byte that is no UTF-8.
+BROKEN = "broken[/bold]\x1b[31m caf\udce9.mp4"
+SHOWN = r"broken[/bold]\x1b[31m caf\xe9.mp4"
 SMALL = [
     *("--set", "height=16", "--set", "width=24", "--set", "tubelet=(2,4,4)", "--set", "frames=4"),
     *("--set", "dim=32", "--set", "depth=2", "--set", "heads=2", "--set", "mlp_dim=64"),
@@ -49,7 +52,8 @@ SMALL = [
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     write_moving_shapes(folder, 26, frames=8, size=(32, 48))
-    (folder / "broken.mp4").write_bytes(b"not a video " * 99)
+    (folder / BROKEN).parent.mkdir()
+    (folder / BROKEN).write_bytes(b"not a video " * 99)
     return folder
 
 
@@ -98,7 +102,7 @@ def unbroken(clips, tmp_path_factory):
 
 def test_a_run_names_the_broken_file_and_leaves_everything(unbroken):
     folder, text = unbroken
-    assert "Broken files: 1" in text and "broken.mp4: Invalid data" in text
+    assert "Broken files: 1" in text and f"{SHOWN}: Invalid data" in text
     assert f"vmae reconstruct {folder}" in text.replace("\n", "")
     settings = json.loads((folder / "run.json").read_text())
     assert settings["backend"] == BACKEND and settings["recipe"]["epochs"] == 4

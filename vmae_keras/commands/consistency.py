@@ -34,11 +34,10 @@ def consistency(
     float32 and mixed_bfloat16. The table says how far apart they are and how far they may be. Exit code
     1: something is further, or a backend of --backends gave no result.
     """
-    from rich.console import Console
-
     from vmae_keras.config import VideoMAEConfig
     from vmae_keras.consistency.check import check, choose
     from vmae_keras.consistency.setup import Setup
+    from vmae_keras.console import Console
     from vmae_keras.training.overrides import apply_overrides
     from vmae_keras.training.recipe import RECIPES
 

@@ -8,7 +8,7 @@ import typer
 
 from vmae_keras.backend import import_keras, select
 from vmae_keras.commands.options import BackendOption
-from vmae_keras.commands.terminal import errors_for_people, notes_for_people
+from vmae_keras.commands.terminal import errors_for_people, notes_for_people, say
 
 Target = enum.Enum("Target", {name: name for name in ("keras", "official", "hf")}, type=str)
 
@@ -53,16 +53,16 @@ def convert(
     with errors_for_people(ValueError, OSError), notes_for_people():
         changes = config_changes(change or [])
         for note in run(source, out, to.value, **changes):
-            typer.echo(f"Not said in {out}: {note}.")
-    typer.echo(out)
+            say(f"Not said in {out}: {note}.")
+    say(out)
     if verify:
         _verify(source, out, changes)
 
 
 def _verify(source, out, changes):
-    from rich.console import Console
     from rich.table import Table
 
+    from vmae_keras.console import Console
     from vmae_keras.verify import TOLERANCE, verify
 
     table = Table("compared with the source, as run here", "difference", box=None)
@@ -74,7 +74,9 @@ def _verify(source, out, changes):
         console.width = max(console.width, 100)
     console.print(table)
     if not all(row.passes for row in rows):
-        typer.secho(
-            f"Error: more than {TOLERANCE:g} of the largest output.", fg=typer.colors.RED, err=True
+        say(
+            f"Error: more than {TOLERANCE:g} of the largest output.",
+            error=True,
+            colour=typer.colors.RED,
         )
         raise typer.Exit(1)

@@ -50,8 +50,7 @@ def evaluate(
 
 def measure(model, files, folder, *, clips=None, crops=None, workers=0):
     """Evaluates a preset into a folder, shows how far it is, and prints the figures."""
-    from rich.console import Console
-
+    from vmae_keras.console import Console
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.evaluate import evaluate as run
 
@@ -71,6 +70,6 @@ def measure(model, files, folder, *, clips=None, crops=None, workers=0):
         f"{found.videos} videos, {views['clips']} x {views['crops']} views each: "
         f"top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
         f"mean class {100 * found.mean_class:.1f} %\n{folder / 'confusion.png'}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
     return found

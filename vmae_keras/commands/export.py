@@ -9,7 +9,7 @@ import typer
 
 from vmae_keras.backend import environment, import_keras, select
 from vmae_keras.commands.options import BackendOption
-from vmae_keras.commands.terminal import errors_for_people, notes_for_people
+from vmae_keras.commands.terminal import errors_for_people, notes_for_people, say
 
 Format = enum.Enum(
     "Format", {name: name for name in ("savedmodel", "litert", "onnx", "openvino")}, type=str
@@ -90,9 +90,9 @@ def export(
     from vmae_keras.export.comparison import InexactArtifact
     from vmae_keras.export.export import export as run
 
-    def say(line):
+    def say_when(line):
         seconds = int(time.monotonic() - began)
-        typer.echo(f"{seconds // 60}:{seconds % 60:02d} {line}")
+        say(f"{seconds // 60}:{seconds % 60:02d} {line}")
 
     name = "-".join(["exported", format.value, *([quantize.value] if quantize else [])])
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / name
@@ -101,19 +101,19 @@ def export(
             comparison = run(
                 source, folder, format.value, what=what and what.value,
                 quantize=quantize and quantize.value, dtype=input.value, batch=number, frame_size=size,
-                videos=videos, clips=clips, tolerance=tolerance, say=say,
+                videos=videos, clips=clips, tolerance=tolerance, say=say_when,
             )  # fmt: skip
         except InexactArtifact as error:
             _show(error.comparison)
             raise
     _show(comparison)
-    typer.echo(folder)
+    say(folder)
 
 
 def _show(comparison):
-    from rich.console import Console
     from rich.table import Table
 
+    from vmae_keras.console import Console
     from vmae_keras.export.card import costs
 
     table = Table("artifact and model on", "largest difference", "mean", "same top-1", box=None)
@@ -122,7 +122,7 @@ def _show(comparison):
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)
-    console.print(table, *costs(comparison), sep="\n", highlight=False)
+    console.print(table, *costs(comparison), sep="\n")
 
 
 def _batch(text):

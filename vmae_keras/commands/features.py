@@ -63,8 +63,7 @@ def features(
     Killed, it goes on where it was when it is started again. Broken files are named.
     """
     import_keras_on(backend)
-    from rich.console import Console
-
+    from vmae_keras.console import Console
     from vmae_keras.data.files import list_videos
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.features import extract
@@ -86,7 +85,7 @@ def features(
     report_skipped(console, found.skipped)
     console.print(
         f"Features of {len(found.files)} of {len({file.path for file in files})} videos: {out}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
     if not found.files:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ import time
 import typer
 
 from vmae_keras.backend import select
+from vmae_keras.commands.terminal import say
 
 ALIKE_SECONDS = 1.0  # in which processes that fail alike have each said why
 LOST_SECONDS = 5.0  # in which it is known that another process is gone
@@ -75,11 +76,11 @@ def _end_together(devices, again):
     def lost(process, host):
         if over.is_set():
             return
-        typer.secho(
+        say(
             f"Error: process {process} of {devices.processes} (on {host}) is gone, and the others "
             f"cannot train without it. All up to the last checkpoint is saved.\n"
             f"Continue, on any number of devices, with: {again}",
-            fg=typer.colors.RED, err=True,
+            error=True, colour=typer.colors.RED,
         )  # fmt: skip
         sys.stderr.flush()
         os._exit(1)  # the other threads wait for what will never come

@@ -45,10 +45,9 @@ def memory(
     --dry-run compiles the whole step for that many devices without allocating it, and tells what the
     compiler counted and which arrays the devices exchange.
     """
-    from rich.console import Console
-
     from vmae_keras.backend import PARALLEL
     from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.console import Console
     from vmae_keras.distribution import Devices
     from vmae_keras.distribution.memory import pretraining_memory
     from vmae_keras.training.overrides import pretraining_changes
@@ -63,7 +62,7 @@ def memory(
             chosen = RECIPES.choose(recipe or "demo", of_recipe)
             config = VideoMAEConfig.variant(variant, **of_model)
             plans[name] = together, chosen, pretraining_memory(config, chosen, together)
-    console = Console(highlight=False)
+    console = Console()
     console.print(_about(variant, config, chosen))
     console.print(_table(plans))
     console.print("* estimated; the rest is exact, but for a few counters")
@@ -102,7 +101,7 @@ def _print_dry_runs(console, config, plans):
         dry_run.Setup(config, recipe, devices.count, devices.parallel, devices.processes)
         for devices, recipe, _ in plans.values()
     ]
-    with errors_for_people(ValueError), console.status("compiling"):
+    with errors_for_people(ValueError), console.status("compiling", spinner="line"):
         results = dry_run.dry_run(setups)
     for (devices, _, expected), found in zip(plans.values(), results, strict=True):
         taken = found.lower_seconds + found.compile_seconds

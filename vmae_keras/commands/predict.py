@@ -6,7 +6,8 @@ import typer
 
 from vmae_keras.commands.classifier import load_artifact, load_classifier
 from vmae_keras.commands.options import BackendOption, ClipsOption, CropsOption
-from vmae_keras.commands.terminal import errors_for_people, import_keras_on
+from vmae_keras.commands.terminal import errors_for_people, import_keras_on, say
+from vmae_keras.printable import one_line
 
 
 def predict(
@@ -44,9 +45,11 @@ def predict(
             classifier, views = load_classifier(models[0], clips, crops)
         skipped = SkippedFiles(Path(folder) / "skipped.jsonl")
         probabilities = run(classifier, clip, skipped=skipped, **views)
-    names = classifier.labels or [str(number) for number in range(len(probabilities))]
+    names = [one_line(name) for name in classifier.labels or []] or [
+        str(number) for number in range(len(probabilities))
+    ]
     best = (-probabilities).argsort(kind="stable")[:5]
     width = max(len(names[number]) for number in best)
     for number in best:
         bar = "#" * round(40 * probabilities[number])
-        typer.echo(f"{names[number]:{width}}  {100 * probabilities[number]:5.1f} %  {bar}".rstrip())
+        say(f"{names[number]:{width}}  {100 * probabilities[number]:5.1f} %  {bar}".rstrip())

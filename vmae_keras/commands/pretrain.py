@@ -20,7 +20,7 @@ from vmae_keras.commands.options import (
     Workers,
 )
 from vmae_keras.commands.runs import continuation, resumed, run_training
-from vmae_keras.commands.terminal import errors_for_people
+from vmae_keras.commands.terminal import errors_for_people, say
 
 
 def pretrain(
@@ -79,4 +79,4 @@ def pretrain(
 
     run_training(train, run, settings, workers, devices=used)
     if used.first:
-        typer.echo(f"See what it learnt: vmae reconstruct {run.folder} CLIP")
+        say(f"See what it learnt: vmae reconstruct {run.folder} CLIP")

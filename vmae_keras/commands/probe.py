@@ -65,9 +65,8 @@ def probe(
     its features are kept: killed, or called again for another kind, it goes on where it was.
     """
     import_keras_on(backend)
-    from rich.console import Console
-
     from vmae_keras.backend import set_seed
+    from vmae_keras.console import Console
     from vmae_keras.data.hold_out import distinct
     from vmae_keras.data.labelled import list_labelled
     from vmae_keras.data.skipped import SkippedFiles
@@ -94,7 +93,7 @@ def probe(
         console.print(
             f"{len(sets['train'])} + {len(sets['test'])} videos, {clips} x {crops} views each: "
             f"{size(encoding.bytes)} of features in {encoding.folder}",
-            highlight=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
         skipped = SkippedFiles(out / "skipped.jsonl")
         with progress_of(console, "videos") as progress:
@@ -111,7 +110,7 @@ def probe(
         f"{kind.value} probe, {sweep.what} {sweep.values[sweep.best]:g} (of {len(sweep.values)} tried), "
         f"{found.videos} test videos: top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
         f"mean class {100 * found.mean_class:.1f} %\n{out / 'sweep.png'}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
 
 

@@ -111,6 +111,6 @@ def _told_how_to_continue(again):
 
 
 def _say(text):
-    from rich.console import Console
+    from vmae_keras.console import Console
 
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    Console().print(text, soft_wrap=True)

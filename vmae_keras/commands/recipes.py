@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.commands.terminal import errors_for_people
+from vmae_keras.commands.terminal import errors_for_people, say
 
 
 def recipes(
@@ -21,7 +21,7 @@ def recipes(
         if name is None:
             _print_table()
         else:
-            typer.echo("\n".join(page.text for page in _named(name)), nl=False)
+            say("\n".join(page.text for page in _named(name)).removesuffix("\n"))
 
 
 def _named(name):
@@ -40,9 +40,9 @@ def _named(name):
 
 
 def _print_table():
-    from rich.console import Console
     from rich.table import Table
 
+    from vmae_keras.console import Console
     from vmae_keras.training.recipe_pages import STAGES, pages
 
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -57,7 +57,7 @@ def _print_table():
                 name, stage, page.variant, str(page.values["epochs"]), str(batch or "unknown"),
                 _published(page),
             )  # fmt: skip
-    console = Console(highlight=False)
+    console = Console()
     console.print(table)
     console.print("(in brackets: recalled, in no file that was read)")
 

@@ -8,7 +8,7 @@ import typer
 
 from vmae_keras.backend import import_keras, select
 from vmae_keras.commands.options import BackendOption, seed_option
-from vmae_keras.commands.terminal import errors_for_people
+from vmae_keras.commands.terminal import errors_for_people, say
 
 
 class Statistics(enum.StrEnum):
@@ -57,4 +57,4 @@ def reconstruct(
     with errors_for_people(RunError, WeightsError, UnreadableVideo, OSError):
         paths = reconstruct_file(folder, clip, out, statistics=statistics.value, seed=seed)
     for path in paths:
-        typer.echo(path)
+        say(path)

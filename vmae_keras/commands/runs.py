@@ -50,8 +50,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
 
     `again` is the command that continues, by default that of the run's stage.
     """
-    from rich.console import Console
-
+    from vmae_keras.console import Console
     from vmae_keras.data.stream import NoReadableVideo
     from vmae_keras.distribution import Devices, DistributionError
     from vmae_keras.training.callbacks import NonFiniteLoss
@@ -90,7 +89,6 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         console.print(
             f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
             f"Continue with: {again}",
-            highlight=False,
         )
         raise typer.Exit(130)
     if run.writes:
@@ -100,7 +98,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         done = f"Ended early after {outcome.step} of {outcome.total_steps} steps."
     if outcome.best_step is not None:
         done += f" The best weights are those of step {outcome.best_step}."
-    console.print(f"{done} Loss curve: {run.loss_picture}", highlight=False)
+    console.print(f"{done} Loss curve: {run.loss_picture}")
     return outcome
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.commands.options import seed_option
-from vmae_keras.commands.terminal import errors_for_people
+from vmae_keras.commands.terminal import errors_for_people, say
 
 
 def synthesize(
@@ -19,4 +19,4 @@ def synthesize(
 
     with errors_for_people(OSError):
         paths = write_moving_shapes(folder, count, seed=seed)
-    typer.echo(f"{len(paths)} clips in {folder}")
+    say(f"{len(paths)} clips in {folder}")

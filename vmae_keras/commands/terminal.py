@@ -1,12 +1,30 @@
-"""What people read of a command: its errors, its notes, how far it is."""
+"""What people read of a command: its errors, its notes, how far it is.
+
+All that commands print goes through `say` or a `vmae_keras.console.Console`, which escape what comes from
+outside; the linter refuses other ways.
+"""
 
 import contextlib
+import sys
 import time
 import warnings
 
 import typer
 
 from vmae_keras.backend import import_keras, select
+from vmae_keras.printable import one_line, printable
+
+
+def say(text, *, error=False, colour=None):
+    """Print a line."""
+    typer.secho(printable(str(text)), fg=colour, err=error)
+
+
+def escape_what_cannot_be_encoded():
+    """Make output of letters that its encoding lacks (on a pipe of Windows, say) an escape, no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -15,7 +33,7 @@ def errors_for_people(*kinds: type[Exception]):
     try:
         yield
     except kinds as error:
-        typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
+        say(f"Error: {error}", error=True, colour=typer.colors.RED)
         raise typer.Exit(1) from error
 
 
@@ -26,7 +44,7 @@ def notes_for_people():
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
-        typer.secho(f"Note: {warning.message}", fg=typer.colors.YELLOW, err=True)
+        say(f"Note: {warning.message}", error=True, colour=typer.colors.YELLOW)
 
 
 def import_keras_on(backend):
@@ -55,15 +73,13 @@ def progress_of(console, what):
             if not console.is_terminal and now - lined >= 10:
                 lined = now
                 left = int((now - began) / done * (total - done))
-                console.print(
-                    f"{done}/{total} {what}  left {left // 60}:{left % 60:02d}", highlight=False
-                )
+                console.print(f"{done}/{total} {what}  left {left // 60}:{left % 60:02d}")
 
         yield update
 
 
 def report_skipped(console, skipped):
     if skipped:
-        console.print(f"Broken files: {len(skipped)}", highlight=False)
+        console.print(f"Broken files: {len(skipped)}")
         for path, reason in skipped.items():
-            console.print(f"  {path}: {reason}", highlight=False, soft_wrap=True)
+            console.print(f"  {one_line(path)}: {one_line(reason)}", soft_wrap=True)

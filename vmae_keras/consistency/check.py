@@ -3,13 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from vmae_keras import backend
 from vmae_keras.consistency import report
 from vmae_keras.consistency.comparison import Result, compare
 from vmae_keras.consistency.processes import NAMES, compute
 from vmae_keras.consistency.setup import Setup
+from vmae_keras.console import Console
 
 
 def choose(wanted: str | None) -> list[str]:
@@ -34,7 +33,7 @@ def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[
     console.print(
         f"{c.frames} x {c.height} x {c.width} clips, {c.num_tokens} tokens; {setup.steps} steps of AdamW; "
         f"seed {setup.seed}",
-        highlight=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="vmae-consistency-") as folder:
         with report.progress(console, names) as (say, ended):
@@ -52,5 +51,5 @@ def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[
     agree, text = report.verdict(rows)
     console.print()
     style = "green" if agree else "red"
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, style=style, soft_wrap=True)
     return agree, missing

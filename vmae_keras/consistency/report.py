@@ -3,12 +3,13 @@
 import contextlib
 import math
 
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from vmae_keras.consistency.comparison import QUANTITIES, Difference, Result, Row
 from vmae_keras.consistency.processes import Outcome
+from vmae_keras.console import Console
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def progress(console: Console, names: list[str]):
     One line per backend while they run; without a terminal, only the lines of those that ended.
     """
     bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"),
+        SpinnerColumn("line"), TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
 
@@ -30,7 +31,7 @@ def progress(console: Console, names: list[str]):
         text = outcome.failure
         if outcome.result:
             text = f"{Result(outcome.result).about()}, {outcome.seconds:.0f} s"
-        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{name}: {text}", soft_wrap=True)
 
     with bar:
         tasks = {name: bar.add_task(name, total=None, doing="waiting") for name in names}
@@ -49,16 +50,15 @@ def table(rows: list[Row], names: list[str]) -> Table:
     for row in rows:
         if row.precision != precision:
             precision = row.precision
-            shown.add_row(f"[bold]{precision}")
+            shown.add_row(Text(precision, style="bold"))
         pair, worst = row.worst
         share = f"of {worst.share:.0%} of all entries" if worst.share < 1 else ""
-        details = "".join(f"\n  [dim]{text}[/dim]" for text in (worst.weight, share) if text)
+        details = [Text(f"  {text}", style="dim") for text in (worst.weight, share) if text]
+        pair_names = [Text(name, style="dim") for name in pair if first not in pair]
         shown.add_row(
-            row.quantity.title + details,
+            _lines(Text(row.quantity.title), *details),
             *(_figure(row.differences.get((first, name)), row) for name in others),
-            "\n".join(
-                [_figure(worst, row), *(f"[dim]{name}[/dim]" for name in pair if first not in pair)]
-            ),
+            _lines(_figure(worst, row), *pair_names),
             f"{row.tolerance.value:.1e}" if row.tolerance else "-",
         )
     return shown
@@ -93,9 +93,13 @@ def _excess(row):
     return math.inf if math.isnan(worst) else worst / row.tolerance.value
 
 
-def _figure(difference: Difference | None, row: Row) -> str:
+def _lines(*texts: Text) -> Text:
+    return Text("\n").join(texts)
+
+
+def _figure(difference: Difference | None, row: Row) -> Text:
     if difference is None:
-        return "-"
+        return Text("-")
     text = f"{difference.value:.1e}"
     allowed = row.tolerance is None or difference.value <= row.tolerance.value
-    return text if allowed else f"[bold red]{text} ![/]"
+    return Text(text) if allowed else Text(f"{text} !", style="bold red")

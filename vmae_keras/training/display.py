@@ -2,10 +2,10 @@
 
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vmae_keras import backend
+from vmae_keras.console import Console
 
 LINE_SECONDS = 10.0  # without a terminal, at most one line in this time
 
@@ -51,11 +51,10 @@ class Display:
             f"{config.frames} x {config.height} x {config.width} clips, "
             f"{config.num_tokens} tokens, {settings.cost / 1e9:.3g} GMAC forward\n"
             f"{settings.backend} on {where}, {recipe.precision}; "
-            f"{recipe.epochs} epochs of {steps_per_epoch} steps of {clips} clips",
-            highlight=False,
+            f"{recipe.epochs} epochs of {steps_per_epoch} steps of {clips} clips"
         )
         if step:
-            self.console.print(f"Continuing after step {step} of {total_steps}.", highlight=False)
+            self.console.print(f"Continuing after step {step} of {total_steps}.")
         self.steps_per_epoch, self.epochs, self.total_steps = (
             steps_per_epoch, recipe.epochs, total_steps,
         )  # fmt: skip
@@ -84,10 +83,10 @@ class Display:
             left = (now - self.began) / max(step - self.began_step, 1) * (self.total_steps - step)
             if step > self.began_step and step < self.total_steps:
                 text += f"  left {int(left) // 60}:{int(left) % 60:02d}"
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
     def note(self, text):
-        self.console.print(text, highlight=False)
+        self.console.print(text)
 
     def _epoch(self, step):
         return f"{min(step // self.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
