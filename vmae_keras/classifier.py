@@ -117,6 +117,8 @@ class VideoClassifier(Backbone):
     @staticmethod
     def preset_arguments(stored, config, arguments):
         """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        arguments = dict(arguments)
+        new_head = arguments.pop("new_head", False)
         labels = arguments.get("labels")
         classes = arguments.get("classes") or (len(labels) if labels else stored.classes)
         if classes is None:
@@ -125,7 +127,7 @@ class VideoClassifier(Backbone):
                 "many classes the new head has: classes=..., or labels=[...]."
             )
         same_names = None in (labels, stored.labels) or tuple(labels) == stored.labels
-        keeps_head = classes == stored.classes and same_names
+        keeps_head = classes == stored.classes and same_names and not new_head
         arguments = {"pooling": stored.pooling or "mean", **arguments, "classes": classes}
         if keeps_head:
             arguments.setdefault("labels", stored.labels)

@@ -208,12 +208,13 @@ def _check_pretraining(plan, stage, checked):
 def _check_fine_tuning(plan, stage, checked):
     of_recipe, of_model = fine_tuning_changes(list(stage.changes))
     chosen = fine_tuning_recipe.RECIPES.choose(stage.recipe or "demo", of_recipe)
-    config, known = _of_start(stage, checked)
+    config, known, pooling = _of_start(stage, checked)
     config = config.replace(**of_model, drop_path=chosen.drop_path)
     merged = merge_labelled(stage.data, plan.aliases)
     fine_tuning_clips(config, chosen, len(merged.classes))
     if stage.head == "mapped":
         match_classes(known or (), merged.classes)
+        chosen = fine_tuning_recipe.for_mapped_head(chosen, of_recipe, pooling)
     return Checked(
         stage=stage, files=merged.files, config=config, labels=merged.classes, recipe=chosen,
         merged=merged,
@@ -221,15 +222,16 @@ def _check_fine_tuning(plan, stage, checked):
 
 
 def _of_start(stage, checked):
-    """(configuration, labels) of the model that a stage starts from."""
+    """Return (configuration, labels, pooling) of the model that a stage starts from."""
     if stage.start is None:
-        return VideoMAEConfig.variant(stage.variant or "demo"), None
+        return VideoMAEConfig.variant(stage.variant or "demo"), None, None
     if stage.start in checked:
-        return checked[stage.start].config, checked[stage.start].labels
-    from vmae_keras.presets import preset_classes, preset_config
+        start = checked[stage.start]
+        return start.config, start.labels, getattr(start.recipe, "pooling", None)
+    from vmae_keras.presets import preset_config, preset_head
 
-    labels = preset_classes(stage.start)[1] if stage.head == "mapped" else None
-    return preset_config(stage.start), labels
+    head = preset_head(stage.start) if stage.head == "mapped" else None
+    return preset_config(stage.start), head and head.labels, head and head.pooling
 
 
 def _check_evaluation(plan, stage, checked):

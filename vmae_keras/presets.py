@@ -8,6 +8,7 @@ import zipfile
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -49,7 +50,7 @@ class Preset:
                 `height` or `width`, tokens keep their places (clauses POS-2 to POS-5), unless
                 `position_grid=None` says that the weights were trained at that size, with its own grid.
                 `heads` overrides what no shape tells. For a classifier, `classes` (or `labels`) other
-                than the file's ask for a new head.
+                than the file's ask for a new head, and so does `new_head=True` whatever they are.
 
         Raises:
             WeightsError: a file that is damaged, hostile or no VideoMAE; weights that are missing, left
@@ -121,8 +122,16 @@ def preset_config(preset, **changes) -> VideoMAEConfig:
     return _with_places(config, overrides)
 
 
-def preset_classes(preset) -> tuple[int, tuple[str, ...] | None]:
-    """How many classes the classifier has that a preset holds, and their names where it knows them.
+class PresetHead(NamedTuple):
+    """The head of a classifier: how many classes, their names where they are known, what it reads."""
+
+    classes: int
+    labels: tuple[str, ...] | None
+    pooling: str
+
+
+def preset_head(preset) -> PresetHead:
+    """Return what the head of a preset's classifier is, without building the model.
 
     Raises:
         WeightsError: it holds no classifier.
@@ -130,14 +139,14 @@ def preset_classes(preset) -> tuple[int, tuple[str, ...] | None]:
     path = locate(preset)
     settings = keras_settings(path)
     if settings is not None:
-        classes, labels = (settings["config"].get(name) for name in ("classes", "labels"))
+        classes, labels, pooling = map(settings["config"].get, PresetHead._fields)
     else:
         own = _own_model(path)
         stored = read_stored(path, {}) if own is None else _stored(own, path)
-        classes, labels = stored.classes, stored.labels
+        classes, labels, pooling = stored.classes, stored.labels, stored.pooling
     if not classes:
         raise WeightsError(f"{preset} holds no classifier.")
-    return classes, labels and tuple(labels)
+    return PresetHead(classes, labels and tuple(labels), pooling or "mean")
 
 
 def stored_model(model) -> Stored:

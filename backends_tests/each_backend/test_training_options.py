@@ -14,6 +14,7 @@ from spec import distillation_reference
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load, progressive
 from vmae_keras.presets import by_path
 from vmae_keras.training import checkpoint, distill, finetune
+from vmae_keras.training.begin import fine_tuning
 from vmae_keras.training.callbacks import AveragedValidation, Progress
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import RECIPES
@@ -104,6 +105,18 @@ def test_validation_and_users_get_the_averages_and_training_keeps_its_weights(tm
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     assert found["loss"] == pytest.approx(float(numpy(loss(target, loaded(VIDEOS)))), rel=1e-5)
     assert found["loss"] != pytest.approx(float(numpy(loss(target, model(VIDEOS)))), rel=1e-3)
+
+
+@pytest.mark.clause("OPT-6")
+def test_before_the_first_update_a_run_with_averages_has_its_first_weights(tmp_path):
+    """One batch of the three that are accumulated for an update."""
+    model, before, loaded = trained(settings(average_decay=0.5, accumulate=3), tmp_path, steps=1)
+    assert int(model.optimizer.iterations + 0) == 0
+    assert not any(numpy(average.value).any() for average in model.optimizer.averages)
+    for path, value in values(loaded).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
+    checkpoint.save(Run(tmp_path).checkpoints, 3, model)  # from an update on, its averages are used
+    assert not values(load(tmp_path))["head/kernel"].any()
 
 
 @pytest.mark.clause("FT-10")
@@ -218,6 +231,54 @@ def test_a_head_is_mapped_by_the_names_of_the_classes(tmp_path):
     assert model.labels == ("c", "b_b")
     np.testing.assert_array_equal(numpy(model.head.kernel), numpy(old.head.kernel)[:, [2, 1]])
     np.testing.assert_array_equal(values(model)["fc_norm/gamma"], values(old)["fc_norm/gamma"])
+
+
+@pytest.mark.clause("FT-1", "FT-2")
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path):
+    """The recipe's pooling is the other one; what is trained, loaded and resumed is the start's."""
+    page = tmp_path / "page.toml"
+    other = "mean" if pooling == "first" else "first"
+    page.write_text(
+        f"[values]\nepochs = 1\nwarmup_epochs = 0\nbatch_size = 2\nbase_learning_rate = 1.0\n"
+        f'drop_path = 0.0\npooling = "{other}"\n'
+    )
+    start = VideoClassifier(CONFIG, 2, labels=("moving", "still"), pooling=pooling, init_scale=1.0)
+    start.save_to_preset(tmp_path / "start")
+    given = {
+        "start": str(tmp_path / "start"), "head": "mapped", "recipe_name": str(page),
+        "backend": keras.backend.backend(),
+    }  # fmt: skip
+    made = Run(tmp_path / "run")
+    with pytest.raises(ValueError, match=f"keeps its pooling. Received: pooling='{other}'"):
+        fine_tuning(made, clips, changes=[f"pooling={other}"], **given)
+    assert not made.exists()
+    with pytest.warns(UserWarning, match=f"pooling is '{pooling}', not the recipe's '{other}'"):
+        chosen = fine_tuning(made, clips, **given)
+    assert made.settings().recipe.pooling == chosen.recipe.pooling == pooling
+    model, _ = finetune.build(chosen, steps_per_epoch=2)
+    np.testing.assert_allclose(numpy(model(VIDEOS)), numpy(start(VIDEOS)), rtol=0, atol=1e-5)
+    path = checkpoint.save(made.checkpoints, 1, model)
+    resumed, _ = finetune.build(chosen, steps_per_epoch=2, restored=True)
+    assert checkpoint.restore(path, resumed) == 1
+    # Earlier versions wrote down the recipe's pooling.
+    made.save(dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, pooling=other)))
+    for again in (resumed, load(made.folder)):
+        np.testing.assert_allclose(numpy(again(VIDEOS)), numpy(model(VIDEOS)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [None, LABELS], ids=["unlabelled", "of the same labels"])
+def test_a_new_head_is_new(labels, tmp_path):
+    start = VideoClassifier(CONFIG, 2, labels=labels, init_scale=50.0)
+    start.save_to_preset(tmp_path)
+    chosen = dataclasses.replace(settings(), start=str(tmp_path), head="new")
+    model = finetune.classifier(chosen)
+    assert model.labels == LABELS
+    assert np.abs(numpy(model.head.kernel)).max() < 0.01 < np.abs(numpy(start.head.kernel)).max()
+    np.testing.assert_array_equal(
+        values(model)["encoder/block_0/mlp/hidden/kernel"],
+        values(start)["encoder/block_0/mlp/hidden/kernel"],
+    )
 
 
 @pytest.mark.clause("DISTILL-1", "DISTILL-2")

@@ -120,6 +120,7 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
         ("{ stride = 1 }", "{ mixup = 1.0, batch_size = 3 }", "must hold an even number"),
         ("{ stride = 1 }", "{ frames = 5 }", "stage 'target': `frames` must be a multiple"),
         ('head = "mapped"', 'head = "old"', "`head` must be 'new' or 'mapped'"),
+        ("{ stride = 1 }", '{ pooling = "first" }', "stage 'target': A mapped head keeps its pooling"),
         ('head = "mapped"', 'start = "mx"', "Did you mean 'mix'"),
         ('head = "mapped"', 'variant = "tiny"', "It starts from 'mix', which says what the model is"),
         ('"a"\nhead = "mapped"', '["a", "b"]\nhead="mapped"\nstart = "pretrain"', "cannot be matched"),

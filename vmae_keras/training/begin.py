@@ -82,13 +82,13 @@ def fine_tuning(
     labels = classes_of(files)
     if start:
         import_keras()
-        from vmae_keras.presets import preset_classes, preset_config
+        from vmae_keras.presets import preset_config, preset_head
 
         config = preset_config(start, **of_model)
         if head == "mapped":
-            match_classes(
-                preset_classes(start)[1] or (), labels
-            )  # refused before anything is written
+            old = preset_head(start)
+            match_classes(old.labels or (), labels)  # refused before anything is written
+            chosen = fine_tuning_recipe.for_mapped_head(chosen, of_recipe, old.pooling)
     else:
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
@@ -129,10 +129,10 @@ def distillation(
     data = str(Path(data).absolute())
     videos = digest(list_videos(data), DistillationSettings.labelled)
     import_keras()
-    from vmae_keras.presets import preset_classes, preset_config
+    from vmae_keras.presets import preset_config, preset_head
 
     if chosen.match == "classes":
-        classes, labels = preset_classes(teacher)
+        classes, labels, _ = preset_head(teacher)
     else:
         classes, labels = preset_config(teacher).dim, None
     if start:

@@ -1,6 +1,9 @@
 """Recipes of fine-tuning. Their values are in `vmae_keras/recipes/`."""
 
 import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from vmae_keras.training.recipe import TrainingRecipe
 from vmae_keras.training.recipe_pages import Recipes
@@ -81,6 +84,31 @@ class FineTuningRecipe(TrainingRecipe):
             raise ValueError(
                 f"`layer_decay` must be above 0 and at most 1. Received: {self.layer_decay}."
             )
+
+
+def for_mapped_head(
+    recipe: FineTuningRecipe, changes: Mapping[str, Any], pooling: str
+) -> FineTuningRecipe:
+    """Return the recipe with the pooling that a mapped head reads, and warn where it had another.
+
+    Args:
+        changes: the values that the user asks for.
+
+    Raises:
+        ValueError: the user asks for another pooling.
+    """
+    if changes.get("pooling", pooling) != pooling:
+        raise ValueError(
+            f"A mapped head keeps its pooling. Received: pooling={changes['pooling']!r}, the start's is "
+            f"{pooling!r}. Leave `pooling` out, or take a new head (--head new)."
+        )
+    if recipe.pooling != pooling:
+        warnings.warn(
+            f"The mapped head reads what its start's does, so pooling is {pooling!r}, not the recipe's "
+            f"{recipe.pooling!r}.",
+            stacklevel=2,
+        )
+    return dataclasses.replace(recipe, pooling=pooling)
 
 
 RECIPES = Recipes("fine-tuning", FineTuningRecipe)

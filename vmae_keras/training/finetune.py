@@ -61,7 +61,7 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
 def _started(settings, arguments):
     config = settings.config.to_dict()
     if settings.head == "new":  # for a student it always is
-        return VideoClassifier.from_preset(settings.start, **arguments, **config)
+        return VideoClassifier.from_preset(settings.start, new_head=True, **arguments, **config)
     whole = {name: arguments[name] for name in ("head_dropout", "remat", "dtype")}
     model = VideoClassifier.from_preset(settings.start, **whole, **config)
     return model.with_classes(match_classes(model.labels, settings.labels), settings.labels)

@@ -110,23 +110,33 @@ def _read_run(folder):
         config = VideoMAEConfig(**values["config"])
         named = classifier and values["labels"] is not None
         labels = tuple(map(str, values["labels"])) if named else None
-        pooling = values["recipe"]["pooling"] if classifier else None
-    except (KeyError, TypeError, ValueError) as error:
+        accumulate = int(values["recipe"].get("accumulate", 1))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
-    tensors = _model_of_run(file.tensors, "video_classifier/" if classifier else "video_mae/")
+    batches = checkpoints[-1].stem.removeprefix("step-")
+    averaged = not batches.isdecimal() or int(batches) >= accumulate
+    model = "video_classifier/" if classifier else "video_mae/"
+    tensors = _model_of_run(file.tensors, model, averaged)
+    # By the weights: of a mapped head, earlier versions wrote down the recipe's pooling.
+    pooling = ("mean" if "fc_norm/gamma" in tensors else "first") if classifier else None
     kind = "classifier" if classifier else "pretraining"
     classes = tensors["head/bias"].shape[0] if classifier else None
     return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))
 
 
-def _model_of_run(tensors, model):
-    """A checkpoint's weights as they are used: averaged where training averaged, LoRA's products added."""
+def _model_of_run(tensors, model, averaged):
+    """Return a checkpoint's weights as they are used: averages where there are, LoRA's products added.
+
+    Args:
+        averaged: whether the weights were updated at all; before, averages are zeros.
+    """
     used = {}
     for name in tensors:
         if name.startswith(model):
             average = f"optimizer/adamw/{name.replace('/', '_')}_average"
-            used[name.removeprefix(model)] = tensors.get(average, tensors[name])
+            taken = average if averaged and average in tensors else name
+            used[name.removeprefix(model)] = tensors[taken]
     for name in [name for name in used if name.endswith("/lora_kernel_a")]:
         path = name.removesuffix("lora_kernel_a")
         parts = [used.pop(path + "lora_kernel_" + part) for part in "ab"]
