@@ -12,6 +12,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.label_merging import Merged, merge_labelled
 from vmae_keras.data.labelled import fine_tuning_clips
+from vmae_keras.data.views import CLIPS
 from vmae_keras.random_streams import check_seed
 from vmae_keras.training import fine_tuning_recipe, recipe
 from vmae_keras.training.overrides import fine_tuning_changes, pretraining_changes
@@ -243,6 +244,11 @@ def _check_evaluation(plan, stage, checked):
             raise ValueError(f"`{key}` must be a whole number, at least 1. Received: {text}.")
         views[key.removeprefix("test_")] = int(value)
     model = checked[stage.start]
+    if model.recipe.sampling == "uniform" and views.get("clips", 1) > CLIPS["uniform"]:
+        raise ValueError(
+            f"{stage.start!r} samples uniformly, which has at most {CLIPS['uniform']} clips of a video. "
+            f"Received: test_clips={views['clips']}. Use 1 or 2."
+        )
     merged = merge_labelled(stage.data, plan.aliases)
     return Checked(
         stage=stage, files=_spelled(merged.files, model.labels), config=model.config,

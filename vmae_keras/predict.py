@@ -10,7 +10,7 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.view_dataset import views_dataset
-from vmae_keras.data.views import average_views
+from vmae_keras.data.views import CLIPS, average_views
 from vmae_keras.export.artifact import Artifact
 
 if TYPE_CHECKING:  # an artifact needs no Keras
@@ -23,13 +23,16 @@ def predict(
     *,
     sampling: str = "dense",
     stride: int = 4,
-    clips: int = 5,
+    clips: int | None = None,
     crops: int = 3,
     skipped: SkippedFiles,
 ) -> np.ndarray:
     """(K,) probabilities of the classes, averaged over the views of a video file.
 
     An artifact that resizes frames itself gets whole ones, and crops them once.
+
+    Args:
+        clips: None for as many as published models of this sampling use; see `views_dataset`.
 
     Raises:
         NoReadableVideo: the file cannot be decoded, or its frames are not of the artifact's size.
@@ -39,8 +42,8 @@ def predict(
     sizes = model.contract if isinstance(model, Artifact) else model.config
     whole = isinstance(model, Artifact) and model.contract.resizes
     views = views_dataset(
-        [VideoFile(str(path))], sizes, sampling=sampling, stride=stride, clips=clips,
-        crops=None if whole else crops, skipped=skipped,
+        [VideoFile(str(path))], sizes, sampling=sampling, stride=stride,
+        clips=clips or CLIPS.get(sampling, 1), crops=None if whole else crops, skipped=skipped,
     )  # fmt: skip
     for element in views:
         return average_views(_logits(model, element["views"]))

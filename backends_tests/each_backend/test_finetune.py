@@ -69,6 +69,8 @@ def curve(folder):
 def test_a_run_is_a_preset_of_a_classifier_that_knows_its_classes(unbroken):
     folder, text = unbroken
     assert "Broken files: 1" in text and f"{SHOWN}: Invalid data" in text and "top-1" in text
+    words = text.replace("\n", " ")
+    assert "makes 24 updates" in words and "(--set epochs=34 makes 200)" in words
     rows = curve(folder)
     assert [row["step"] for row in rows] == ["0", "6", "12", "18", "24"]
     assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)

@@ -3,12 +3,14 @@
 import json
 from collections import namedtuple
 
+import keras
 import numpy as np
 import pytest
 
+from backends_tests.each_backend.test_pretrain import run
 from backends_tests.support import by_path, numpy
 from spec import probe_reference
-from vmae_keras import VideoEncoder, VideoMAEConfig, backend
+from vmae_keras import VideoEncoder, VideoMAE, VideoMAEConfig, backend
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
@@ -18,7 +20,9 @@ from vmae_keras.probes.encoded import Encoding
 from vmae_keras.probes.heads import Probes, SweptAdamW, summed_losses
 from vmae_keras.probes.nearest import neighbour_votes
 from vmae_keras.probes.probe import check_sets, held_out_places, probe
-from vmae_keras.training.run import RunError
+from vmae_keras.training import checkpoint
+from vmae_keras.training.recipe import RECIPES
+from vmae_keras.training.run import Run, RunError, Settings
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
 VIEWS = {"sampling": "dense", "stride": 2, "clips": 2, "crops": 1, "batch_views": 4}
@@ -177,6 +181,21 @@ def test_each_video_is_encoded_once_through_kills(encoder, sets, skipped, tmp_pa
         # In batches of other views the last bit of float16 may differ.
         np.testing.assert_allclose(features[places], expected[places], rtol=2e-3, atol=2e-3)
     assert whole.bytes == 6 * 2 * 32 * CONFIG.dim * 2
+
+
+def test_a_run_of_uniform_sampling_is_probed_by_as_many_clips_as_that_has(sets, tmp_path):
+    made = Run(tmp_path / "run")
+    recipe = RECIPES.choose("demo", {"sampling": "uniform"})
+    made.save(Settings("", "", CONFIG, recipe, 0, keras.backend.backend()))
+    checkpoint.save(made.checkpoints, 1, VideoMAE(CONFIG))
+    for name, files in sets.items():
+        rows = "".join(f"{file.path},a\n" for file in files)
+        (tmp_path / f"{name}.csv").write_text(rows)
+    code, text = run(
+        "probe", made.folder, tmp_path / "train.csv", tmp_path / "test.csv", "--kind", "knn",
+        "--out", tmp_path / "probe",
+    )  # fmt: skip
+    assert code == 0 and "4 + 2 videos, 2 x 1 views each" in text, text
 
 
 def test_other_views_and_full_disks_are_refused(encoder, sets, skipped, tmp_path, monkeypatch):

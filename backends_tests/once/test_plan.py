@@ -128,6 +128,11 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
         ('"evaluate"\ndata = "a"', '"evaluate"\ndata = "b"', "none of the model. Received: walk"),
         ('kind = "evaluate"', 'kind = "evaluate"\nset = { epochs = 3 }', "No setting of an evaluation"),
         ('kind = "evaluate"', 'kind = "evaluate"\nset = { test_clips = 0 }', "at least 1"),
+        (
+            '{ stride = 1 }\n\n[[stage]]\nname = "test"',
+            '{ sampling = "uniform" }\n[[stage]]\nset = { test_clips = 5 }\nname = "test"',
+            "'target' samples uniformly, which has at most 2 clips",
+        ),
         ('"hopping" =', '"hoping" =', "is called 'hoping'. Did you mean 'hopping'"),
         ("[[stage]]", "[[stages]]", "Did you mean 'stage'"),
         (PLAN, "stage = [3]", "stage 1: `stage` must be of type dict"),

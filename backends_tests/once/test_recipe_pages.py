@@ -1,12 +1,15 @@
 """Pages of recipes: the package's, and those of users."""
 
+import dataclasses
 import importlib.resources
 
 import pytest
 
 from backends_tests.once.test_command_line import python, vmae
-from vmae_keras.training import recipe, recipe_pages
+from vmae_keras import VideoMAEConfig
+from vmae_keras.training import distillation_recipe, fine_tuning_recipe, recipe, recipe_pages
 from vmae_keras.training.recipe_pages import STAGES, pages, read_page
+from vmae_keras.training.run import FineTuningSettings, Settings, evaluation_views
 
 PAGE = """
 stage = "pretraining"
@@ -39,6 +42,59 @@ def test_a_page_of_the_users_gives_its_values_and_defaults(tmp_path):
     assert chosen == recipe.Recipe(
         epochs=9, warmup_epochs=1.0, batch_size=4, base_learning_rate=1e-3, clip_norm=1.0
     )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_warm_up_that_leaves_no_room_keeps_its_share_and_this_is_said(stage):
+    modules = (recipe, fine_tuning_recipe, distillation_recipe)
+    recipes = {each.RECIPES.stage: each.RECIPES for each in modules}
+    page = recipes[stage]["demo"]
+    for epochs in (1, int(page.warmup_epochs)):
+        with pytest.warns(
+            UserWarning, match=f"of its {page.epochs} epochs, which epochs={epochs} "
+        ):
+            chosen = recipes[stage].choose("demo", {"epochs": epochs})
+        share = page.warmup_epochs / page.epochs
+        assert chosen.warmup_epochs / epochs == pytest.approx(share) and chosen.epochs == epochs
+    longer = recipes[stage].choose("demo", {"epochs": int(page.warmup_epochs) + 1})
+    assert longer.warmup_epochs == page.warmup_epochs
+    for changes in ({"epochs": 2, "warmup_epochs": 2.0}, {"warmup_epochs": float(page.epochs)}):
+        with pytest.raises(ValueError, match="`warmup_epochs` must be less than `epochs`"):
+            recipes[stage].choose("demo", changes)
+
+
+def test_a_page_whose_warm_up_does_not_fit_is_refused(tmp_path):
+    page = written(tmp_path, PAGE.replace("warmup_epochs = 1", "warmup_epochs = 7"))
+    for changes in ({}, {"epochs": 5}):
+        with pytest.raises(ValueError, match="Received: warmup_epochs=7, epochs="):
+            recipe.RECIPES.choose(page, changes)
+
+
+def test_a_run_of_few_updates_is_told_what_to_change():
+    gpu = fine_tuning_recipe.RECIPES.choose("gpu")
+    told = gpu.few_updates(12)  # of 180 videos
+    assert "33 updates" in told and "batch_size (now 16)" in told and "accumulate (now 32)" in told
+    epochs = int(told.partition("epochs=")[2].split()[0])
+    assert dataclasses.replace(gpu, epochs=epochs).few_updates(12) is None
+    assert "updates" in dataclasses.replace(gpu, epochs=epochs - 1).few_updates(12)
+    assert recipe.RECIPES["demo"].few_updates(36) is None
+
+
+def test_uniform_sampling_has_two_clips_wherever_five_are_the_default():
+    config = VideoMAEConfig.variant("tiny")
+    uniform = recipe.RECIPES.choose("demo", {"sampling": "uniform"})
+    assert evaluation_views(Settings("", "", config, uniform, 0, ""))["clips"] == 2
+    with pytest.warns(UserWarning, match="test_clips is 2, not 5"):
+        tuned = fine_tuning_recipe.RECIPES.choose("v1-k400-b", {"sampling": "uniform"})
+    assert tuned.test_clips == 2
+    with pytest.raises(ValueError, match=r"at most 2 clips of a video\. Received: test_clips=3"):
+        changes = {"sampling": "uniform", "test_clips": 3}
+        fine_tuning_recipe.RECIPES.choose("v1-k400-b", changes)
+    old = dataclasses.replace(tuned, test_clips=5)  # as earlier versions wrote down
+    for chosen, clips in ((tuned, 2), (old, 2), (fine_tuning_recipe.RECIPES["v1-k400-b"], 5)):
+        settings = FineTuningSettings("", "", None, ("a",), config, chosen, 0, "")
+        assert evaluation_views(settings)["clips"] == clips
+    assert evaluation_views(None)["clips"] == 5
 
 
 @pytest.mark.parametrize(

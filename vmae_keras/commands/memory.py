@@ -6,7 +6,7 @@ import typer
 
 from vmae_keras.commands.job import batch_changes
 from vmae_keras.commands.options import BatchPerDevice, Changes, Parallel, RecipeOption
-from vmae_keras.commands.terminal import errors_for_people
+from vmae_keras.commands.terminal import errors_for_people, notes_for_people
 
 ROWS = {
     "weights": "weights",
@@ -54,7 +54,7 @@ def memory(
     from vmae_keras.training.recipe import RECIPES
 
     plans = {}
-    with errors_for_people(ValueError, OSError):
+    with errors_for_people(ValueError, OSError), notes_for_people():
         for name in [parallel.value] if parallel else PARALLEL:
             together = Devices(devices, name, processes=processes)
             changes = [*(change or ()), *batch_changes(together, batch_per_device)]

@@ -79,7 +79,10 @@ ModelArgument = Annotated[
     ),
 ]
 ClipsOption = Annotated[
-    int | None, typer.Option(min=1, help="Clips of a video; default: the run's recipe's, else 5.")
+    int | None,
+    typer.Option(
+        min=1, help="Clips of a video; default: the run's recipe's, else 5 (uniform sampling: 2)."
+    ),
 ]
 CropsOption = Annotated[
     int | None, typer.Option(min=1, help="Crops of a clip; default: the run's recipe's, else 3.")

@@ -47,7 +47,10 @@ def probe(
             metavar="A,B,...", help="Tried side by side; default: four of the kind's own."
         ),
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Clips of a video.")] = 5,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Clips of a video; default: 5, with uniform sampling 2."),
+    ] = None,
     crops: Annotated[int, typer.Option(min=1, help="Crops of a clip.")] = 1,
     sampling: Annotated[
         Sampling | None, typer.Option(help="Of frames; default: the run's recipe's, else dense.")
@@ -70,6 +73,7 @@ def probe(
     from vmae_keras.data.hold_out import distinct
     from vmae_keras.data.labelled import list_labelled
     from vmae_keras.data.skipped import SkippedFiles
+    from vmae_keras.data.views import CLIPS
     from vmae_keras.frozen import FrozenEncoder
     from vmae_keras.probes.encoded import Encoding, size
     from vmae_keras.probes.probe import check_sets
@@ -86,9 +90,11 @@ def probe(
         set_seed(seed)
         with notes_for_people():
             encoder = FrozenEncoder.from_preset(model, pooling, load_weights=not random)
+        views = _sampling(model) | {name: value for name, value in given.items() if value}
+        clips = clips or CLIPS[views["sampling"]]
         encoding = Encoding(
             encoder, sets, out / ("tokens" if pooling is None else "pooled"), clips=clips, crops=crops,
-            **_sampling(model) | {name: value for name, value in given.items() if value},
+            **views,
         )  # fmt: skip
         console.print(
             f"{len(sets['train'])} + {len(sets['test'])} videos, {clips} x {crops} views each: "

@@ -43,8 +43,8 @@ def notes_for_people():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
-    for warning in caught:
-        say(f"Note: {warning.message}", error=True, colour=typer.colors.YELLOW)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        say(f"Note: {message}", error=True, colour=typer.colors.YELLOW)
 
 
 def import_keras_on(backend):

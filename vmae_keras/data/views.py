@@ -3,6 +3,7 @@
 import numpy as np
 
 Size = tuple[int, int]
+CLIPS = {"dense": 5, "uniform": 2}  # of a video by its sampling, as published; uniform has no more
 
 
 def dense_views(count: int, frames: int, stride: int, clips: int) -> np.ndarray:
@@ -35,7 +36,7 @@ def uniform_views(count: int, frames: int, clips: int) -> np.ndarray:
         ValueError: a number below 1, or more than two clips.
     """
     _check(count=count, frames=frames, clips=clips)
-    if clips > 2:
+    if clips > CLIPS["uniform"]:
         raise ValueError(
             "Uniform sampling has one or two clips of a video. "
             f"Received: clips={clips}. Use 1 or 2, or `dense_views`."

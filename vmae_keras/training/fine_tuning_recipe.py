@@ -3,8 +3,9 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
+from vmae_keras.data.views import CLIPS
 from vmae_keras.training.recipe import TrainingRecipe
 from vmae_keras.training.recipe_pages import Recipes
 
@@ -84,6 +85,24 @@ class FineTuningRecipe(TrainingRecipe):
             raise ValueError(
                 f"`layer_decay` must be above 0 and at most 1. Received: {self.layer_decay}."
             )
+
+    def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
+        """As `TrainingRecipe.fitted`, and with no more clips of a video than its sampling has."""
+        fitted = super().fitted(page, changes)
+        most = CLIPS[self.sampling]
+        if self.sampling != "uniform" or self.test_clips <= most:
+            return fitted
+        if "test_clips" in changes:
+            raise ValueError(
+                f"Uniform sampling has at most {most} clips of a video. Received: "
+                f"test_clips={self.test_clips}. Use 1 or 2."
+            )
+        warnings.warn(
+            f"Uniform sampling has at most {most} clips of a video, so test_clips is {most}, not "
+            f"{self.test_clips}.",
+            stacklevel=2,
+        )
+        return dataclasses.replace(fitted, test_clips=most)
 
 
 def for_mapped_head(

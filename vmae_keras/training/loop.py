@@ -72,7 +72,8 @@ def optimizer(
     recipe: TrainingRecipe, steps_per_epoch: int, layer_decay: float | None = None
 ) -> tuple[AdamW, Callable[[int], float]]:
     """AdamW with the recipe's warm-up and cosine, and the rate of each step."""
-    updates = max(recipe.epochs * steps_per_epoch // recipe.accumulate, 1)
+    recipe.check_warmup()
+    updates = recipe.updates(steps_per_epoch)
     warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
     schedule = WarmupCosine(
         recipe.learning_rate, recipe.final_learning_rate, min(warmup, updates - 1), updates,
@@ -135,6 +136,8 @@ def train(
         validation, validation_size = devices.share(validation, clips_per_step)
     run.rewind(start if last else -1)
     display.start(settings, model, start, total_steps, steps_per_epoch, *videos, devices)
+    if start == 0 and (few := recipe.few_updates(steps_per_epoch)):
+        display.note(few)
     progress = Progress(
         run, display, start=start, steps_per_epoch=steps_per_epoch,
         clips_per_step=clips_per_step, schedule=schedule, patience=recipe.patience,

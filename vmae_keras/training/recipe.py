@@ -2,10 +2,14 @@
 
 import dataclasses
 import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, Self
 
 from vmae_keras.masks import MASKS
 from vmae_keras.training.recipe_pages import Recipes
 
+FEW_UPDATES = 200
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -80,6 +84,56 @@ class TrainingRecipe:
                 f"Received: patience={self.patience}, validation={self.validation}."
             )
         self._check_choices(sampling=("dense", "uniform"), precision=PRECISIONS)
+
+    def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
+        """Return the recipe with what `changes` left no room for made to fit, and warn of it.
+
+        Where the epochs are fewer than the page's, its warm-up may not fit: then it keeps its share.
+
+        Args:
+            page: the values before the changes.
+
+        Raises:
+            ValueError: values of the page, or of the changes, that do not fit together.
+        """
+        if self.warmup_epochs < self.epochs:
+            return self
+        epochs = page.get("epochs", 0)
+        if "warmup_epochs" in changes or epochs <= self.warmup_epochs:
+            self.check_warmup()
+        warmup = self.warmup_epochs * self.epochs / epochs
+        warnings.warn(
+            f"The recipe warms up for {self.warmup_epochs:g} of its {epochs} epochs, which epochs="
+            f"{self.epochs} leaves no room for: warmup_epochs is {warmup:.2g} in this run, the same share.",
+            stacklevel=2,
+        )
+        return dataclasses.replace(self, warmup_epochs=warmup)
+
+    def check_warmup(self) -> None:
+        """Raise ValueError where the rate would rise until the end, and never fall."""
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                "`warmup_epochs` must be less than `epochs`, or training ends at its highest learning "
+                f"rate. Received: warmup_epochs={self.warmup_epochs:g}, epochs={self.epochs}. Give a "
+                f"shorter warm-up, such as warmup_epochs={self.epochs / 10:g}."
+            )
+
+    def updates(self, steps_per_epoch: int) -> int:
+        """Return how many updates of the weights the whole run makes."""
+        return max(self.epochs * steps_per_epoch // self.accumulate, 1)
+
+    def few_updates(self, steps_per_epoch: int) -> str | None:
+        """Return what to tell a user whose run makes too few updates to learn; None for enough."""
+        updates = self.updates(steps_per_epoch)
+        if updates >= FEW_UPDATES:
+            return None
+        epochs = math.ceil(FEW_UPDATES * self.accumulate / steps_per_epoch)
+        less = f"accumulate (now {self.accumulate}) or " if self.accumulate > 1 else ""
+        return (
+            f"Note: this run makes {updates} updates of the weights, and most need hundreds. Train for "
+            f"more epochs (--set epochs={epochs} makes {FEW_UPDATES}), or lower {less}batch_size (now "
+            f"{self.batch_size})."
+        )
 
     def _check_least(self, least, *names):
         for name in names:

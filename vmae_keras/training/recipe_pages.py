@@ -80,7 +80,7 @@ class Page:
                 f"The recipe {self.name!r} does not say: {', '.join(dict.fromkeys(missing))}. "
                 f"Give them, as in --set {missing[0]}=VALUE."
             )
-        return kind(**values)
+        return kind(**values).fitted(self.values, changes or {})
 
 
 @functools.cache

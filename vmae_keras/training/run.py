@@ -16,6 +16,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.views import CLIPS
 from vmae_keras.random_streams import DRAWS, check_seed
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
@@ -172,13 +173,14 @@ AnySettings = Settings | FineTuningSettings | DistillationSettings
 
 def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
     """How a model's videos are looked at: as its run's recipe says, else as the published ones were."""
-    views = {"sampling": "dense", "stride": 4, "clips": 5, "crops": 3}
     if settings is None:
-        return views
+        return {"sampling": "dense", "stride": 4, "clips": CLIPS["dense"], "crops": 3}
     r = settings.recipe
-    views |= {"sampling": r.sampling, "stride": r.stride}
+    views = {"sampling": r.sampling, "stride": r.stride, "clips": CLIPS[r.sampling], "crops": 3}
     if not isinstance(settings, Settings):
         views |= {"clips": r.test_clips, "crops": r.test_crops}
+        if r.sampling == "uniform":  # earlier versions allowed more, and could not evaluate
+            views["clips"] = min(r.test_clips, CLIPS["uniform"])
     return views
 
 
