@@ -111,7 +111,7 @@ def test_videos_and_targets_are_mixed_by_the_same_ratios(mode):
 
 @clause("MIX-4")
 def test_a_box_is_of_rows_and_columns():
-    """Not of frames and rows, as it is upstream."""
+    """MIX-4: not of frames and rows, as in the official mode "pair"."""
     videos = np.zeros((2, 3, 6, 8, 3), np.uint8)
     videos[1] = 255
     choice = (0.75, (2, 1, 5, 5))

@@ -24,8 +24,8 @@ class Mixing:
     means not at all. A batch is mixed with `probability`, by cutmix with `switch_probability` if
     both are on. `mode` says what shares one draw: the "batch", a "pair", or nothing ("elem").
 
-    Source: official `mixup.py`; clauses MIX-1 to MIX-5. There, modes "batch" and "pair" cut their
-    boxes out of frames and rows instead of rows and columns; here boxes are of rows and columns.
+    Source: official `mixup.py`; clauses MIX-1 to MIX-5. Boxes are of rows and columns, as in the official
+    mode "batch", which its fine-tuning uses; the official mode "pair" cuts frames and rows.
 
     Raises:
         ValueError: a setting out of range.
