@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 
+from vmae_keras import interrupts
 from vmae_keras.random_streams import keras_seed
 
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -70,7 +71,7 @@ def set_seed(seed: int):
     """Seed everything that Keras draws; which imports TensorFlow wherever it is installed."""
     import keras
 
-    with without_remarks():
+    with without_remarks(), interrupts.deferred():
         keras.utils.set_random_seed(keras_seed(seed))
 
 

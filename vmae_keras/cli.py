@@ -1,5 +1,10 @@
 """The command `vmae`. Nothing heavy is imported before a command runs: help must come at once."""
 
+if __name__ == "__main__":  # as `python -m vmae_keras.cli`: before anything heavy is imported
+    from vmae_keras.__main__ import main as start
+
+    start()
+
 from typing import Annotated
 
 import typer
@@ -75,7 +80,3 @@ def main(
     ] = None,
 ):
     pass
-
-
-if __name__ == "__main__":
-    app()

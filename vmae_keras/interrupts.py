@@ -22,10 +22,15 @@ _unwinding = _deferred = 0
 
 
 class Stopped(SystemExit):
-    """Ctrl-C or SIGTERM; a SystemExit, so that no `except Exception` keeps it."""
+    """Ctrl-C or SIGTERM; a SystemExit, so that no `except Exception` keeps it.
+
+    Attributes:
+        told: whether it has been said how to continue.
+    """
 
     def __init__(self, number: int):
         super().__init__(128 + number)
+        self.told = False
 
 
 def install():

@@ -35,7 +35,7 @@ WEIGHT, LOSS = (TOLERANCES[f"many_devices.{name}"].value for name in ("weight", 
 # A command that saves at every logging interval. After a step, process 1 can be sent a signal; when it
 # saves, process 0 can take its time, or fail.
 PROGRAM = """
-import os, signal, sys, time
+import os, time
 from vmae_keras.training import callbacks, checkpoint
 callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
 step, number = map(int, os.environ.get("SIGNALLED", "0 0").split())
@@ -50,8 +50,8 @@ def save(*arguments, **more):
         raise OSError("No space left on device")
     save_file(*arguments, **more)
 callbacks.Progress.on_train_batch_end, checkpoint.save_file = end, save
-from vmae_keras.cli import app
-app(sys.argv[1:])
+from vmae_keras.__main__ import main
+main()
 """
 
 
@@ -213,7 +213,7 @@ def test_a_stop_asked_of_one_process_stops_all_and_waits_for_the_checkpoint(data
         ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
         SIGNALLED=f"3 {signal.SIGTERM.value}", SAVE_TAKES="2",
     )  # fmt: skip
-    outputs = ended_together(processes, (130, 130))
+    outputs = ended_together(processes, (143, 143))
     assert "Stopped after step 5 of 10; all up to there is saved." in outputs[0]
     (saved,) = (run / "checkpoints").iterdir()
     assert saved.name == "step-00000005.safetensors"

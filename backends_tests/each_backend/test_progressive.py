@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from backends_tests.support import BACKEND
-from vmae_keras import VideoClassifier
+from vmae_keras import VideoClassifier, interrupts
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.plan import check, read_plan
 from vmae_keras.training.run import Run
@@ -78,8 +78,7 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    # Processes that a shell began in the background ignore interrupts, and so do theirs.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts.install()
     from vmae_keras import evaluate, progressive
     from vmae_keras.cli import app
     from vmae_keras.training import callbacks, checkpoint, run

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras import interrupts
 from vmae_keras.commands.options import seed_option
 from vmae_keras.commands.terminal import errors_for_people
 
@@ -53,6 +54,7 @@ def consistency(
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # for weights' names
-    agree, missing = check(setup, names, console)
+    with interrupts.unwinding():  # ends the backends' processes
+        agree, missing = check(setup, names, console)
     if not agree or (backends and missing):
         raise typer.Exit(1)

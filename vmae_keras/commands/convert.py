@@ -1,5 +1,6 @@
 """vmae convert"""
 
+import contextlib
 import enum
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras, select
+from vmae_keras.commands.folder import locked
 from vmae_keras.commands.options import BackendOption
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people, say
 
@@ -50,7 +52,8 @@ def convert(
     from vmae_keras.convert import convert as run
     from vmae_keras.training.overrides import config_changes
 
-    with errors_for_people(ValueError, OSError), notes_for_people():
+    folder = contextlib.nullcontext() if to is Target.official else locked(out)
+    with folder, errors_for_people(ValueError, OSError), notes_for_people():
         changes = config_changes(change or [])
         for note in run(source, out, to.value, **changes):
             say(f"Not said in {out}: {note}.")

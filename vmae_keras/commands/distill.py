@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
+from vmae_keras.commands.folder import locked
 from vmae_keras.commands.job import batch_changes, start_devices
 from vmae_keras.commands.options import (
     BackendOption,
@@ -63,6 +64,7 @@ def distill(
     from vmae_keras.training.run import DistillationSettings, Run
 
     again = continuation("distill", out)
+    settings = None
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
@@ -71,16 +73,18 @@ def distill(
                 "--batch-per-device": batch_per_device,
             }  # fmt: skip
             settings = resumed(Run(out), DistillationSettings, data, backend, fixed)
-            used = start_devices(settings.backend, devices, parallel, again)
-        else:
-            used = start_devices(backend and backend.value, devices, parallel, again)
-            changes = [*(change or ()), *batch_changes(used, batch_per_device)]
-            settings = distillation(
-                Run(out, used.process), data, teacher=teacher, start=start, variant=variant,
-                recipe_name=recipe, changes=changes, seed=seed or 0, backend=backend and backend.value,
-            )  # fmt: skip
+        name = settings.backend if settings else backend and backend.value
+        used = start_devices(name, devices, parallel, again)
+    with locked(out, used.first):
         run = Run(out, used.process)
-    import_keras()
-    from vmae_keras.training.distill import distill as train
+        if settings is None:
+            with errors_for_people(ValueError, OSError), notes_for_people():
+                changes = [*(change or ()), *batch_changes(used, batch_per_device)]
+                settings = distillation(
+                    run, data, teacher=teacher, start=start, variant=variant,
+                    recipe_name=recipe, changes=changes, seed=seed or 0, backend=backend and backend.value,
+                )  # fmt: skip
+        import_keras()
+        from vmae_keras.training.distill import distill as train
 
-    run_training(train, run, settings, workers, devices=used)
+        run_training(train, run, settings, workers, devices=used)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.commands.classifier import load_classifier
+from vmae_keras.commands.folder import continued_by, locked, this_command
 from vmae_keras.commands.options import (
     BackendOption,
     ClipsOption,
@@ -39,17 +40,21 @@ def evaluate(
     Each video is judged by the mean of its views' probabilities. Killed, it goes on where it was when it is
     started again. Broken files are named, and counted by no figure.
     """
-    import_keras_on(backend)
-    from vmae_keras.data.labelled import list_labelled
-
-    with errors_for_people(ValueError, OSError):
-        files = list_labelled(data)
     folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
-    measure(model, files, folder, clips=clips, crops=crops, workers=workers)
+    with locked(folder):
+        import_keras_on(backend)
+        from vmae_keras.data.labelled import list_labelled
+
+        with errors_for_people(ValueError, OSError):
+            files = list_labelled(data)
+        measure(model, files, folder, this_command(), clips=clips, crops=crops, workers=workers)
 
 
-def measure(model, files, folder, *, clips=None, crops=None, workers=0):
-    """Evaluates a preset into a folder, shows how far it is, and prints the figures."""
+def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
+    """Evaluates a preset into a folder, shows how far it is, and prints the figures.
+
+    `again` is the command that continues.
+    """
     from vmae_keras.console import Console
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.evaluate import evaluate as run
@@ -57,7 +62,7 @@ def measure(model, files, folder, *, clips=None, crops=None, workers=0):
     console = Console()
     with errors_for_people(ValueError, OSError, ArithmeticError):
         classifier, views = load_classifier(model, clips, crops)
-        folder.mkdir(parents=True, exist_ok=True)
+    with continued_by(again, folder), errors_for_people(ValueError, ArithmeticError):
         skipped = SkippedFiles(folder / "skipped.jsonl")
         with progress_of(console, "videos") as progress:
             found = run(

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras import interrupts
 from vmae_keras.backend import environment, import_keras, select
+from vmae_keras.commands.folder import continued_by, locked, this_command
 from vmae_keras.commands.options import BackendOption
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people, say
 
@@ -81,31 +83,35 @@ def export(
     import time
 
     began = time.monotonic()
-    with errors_for_people(ValueError):
-        number = _batch(batch)
-        size = frame_size and _size(frame_size)
-        # On a GPU the model is to be computed in float32, not TF32, and to leave memory to the converter.
-        os.environ.update(environment(select(backend and backend.value)))
-    import_keras()
-    from vmae_keras.export.comparison import InexactArtifact
-    from vmae_keras.export.export import export as run
 
     def say_when(line):
+        interrupts.check()
         seconds = int(time.monotonic() - began)
         say(f"{seconds // 60}:{seconds % 60:02d} {line}")
 
     name = "-".join(["exported", format.value, *([quantize.value] if quantize else [])])
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / name
-    with errors_for_people(ValueError, OSError), notes_for_people():
-        try:
-            comparison = run(
-                source, folder, format.value, what=what and what.value,
-                quantize=quantize and quantize.value, dtype=input.value, batch=number, frame_size=size,
-                videos=videos, clips=clips, tolerance=tolerance, say=say_when,
-            )  # fmt: skip
-        except InexactArtifact as error:
-            _show(error.comparison)
-            raise
+    with locked(folder):
+        with errors_for_people(ValueError):
+            number = _batch(batch)
+            size = frame_size and _size(frame_size)
+            # On a GPU: compute the model in float32, not TF32, and leave memory to the converter.
+            os.environ.update(environment(select(backend and backend.value)))
+        import_keras()
+        from vmae_keras.export.comparison import InexactArtifact
+        from vmae_keras.export.export import export as run
+
+        continued = continued_by(this_command(), folder)
+        with continued, errors_for_people(ValueError), notes_for_people():
+            try:
+                comparison = run(
+                    source, folder, format.value, what=what and what.value,
+                    quantize=quantize and quantize.value, dtype=input.value, batch=number,
+                    frame_size=size, videos=videos, clips=clips, tolerance=tolerance, say=say_when,
+                )  # fmt: skip
+            except InexactArtifact as error:
+                _show(error.comparison)
+                raise
     _show(comparison)
     say(folder)
 

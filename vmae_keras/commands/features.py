@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.commands.folder import continued_by, locked, this_command
 from vmae_keras.commands.options import BackendOption
 from vmae_keras.commands.terminal import (
     errors_for_people,
@@ -62,21 +63,26 @@ def features(
 
     Killed, it goes on where it was when it is started again. Broken files are named.
     """
-    import_keras_on(backend)
-    from vmae_keras.console import Console
-    from vmae_keras.data.files import list_videos
-    from vmae_keras.data.skipped import SkippedFiles
-    from vmae_keras.features import extract
-    from vmae_keras.frozen import FrozenEncoder
+    with locked(out):
+        import_keras_on(backend)
+        from vmae_keras.console import Console
+        from vmae_keras.data.files import list_videos
+        from vmae_keras.data.skipped import SkippedFiles
+        from vmae_keras.features import extract
+        from vmae_keras.frozen import FrozenEncoder
 
-    console = Console()
-    with errors_for_people(ValueError, OSError, ArithmeticError):
-        files = list_videos(data)
-        with notes_for_people():
-            encoder = FrozenEncoder.from_preset(
-                model, None if pooling is Pooling.none else pooling.value
-            )
-        with progress_of(console, "videos") as progress:
+        console = Console()
+        with errors_for_people(ValueError, OSError, ArithmeticError):
+            files = list_videos(data)
+            with notes_for_people():
+                encoder = FrozenEncoder.from_preset(
+                    model, None if pooling is Pooling.none else pooling.value
+                )
+        with (
+            continued_by(this_command(), out),
+            errors_for_people(ValueError, ArithmeticError),
+            progress_of(console, "videos") as progress,
+        ):
             found = extract(
                 encoder, files, out, skipped=SkippedFiles(out / "skipped.jsonl"), stride=stride,
                 sampling_stride=sampling_stride, crop=crop, format=format.value,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
+from vmae_keras.commands.folder import locked
 from vmae_keras.commands.job import batch_changes, start_devices
 from vmae_keras.commands.options import (
     BackendOption,
@@ -67,6 +68,7 @@ def finetune(
     from vmae_keras.training.run import FineTuningSettings, Run
 
     again = continuation("finetune", out)
+    settings = None
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
@@ -74,17 +76,19 @@ def finetune(
                 "--set": change, "--seed": seed, "--batch-per-device": batch_per_device,
             }  # fmt: skip
             settings = resumed(Run(out), FineTuningSettings, data, backend, fixed)
-            used = start_devices(settings.backend, devices, parallel, again)
-        else:
-            used = start_devices(backend and backend.value, devices, parallel, again)
-            changes = [*(change or ()), *batch_changes(used, batch_per_device)]
-            settings = fine_tuning(
-                Run(out, used.process), data, start=start, head=head.value if head else "new",
-                variant=variant, recipe_name=recipe, changes=changes, seed=seed or 0,
-                backend=backend and backend.value,
-            )  # fmt: skip
+        name = settings.backend if settings else backend and backend.value
+        used = start_devices(name, devices, parallel, again)
+    with locked(out, used.first):
         run = Run(out, used.process)
-    import_keras()
-    from vmae_keras.training.finetune import finetune as train
+        if settings is None:
+            with errors_for_people(ValueError, OSError), notes_for_people():
+                changes = [*(change or ()), *batch_changes(used, batch_per_device)]
+                settings = fine_tuning(
+                    run, data, start=start, head=head.value if head else "new",
+                    variant=variant, recipe_name=recipe, changes=changes, seed=seed or 0,
+                    backend=backend and backend.value,
+                )  # fmt: skip
+        import_keras()
+        from vmae_keras.training.finetune import finetune as train
 
-    run_training(train, run, settings, workers, devices=used)
+        run_training(train, run, settings, workers, devices=used)

@@ -11,6 +11,7 @@ import time
 
 import typer
 
+from vmae_keras import interrupts
 from vmae_keras.backend import select
 from vmae_keras.commands.terminal import say
 
@@ -50,15 +51,22 @@ def _in_processes(count):
         "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
     }  # fmt: skip
-    command = [sys.executable, "-m", "vmae_keras.cli", *sys.argv[1:]]
-    processes = [
-        subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(count)
-    ]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's reaches them all
-    signal.signal(
-        signal.SIGTERM, lambda number, _: [process.send_signal(number) for process in processes]
-    )
+    command = [sys.executable, "-m", "vmae_keras", *sys.argv[1:]]
+    processes, received = [], []
+
+    def pass_on(number, _):  # a terminal's Ctrl-C has reached them all; they count it once
+        received.append(number)
+        for process in processes:
+            process.send_signal(number)
+
+    for number in interrupts.SIGNALS:
+        signal.signal(number, pass_on)
+    for rank in range(count):
+        environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(subprocess.Popen(command, env=environment))
+    for number in received:  # while they were being started
+        for process in processes:
+            process.send_signal(number)
     failed = None
     while any(process.poll() is None for process in processes):
         time.sleep(0.1)
@@ -67,7 +75,10 @@ def _in_processes(count):
         if failed and time.monotonic() - failed > 2 * LOST_SECONDS:
             for process in processes:  # those that wait for one which never joined them
                 process.kill()
-    return next((abs(process.returncode) for process in processes if process.returncode), 0)
+    codes = [process.returncode for process in processes if process.returncode]
+    if codes and received:
+        return 128 + received[0]
+    return next((code if code > 0 else 128 - code for code in codes), 0)
 
 
 def _end_together(devices, again):
@@ -91,7 +102,8 @@ def _end_together(devices, again):
             sys.stdout.flush()
             sys.stderr.flush()
             time.sleep(ALIKE_SECONDS)
-            os._exit(1)
+            number = interrupts.received()
+            os._exit(128 + number if number else 1)
 
     atexit.register(end)
     devices.watch(lost)

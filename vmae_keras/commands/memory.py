@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras import interrupts
 from vmae_keras.commands.job import batch_changes
 from vmae_keras.commands.options import BatchPerDevice, Changes, Parallel, RecipeOption
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
@@ -101,7 +102,8 @@ def _print_dry_runs(console, config, plans):
         dry_run.Setup(config, recipe, devices.count, devices.parallel, devices.processes)
         for devices, recipe, _ in plans.values()
     ]
-    with errors_for_people(ValueError), console.status("compiling", spinner="line"):
+    unwinding = interrupts.unwinding()  # ends the process that compiles
+    with errors_for_people(ValueError), unwinding, console.status("compiling", spinner="line"):
         results = dry_run.dry_run(setups)
     for (devices, _, expected), found in zip(plans.values(), results, strict=True):
         taken = found.lower_seconds + found.compile_seconds

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import import_keras
+from vmae_keras.commands.folder import locked
 from vmae_keras.commands.job import batch_changes, start_devices
 from vmae_keras.commands.options import (
     BackendOption,
@@ -55,6 +56,7 @@ def pretrain(
     from vmae_keras.training.run import Run, Settings
 
     again = continuation("pretrain", out)
+    settings = None
     with errors_for_people(ValueError, OSError):  # all that the command line can get wrong
         if resume:
             fixed = {
@@ -65,18 +67,20 @@ def pretrain(
                 "--batch-per-device": batch_per_device,
             }
             settings = resumed(Run(out), Settings, data, backend, fixed)
-            used = start_devices(settings.backend, devices, parallel, again)
-        else:
-            used = start_devices(backend and backend.value, devices, parallel, again)
-            changes = [*(change or ()), *batch_changes(used, batch_per_device)]
-            settings = pretraining(
-                Run(out, used.process), data, variant=variant, recipe_name=recipe, changes=changes,
-                seed=seed or 0, backend=backend and backend.value,
-            )  # fmt: skip
+        name = settings.backend if settings else backend and backend.value
+        used = start_devices(name, devices, parallel, again)
+    with locked(out, used.first):
         run = Run(out, used.process)
-    import_keras()
-    from vmae_keras.training.pretrain import pretrain as train
+        if settings is None:
+            with errors_for_people(ValueError, OSError):
+                changes = [*(change or ()), *batch_changes(used, batch_per_device)]
+                settings = pretraining(
+                    run, data, variant=variant, recipe_name=recipe, changes=changes,
+                    seed=seed or 0, backend=backend and backend.value,
+                )  # fmt: skip
+        import_keras()
+        from vmae_keras.training.pretrain import pretrain as train
 
-    run_training(train, run, settings, workers, devices=used)
+        run_training(train, run, settings, workers, devices=used)
     if used.first:
         say(f"See what it learnt: vmae reconstruct {run.folder} CLIP")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.commands.folder import continued_by, locked, this_command
 from vmae_keras.commands.options import BackendOption, Workers, seed_option
 from vmae_keras.commands.terminal import (
     errors_for_people,
@@ -67,49 +68,51 @@ def probe(
     Rates (of knn: numbers of neighbours) are chosen on a fifth of TRAIN. Every video is encoded once, and
     its features are kept: killed, or called again for another kind, it goes on where it was.
     """
-    import_keras_on(backend)
-    from vmae_keras.backend import set_seed
-    from vmae_keras.console import Console
-    from vmae_keras.data.hold_out import distinct
-    from vmae_keras.data.labelled import list_labelled
-    from vmae_keras.data.skipped import SkippedFiles
-    from vmae_keras.data.views import CLIPS
-    from vmae_keras.frozen import FrozenEncoder
-    from vmae_keras.probes.encoded import Encoding, size
-    from vmae_keras.probes.probe import check_sets
-    from vmae_keras.probes.probe import probe as run
+    with locked(out):
+        import_keras_on(backend)
+        from vmae_keras.backend import set_seed
+        from vmae_keras.console import Console
+        from vmae_keras.data.hold_out import distinct
+        from vmae_keras.data.labelled import list_labelled
+        from vmae_keras.data.skipped import SkippedFiles
+        from vmae_keras.data.views import CLIPS
+        from vmae_keras.frozen import FrozenEncoder
+        from vmae_keras.probes.encoded import Encoding, size
+        from vmae_keras.probes.probe import check_sets
+        from vmae_keras.probes.probe import probe as run
 
-    console = Console()
-    pooling = None if kind is Kind.attentive else "mean"
-    given = {"sampling": sampling and sampling.value, "stride": stride}
-    with errors_for_people(ValueError, OSError, ArithmeticError):
-        rates = _rates(learning_rates)
-        # What is held out to choose by must not be trained on under another row.
-        sets = {"train": distinct(list_labelled(train)), "test": list_labelled(test)}
-        check_sets(**sets)
-        set_seed(seed)
-        with notes_for_people():
-            encoder = FrozenEncoder.from_preset(model, pooling, load_weights=not random)
-        views = _sampling(model) | {name: value for name, value in given.items() if value}
-        clips = clips or CLIPS[views["sampling"]]
-        encoding = Encoding(
-            encoder, sets, out / ("tokens" if pooling is None else "pooled"), clips=clips, crops=crops,
-            **views,
-        )  # fmt: skip
-        console.print(
-            f"{len(sets['train'])} + {len(sets['test'])} videos, {clips} x {crops} views each: "
-            f"{size(encoding.bytes)} of features in {encoding.folder}",
-            soft_wrap=True,
-        )  # fmt: skip
-        skipped = SkippedFiles(out / "skipped.jsonl")
-        with progress_of(console, "videos") as progress:
-            encoding.run(skipped, workers, progress)
-        with progress_of(console, "steps") as progress:
-            found = run(
-                encoding, kind=kind.value, epochs=epochs, rates=rates, seed=seed,
-                skipped=skipped.report(), progress=progress,
+        console = Console()
+        pooling = None if kind is Kind.attentive else "mean"
+        given = {"sampling": sampling and sampling.value, "stride": stride}
+        with errors_for_people(ValueError, OSError, ArithmeticError):
+            rates = _rates(learning_rates)
+            # What is held out to choose by must not be trained on under another row.
+            sets = {"train": distinct(list_labelled(train)), "test": list_labelled(test)}
+            check_sets(**sets)
+            set_seed(seed)
+            with notes_for_people():
+                encoder = FrozenEncoder.from_preset(model, pooling, load_weights=not random)
+            views = _sampling(model) | {name: value for name, value in given.items() if value}
+            clips = clips or CLIPS[views["sampling"]]
+        with continued_by(this_command(), out), errors_for_people(ValueError, ArithmeticError):
+            encoding = Encoding(
+                encoder, sets, out / ("tokens" if pooling is None else "pooled"), clips=clips, crops=crops,
+                **views,
             )  # fmt: skip
-        found.write(out)
+            console.print(
+                f"{len(sets['train'])} + {len(sets['test'])} videos, {clips} x {crops} views each: "
+                f"{size(encoding.bytes)} of features in {encoding.folder}",
+                soft_wrap=True,
+            )  # fmt: skip
+            skipped = SkippedFiles(out / "skipped.jsonl")
+            with progress_of(console, "videos") as progress:
+                encoding.run(skipped, workers, progress)
+            with progress_of(console, "steps") as progress:
+                found = run(
+                    encoding, kind=kind.value, epochs=epochs, rates=rates, seed=seed,
+                    skipped=skipped.report(), progress=progress,
+                )  # fmt: skip
+            found.write(out)
     report_skipped(console, found.skipped)
     sweep = found.sweep
     console.print(

@@ -1,6 +1,5 @@
 """vmae progressive"""
 
-import contextlib
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from vmae_keras.backend import import_keras, select
 from vmae_keras.commands.evaluate import measure
+from vmae_keras.commands.folder import continued_by, locked
 from vmae_keras.commands.options import BackendOption, Workers
 from vmae_keras.commands.runs import run_training
 from vmae_keras.commands.terminal import errors_for_people, notes_for_people
@@ -48,7 +48,7 @@ def progressive(
         stages.check_unchanged(out, definitions)
     import_keras()
     again = f"vmae progressive {shlex.quote(str(plan))} --out {shlex.quote(str(out))}"
-    with _told_how_to_continue(again):
+    with locked(out), continued_by(again, out):
         for number, each in enumerate(checked, 1):
             folder = out / each.stage.name
             _say(f"\n{number}/{len(checked)} {each.stage.name}: {each.stage.kind}")
@@ -56,16 +56,17 @@ def progressive(
                 _say(f"Done before: {folder}")
                 continue
             _forget_models()
-            videos = stages.begin(folder, each, definitions[each.stage.name])
-            if each.stage.kind == "evaluate":
-                found = measure(
-                    str(out / each.stage.start), each.files, folder, workers=workers, **each.views
-                )
-                stages.finish_evaluation(folder, each, found)
-            else:
-                outcome = _train(each.stage, out, videos, read.seed, name, workers, again)
-                stages.finish_training(folder, each, outcome)
-    _say(f"\n{stages.report(out, read, name)}\n\n{out / 'report.md'}")
+            with locked(folder):
+                videos = stages.begin(folder, each, definitions[each.stage.name])
+                if each.stage.kind == "evaluate":
+                    start = str(out / each.stage.start)
+                    found = measure(start, each.files, folder, again, workers=workers, **each.views)
+                    stages.finish_evaluation(folder, each, found)
+                else:
+                    outcome = _train(each.stage, out, videos, read.seed, name, workers, again)
+                    stages.finish_training(folder, each, outcome)
+        report = stages.report(out, read, name)
+    _say(f"\n{report}\n\n{out / 'report.md'}")
 
 
 def _train(stage, out, videos, seed, backend, workers, again):
@@ -99,15 +100,6 @@ def _forget_models():
     import keras
 
     keras.utils.clear_session()
-
-
-@contextlib.contextmanager
-def _told_how_to_continue(again):
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say(f"Stopped; what is done is saved.\nContinue with: {again}")
-        raise typer.Exit(130) from None
 
 
 def _say(text):

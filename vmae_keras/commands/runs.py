@@ -1,10 +1,13 @@
 """What the commands have in common that begin, continue and end a run."""
 
+import shlex
+import signal
 from pathlib import Path
 
 import typer
 
 from vmae_keras.backend import select
+from vmae_keras.commands.folder import continued_by
 from vmae_keras.commands.job import wait_for_the_loss
 from vmae_keras.commands.terminal import errors_for_people, report_skipped
 
@@ -42,7 +45,7 @@ def resumed(run, kind, data, backend, fixed):
 
 def continuation(command, folder):
     """What a person types to continue a run."""
-    return f"vmae {command} --out {folder} --resume"
+    return f"vmae {command} --out {shlex.quote(str(folder))} --resume"
 
 
 def run_training(train, run, settings, workers, again=None, devices=None):
@@ -53,6 +56,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     from vmae_keras.console import Console
     from vmae_keras.data.stream import NoReadableVideo
     from vmae_keras.distribution import Devices, DistributionError
+    from vmae_keras.failures import Unfinished
     from vmae_keras.training.callbacks import NonFiniteLoss
     from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
@@ -64,6 +68,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     again = again or continuation(COMMANDS[settings.stage], run.folder)
     console = Console(quiet=not devices.first)
     with (
+        continued_by(again, run.folder, devices.first),
         errors_for_people(
             RunError,
             DistributionError,
@@ -72,13 +77,12 @@ def run_training(train, run, settings, workers, again=None, devices=None):
             NonFiniteLoss,
             WeightsError,
             HubError,
-            OSError,
         ),
         Display(console) as display,
     ):
         try:
             outcome = train(settings, run, display, workers=workers, devices=devices)
-        except (ValueError, ArithmeticError, OSError):
+        except (ValueError, ArithmeticError, OSError, Unfinished):
             raise
         except Exception:
             wait_for_the_loss(devices)
@@ -90,7 +94,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
             f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
             f"Continue with: {again}",
         )
-        raise typer.Exit(130)
+        raise typer.Exit(128 + (outcome.stopped_by or signal.SIGINT))
     if run.writes:
         _draw_losses(run)
     done = f"Done: {outcome.step} steps."

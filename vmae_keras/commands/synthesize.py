@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.commands.folder import locked
 from vmae_keras.commands.options import seed_option
 from vmae_keras.commands.terminal import errors_for_people, say
 
@@ -17,6 +18,6 @@ def synthesize(
     """Draw clips of moving shapes, to try things without any data."""
     from vmae_keras.data.synthetic import write_moving_shapes
 
-    with errors_for_people(OSError):
+    with locked(folder), errors_for_people(OSError):
         paths = write_moving_shapes(folder, count, seed=seed)
     say(f"{len(paths)} clips in {folder}")

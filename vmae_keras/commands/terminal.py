@@ -11,6 +11,7 @@ import warnings
 
 import typer
 
+from vmae_keras import interrupts
 from vmae_keras.backend import import_keras, select
 from vmae_keras.printable import one_line, printable
 
@@ -68,6 +69,7 @@ def progress_of(console, what):
 
         def update(done, total):
             nonlocal lined
+            interrupts.check()
             bar.update(task, completed=done, total=total)
             now = time.monotonic()
             if not console.is_terminal and now - lined >= 10:

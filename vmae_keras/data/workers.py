@@ -20,13 +20,14 @@ import grain
 import numpy as np
 
 from vmae_keras import interrupts
+from vmae_keras.failures import Unfinished
 
 AHEAD = 2  # elements of each worker that wait in this process
 _RAW = hasattr(os, "readv")  # without a copy in between, which takes four times as long
 _CONTEXT = multiprocessing.get_context("spawn")  # threads and a used GPU do not survive a fork
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(Unfinished):
     """A worker process ended, or was killed, before it was done."""
 
     def __init__(self, workers: int, exit_code: int | None):

@@ -4,19 +4,18 @@ import contextlib
 import math
 import signal
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
-from tensorboardX import SummaryWriter
 
+from vmae_keras import interrupts
 from vmae_keras.distribution import Devices
 from vmae_keras.training import checkpoint
 from vmae_keras.training.run import Run
+from vmae_keras.training.tensorboard import TensorBoard
 
 SAVE_SECONDS = 60.0  # this much work and a logging interval may be lost to a kill, ...
-PASSED_ON_SECONDS = (
-    1.0  # within which a launcher passes on the Ctrl-C that its processes have had too
-)
 SAVE_SHARE = 0.05  # ... unless saving would take more than this share of the time
 
 
@@ -45,6 +44,11 @@ class Progress(keras.callbacks.Callback):
         patience: see `TrainingRecipe`.
         devices: that train together; their processes decide alike.
 
+    Attributes:
+        failure: a batch that could not be made, or a file that could not be written. Training ends after
+            the running step.
+        stopped_by: the signal that ended training.
+
     Raises:
         NonFiniteLoss: at the end of an interval, for a loss or a weight; it is not saved.
     """
@@ -69,11 +73,11 @@ class Progress(keras.callbacks.Callback):
             self._compare(row)
         self.saved_best = self.best
         self._keep_best()  # what lies after this step, or is of another run, is not this run's
-        self.stop_requested = self.stop_noted = False
+        self.failure: Exception | None = None
+        self.stopped_by = interrupts.received()
+        self.stop_requested, self.stop_noted = self.stopped_by is not None, False
         # What an earlier attempt logged after this step never was.
-        self.writer = SummaryWriter(
-            str(run.tensorboard), purge_step=start + 1 if start else 0, write_to_disk=run.writes
-        )
+        self.writer = TensorBoard(run.tensorboard, start + 1 if start else 0, run.writes)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began, self.began_step, self.ended = time.monotonic(), self.step, None
@@ -97,6 +101,8 @@ class Progress(keras.callbacks.Callback):
         self.display.update(self.step, None)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.step == self.began_step:  # there was no batch any more
+            return
         logs = self.devices.mean(logs)
         self._check_finite("loss", logs["loss"])
         self._check_finite("validation loss", logs.get("val_loss", 0.0))
@@ -114,26 +120,59 @@ class Progress(keras.callbacks.Callback):
         wait = max(SAVE_SECONDS, self.save_took / SAVE_SHARE)
         # By the clock of the process that writes; the others know nothing of what writing takes.
         due = self.devices.first and time.monotonic() - self.saved_at >= wait
-        stop, save = self.devices.any(self.stop_requested, due)
+        terminated = self.stopped_by == signal.SIGTERM
+        stop, terminated, save = self.devices.any(self.stop_requested, terminated, due)
+        if stop and self.stopped_by is None:
+            self.stopped_by = signal.SIGTERM if terminated else signal.SIGINT
         if stop or self.exhausted:
             self.model.stop_training = True
         self.stop_requested |= stop
         if save:
-            self.save()
+            with self.writing():
+                self.save()
 
     def record(self, row):
         """Writes a row to the log, to TensorBoard and to the display."""
-        if self._compare(row):
-            # Before the row, which a resumed run takes for the record of weights that are there.
-            checkpoint.save(self.run.best, self.step, self.model, keep=None, writes=self.run.writes)
-            self._keep_best()
-        self.run.append(row)
+        with self.writing():
+            if self._compare(row):
+                # Before the row, which a resumed run takes for the record of weights that are there.
+                checkpoint.save(
+                    self.run.best, self.step, self.model, keep=None, writes=self.run.writes
+                )
+                self._keep_best()
+            self.run.append(row)
         if row.get("validation_loss") is not None:
             self.validated = row["step"]
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self.writer.add_scalar(name, value, int(row["step"]))
-        self.display.update(self.step, row)
+        with self.writing():
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    self.writer.add(name, value, int(row["step"]))
+        with self.writing():
+            self.display.update(self.step, row)
+
+    @contextlib.contextmanager
+    def writing(self):
+        """End training after the running step where the block cannot write its file."""
+        try:
+            yield
+        except OSError as error:
+            self.fail(error)
+
+    def until_failure(self, batches: Iterable) -> Iterable:
+        """Yield batches until one cannot be made, which ends training after the steps before it."""
+        try:
+            yield from batches
+        except Exception as error:
+            self.fail(error)
+            if self.devices.processes > 1:  # the others wait for this one's part
+                raise
+
+    def fail(self, error: Exception):
+        """End training after the running step, because of an error."""
+        self.failure = self.failure or error
+        self.stop_requested = self.stop_noted = True
+        if self.model is not None:
+            self.model.stop_training = True
 
     def _compare(self, row):
         """Whether a row's validation is the best so far, where there is a patience to know it for."""
@@ -218,13 +257,13 @@ def stop_on_interrupt(progress: Progress):
         nonlocal first
         now = time.monotonic()
         if first is None:
-            first, progress.stop_requested = now, True
-        elif now - first > PASSED_ON_SECONDS:
+            first, progress.stop_requested, progress.stopped_by = now, True, number
+        elif now - first > interrupts.PASSED_ON_SECONDS:
             for each, handler in previous.items():
                 signal.signal(each, handler)
             signal.raise_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in interrupts.SIGNALS:
         previous[number] = signal.signal(number, stop)
     try:
         yield

@@ -6,6 +6,7 @@ drop-path decisions. A file written here also moves between backends.
 
 import os
 import re
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vmae_keras import backend
+from vmae_keras.failures import FULL
 
 _OPTIMIZER = "optimizer/"
+_WRITING = "writing"  # a folder, since safetensors gives its unfinished file another name each time
 _NAME = re.compile(r"step-(\d+)\.safetensors$")
 
 
@@ -26,11 +29,15 @@ class CheckpointError(ValueError):
 def save(folder: Path, step: int, model, keep: int | None = 2, writes: bool = True) -> Path:
     """Write `step-XXXXXXXX.safetensors` atomically; the newest `keep` remain, or all with None.
 
-    Killed at any moment, it leaves either the old files or the new one, never a part of one.
+    Killed at any moment, it leaves either the old files or the new one, never a part of one. On a full disk
+    the older ones of several make room.
 
     Args:
         writes: of processes that train together, each holding a part of the weights perhaps, all call
             this and one writes.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; nothing remains of the new file.
     """
     path = folder / f"step-{step:08d}.safetensors"
     tensors = {}
@@ -40,15 +47,43 @@ def save(folder: Path, step: int, model, keep: int | None = 2, writes: bool = Tr
             tensors[name] = np.asarray(value, order="C")
     if not writes:
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "writing.partial"  # one name: a kill leaves at most one such file
-    save_file(tensors, partial, metadata={"step": str(step)})
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        _write(path, tensors, step)
+    except OSError as error:
+        older = _all(folder)[:-1] if keep else []
+        if error.errno not in FULL or not older:
+            raise
+        for old in older:
+            old.unlink()
+        _write(path, tensors, step)
     for old in _all(folder)[:-keep] if keep else ():
         old.unlink()
     return path
+
+
+def clean(*folders: Path):
+    """Delete what a killed process left half-written in folders of checkpoints."""
+    for folder in folders:
+        shutil.rmtree(folder / _WRITING, ignore_errors=True)
+        (folder / "writing.partial").unlink(missing_ok=True)  # as earlier versions called it
+
+
+def _write(path, tensors, step):
+    clean(path.parent)
+    writing = path.parent / _WRITING
+    writing.mkdir(parents=True)
+    try:
+        save_file(tensors, writing / path.name, metadata={"step": str(step)})
+        with open(writing / path.name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(writing / path.name, path)
+    except SafetensorError as error:
+        if code := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(code[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
 
 
 def restore(path: Path, model) -> int:

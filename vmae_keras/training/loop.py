@@ -2,12 +2,15 @@
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterable
 
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.hold_out import hold_out
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.distribution import Devices
+from vmae_keras.failures import Unfinished, explain
 from vmae_keras.random_streams import DRAWS, Purpose, generator
 from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
@@ -25,6 +28,7 @@ class Outcome:
 
     best_step: whose weights are to be used, where a recipe's patience asks for them.
     exhausted: that patience ended the training.
+    stopped_by: the signal that ended it, of whichever process.
     """
 
     step: int
@@ -32,6 +36,7 @@ class Outcome:
     best_step: int | None
     exhausted: bool
     skipped: dict[str, str]
+    stopped_by: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -117,8 +122,11 @@ def train(
         NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
         CheckpointError: the last checkpoint does not fit the settings.
         RunError: processes that train together have different settings, videos or checkpoints.
+        Unfinished: batches could not be made, or files not be written. What could be saved is.
     """
     recipe = settings.recipe
+    if run.writes:
+        checkpoint.clean(run.checkpoints, run.best)
     total_steps = recipe.epochs * steps_per_epoch
     last = checkpoint.latest(run.checkpoints)
     start = checkpoint.restore(last, model) if last else 0
@@ -144,32 +152,68 @@ def train(
         devices=devices,
     )  # fmt: skip
     log_steps = min(LOG_STEPS, steps_per_epoch)
-    with stop_on_interrupt(progress), progress.writer:
+    with stop_on_interrupt(progress):
         if validation is not None and start == 0:
             _record_validation(model, validation, validation_size, progress)
         for first, steps, intervals in _fits(start, total_steps, log_steps):
             if devices.any(progress.stop_requested)[0] or progress.exhausted:
                 break
-            model.fit(
-                # Given the data set itself, `fit` would start its workers once more to look at it.
-                devices.batches(batch for batch in batches(first)),
+            _fit(
+                model, batches(first), progress,
                 initial_epoch=first // log_steps,
                 epochs=first // log_steps + intervals,
                 steps_per_epoch=steps,
                 validation_data=validation,
                 validation_batch_size=validation_size,
                 validation_freq=max(1, round(steps_per_epoch / log_steps)),
+            )  # fmt: skip
+        if devices.any(progress.step > progress.saved_step)[0]:
+            with progress.writing():
+                progress.save()
+        if validation is not None and progress.step == total_steps != progress.validated:
+            _record_validation(model, validation, validation_size, progress)
+    if progress.failure is not None:
+        raise _unfinished(progress)
+    devices.wait()  # a launcher that sees one process end may end the one that is still writing
+    best_step = progress.best and progress.best.step
+    return Outcome(
+        progress.step, total_steps, best_step, progress.exhausted, skipped.report(),
+        progress.stopped_by,
+    )  # fmt: skip
+
+
+def _fit(model, batches, progress, **arguments):
+    """Train until the batches end, or one cannot be made."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")  # a failure ends it
+        try:
+            model.fit(
+                # Given the data set itself, `fit` would start its workers once more to look at it.
+                progress.devices.batches(progress.until_failure(batches)),
                 callbacks=[AveragedValidation(), progress],
                 shuffle=False,
                 verbose=0,
+                **arguments,
             )
-        if progress.step > progress.saved_step:
-            progress.save()
-        if validation is not None and progress.step == total_steps != progress.validated:
-            _record_validation(model, validation, validation_size, progress)
-    devices.wait()  # a launcher that sees one process end may end the one that is still writing
-    best_step = progress.best and progress.best.step
-    return Outcome(progress.step, total_steps, best_step, progress.exhausted, skipped.report())
+        except Exception as error:
+            if progress.failure is None:
+                raise
+            if progress.devices.processes > 1:
+                raise _unfinished(progress) from error
+            # Otherwise there was not even a first batch, which Keras refuses.
+
+
+def _unfinished(progress):
+    """Return the error that says why training ended early, and how much of it is saved."""
+    reason, saved = progress.failure, progress.saved_step
+    if not isinstance(reason, OSError | NoReadableVideo | Unfinished):
+        return reason  # a fault of the program: with its traceback
+    lost = progress.step - saved
+    return Unfinished(
+        f"{explain(reason, progress.run.folder).removesuffix('.')}. "
+        + (f"Training is saved up to step {saved}" if saved else "No step is saved")
+        + (f"; the last {lost} steps are lost." if lost else ".")
+    )
 
 
 def _record_validation(model, validation, batch_size, progress):

@@ -1,0 +1,15 @@
+"""The command `vmae`, which handles Ctrl-C and SIGTERM before it imports anything heavy."""
+
+from vmae_keras import interrupts
+
+
+def main():
+    """Run the command line."""
+    interrupts.install()
+    from vmae_keras.cli import app
+
+    app(prog_name="vmae")
+
+
+if __name__ == "__main__":
+    main()
