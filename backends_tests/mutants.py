@@ -66,11 +66,23 @@ MIXED_PARTS = (
 PROBE = "each_backend/test_probe.py"
 EXPORT = "each_backend/test_export.py"
 MASKS = "once/test_masks.py"
+EVERY_MASK = f"{MASKS}::test_every_mask_is_equally_likely"
+CELLS = "once/test_running_cells.py"
 CELL = f"{VECTORS}::test_running_cells[running_cell/4]"
 RATES = "once/test_config.py::test_learning_rate_counts_videos_not_their_crops"
 SAMPLING = "once/test_data_sampling.py"
+EVERY_START = f"{SAMPLING}::test_every_start_is_equally_likely"
+SEGMENTS = f"{SAMPLING}::test_uniform_draws_the_position_of_each_segment_by_itself"
+CLIPS = "once/test_pretraining_clips.py"
+TRUE_CLIP = f"{CLIPS}::test_a_clip_is_true_frames_cropped_and_resized"
+SAMPLE_DRAWS = f"{CLIPS}::test_each_sample_draws_its_start_crop_and_mask_by_itself"
+FILE_ORDERS = f"{CLIPS}::test_every_order_of_files_and_of_replacements_is_equally_likely"
+HELD_FILES = "once/test_hold_out.py::test_every_choice_of_files_is_equally_likely"
+HELD_OF_CLASSES = (
+    "once/test_hold_out.py::test_every_choice_of_a_share_of_each_class_is_equally_likely"
+)
 CROPS = "once/test_data_augment.py"
-OFFICIAL_CROPS = f"{CROPS}::test_the_official_sizes_and_offsets_are_drawn_and_no_others"
+OFFICIAL_CROPS = f"{CROPS}::test_the_official_sizes_and_offsets_are_equally_likely"
 RESIZED = f"{VECTORS}::test_resized_positions[resize/0]"
 
 # On an entry's lines: its name and what is changed where; into what, and which test must notice.
@@ -213,7 +225,15 @@ MUTANTS = [
     Mutant("frames rounded", "masks.py", "int(ratio * t), ratio",
            "round(ratio * t), ratio", f"{VECTORS}::test_counts_of_masks[count/10]"),
     Mutant("masks not drawn", "masks.py", "return generator.choice(count, hidden, replace=False)",
-           "return np.arange(hidden)", f"{MASKS}::test_every_place_is_drawn_equally_often[tube]"),
+           "return np.arange(hidden)", f"{EVERY_MASK}[tube]"),
+    Mutant("places in one block", "masks.py", "return generator.choice(count, hidden, replace=False)",
+           "return (generator.integers(count) + np.arange(hidden)) % count", f"{EVERY_MASK}[random]"),
+    Mutant("agnostic masks in one block", "masks.py", "np.argsort(generator.random(count))[:kept]",
+           "(generator.integers(count) + np.arange(kept)) % count", f"{EVERY_MASK}[agnostic]"),
+    Mutant("tubes at the border last", "masks.py",
+           "frame[_choose(h * w, int(ratio * (h * w)), ratio, grid, generator)]",
+           "frame[np.lexsort((generator.random(h * w), np.ones((h, w)).ravel() - np.pad("
+           "np.ones((h - 2, w - 2)), 1).ravel()))[: int(ratio * (h * w))]]", f"{EVERY_MASK}[tube]"),
     Mutant("cells stand still", "masks.py", "-(pointer + 1 + slot)",
            "-(pointer + 1)", CELL),
     Mutant("cells turn the other way", "masks.py", "-(pointer + 1 + slot)",
@@ -227,12 +247,21 @@ MUTANTS = [
     Mutant("cells decode what they hide", "masks.py", "np.flatnonzero(~_cells(",
            "np.flatnonzero(_cells(", CELL),
     Mutant("one phase for every clip", "masks.py", "phases[generator.integers(4)]",
-           "phases[0]", f"{MASKS}::test_all_four_pointers_are_drawn"),
+           "phases[0]", f"{CELLS}::test_every_clip_draws_its_phase"),
     Mutant("one phase for every run", "masks.py", "decoded = running_cell(grid, decoder_ratio, generator)",
            "decoded = running_cell(grid, decoder_ratio, np.random.default_rng(0))",
-           "once/test_running_cells.py::test_every_clip_draws_its_phase"),
+           f"{CELLS}::test_every_clip_draws_its_phase"),
+    Mutant("the smaller of two phases", "masks.py", "phases[generator.integers(4)]",
+           "phases[generator.integers(4, size=2).min()]", f"{CELLS}::test_every_clip_draws_its_phase"),
+    Mutant("a phase that may follow the encoder's mask", "masks.py",
+           "decoded = running_cell(grid, decoder_ratio, generator)",
+           "decoded = running_cell(grid, decoder_ratio, generator if generator.random() < 0.7 "
+           "else np.random.default_rng(visible))", f"{CELLS}::test_every_clip_draws_its_phase"),
     Mutant("surplus of cells not drawn", "masks.py", "generator.choice(decoded, kept, replace=False)",
-           "decoded[:kept]", "once/test_running_cells.py::test_the_surplus_is_drawn"),
+           "decoded[:kept]", f"{CELLS}::test_the_surplus_is_drawn[grid0-0.5]"),
+    Mutant("a surplus of neighbours", "masks.py", "generator.choice(decoded, kept, replace=False)",
+           "np.roll(decoded, generator.integers(len(decoded)))[:kept]",
+           f"{CELLS}::test_the_surplus_is_drawn[grid0-0.5]"),
     Mutant("weight of the visible", "masks.py", "np.isin(decoded, masked",
            "np.isin(decoded, visible", f"{MASKS}::test_pretraining_masks_have_the_published_counts"),
 
@@ -309,7 +338,17 @@ MUTANTS = [
            "(start + stride * np.arange(frames)) % ticks",
            f"{SAMPLING}::test_dense_pads_a_short_video_with_its_last_frame"),
     Mutant("the last start never drawn", "data/sampling.py", "generator.integers(spare + 1)",
-           "generator.integers(max(spare, 1))", f"{SAMPLING}::test_dense_draws_every_start_and_no_other"),
+           "generator.integers(max(spare, 1))", f"{EVERY_START}[dense-5]"),
+    Mutant("the smaller of two starts", "data/sampling.py", "generator.integers(spare + 1)",
+           "generator.integers(spare + 1, size=2).min()", f"{EVERY_START}[dense-5]"),
+    Mutant("the smaller of two starts in fine-tuning", "data/sampling.py",
+           "generator.integers(max(spare, 1))", "generator.integers(max(spare, 1), size=2).min()",
+           f"{EVERY_START}[spread-4]"),
+    Mutant("one draw for all segments", "data/sampling.py", "generator.integers(length, size=frames)",
+           "generator.integers(length)", SEGMENTS),
+    Mutant("the smaller of two draws in a segment", "data/sampling.py",
+           "generator.integers(length, size=frames)",
+           "generator.integers(length, size=(2, frames)).min(axis=0)", SEGMENTS),
     Mutant("segments' starts for their centres", "data/sampling.py", "(2 * segments + 1)",
            "(2 * segments)", f"{SAMPLING}::test_uniform_without_a_generator_takes_the_centres"),
     Mutant("an offset off the crop's grid", "data/augment.py", "(1, 1), (3, 1)",
@@ -318,15 +357,70 @@ MUTANTS = [
            "across * ((picture[1] - width) // 6)", OFFICIAL_CROPS),
     Mutant("crops of any proportions", "data/augment.py", "MAX_DISTORTION = 1",
            "MAX_DISTORTION = 2", OFFICIAL_CROPS),
+    Mutant("large crops preferred", "data/augment.py", "sizes[generator.integers(len(sizes))]",
+           "sizes[generator.integers(len(sizes), size=2).min()]", OFFICIAL_CROPS),
+    Mutant("corners preferred", "data/augment.py", "OFFSETS[generator.integers(len(OFFSETS))]",
+           "OFFSETS[generator.integers(len(OFFSETS), size=2).min()]", OFFICIAL_CROPS),
+    Mutant("crops at the left", "data/augment.py", "left = across * ((picture[1] - width) // 4)",
+           "left = 0", OFFICIAL_CROPS),
     Mutant("sides three pixels off snap", "data/augment.py", "abs(side - target) < 3",
            "abs(side - target) <= 3",
            f"{CROPS}::test_a_side_close_to_the_target_becomes_the_target_if_there_is_room"),
     Mutant("resized bicubically", "data/augment.py", "Resampling.BILINEAR",
            "Resampling.BICUBIC", f"{CROPS}::test_resize_is_pillows_bilinear_resize_of_the_box"),
     Mutant("repeats share crop and mask", "data/stream.py",
-           "[self.sample(index, frames, generator) for _ in range(self.repeats)]",
-           "[self.sample(index, frames, generator)] * self.repeats",
-           "once/test_data_pipeline.py::test_repeats_share_the_video_but_not_the_mask"),
+           "[self.sample(index, frames, draws) for _ in range(self.repeats)]",
+           "[self.sample(index, frames, draws)] * self.repeats",
+           SAMPLE_DRAWS),
+    Mutant("another clip for each repeat", "data/stream.py", "[self.sample(index, frames, draws)",
+           "[self.sample(index, self.try_to_read(self.paths[index], draws), draws)",
+           f"{TRUE_CLIP}[dense-3]"),
+    Mutant("clips mirrored", "data/pipeline.py", "augment.resize(frames, box, size), **",
+           "augment.resize(frames, box, size)[:, :, ::-1], **", f"{TRUE_CLIP}[dense-3]"),
+    Mutant("clips darkened", "data/pipeline.py", "augment.resize(frames, box, size), **",
+           "augment.resize(frames, box, size) // 8 * 7, **", f"{TRUE_CLIP}[dense-3]"),
+    Mutant("clips erased in part", "data/pipeline.py", "augment.resize(frames, box, size), **",
+           "np.pad(augment.resize(frames, box, size)[:, 1:], ((0, 0), (1, 0), (0, 0), (0, 0))), **",
+           f"{TRUE_CLIP}[dense-3]"),
+    Mutant("channels swapped", "data/stream.py", "return rgb if", "return rgb[..., ::-1] if",
+           f"{TRUE_CLIP}[dense-3]"),
+    Mutant("frames reversed", "data/stream.py", "return rgb if", "return rgb[::-1] if",
+           f"{TRUE_CLIP}[dense-3]"),
+    Mutant("green for brightness", "data/stream.py", "else augment.luma(rgb)", "else rgb[..., 1:2]",
+           f"{TRUE_CLIP}[dense-1]"),
+    Mutant("validation mirrored", "data/pipeline.py",
+           "video = augment.resize(frames, augment.centre_crop(frames.shape[1:3], size), size)",
+           "video = augment.resize(frames, augment.centre_crop(frames.shape[1:3], size), size)[:, :, ::-1]",
+           f"{CLIPS}::test_validation_sees_the_centre[3]"),
+    Mutant("centres rounded up", "data/augment.py",
+           "left, top = (picture[1] - width) // 2, (picture[0] - height) // 2",
+           "left, top = (picture[1] - width + 1) // 2, (picture[0] - height + 1) // 2",
+           f"{CLIPS}::test_validation_sees_the_centre[3]"),
+    Mutant("each epoch draws alike", "data/stream.py", "Purpose.SAMPLE, sample)",
+           "Purpose.SAMPLE, sample % len(self.paths))", SAMPLE_DRAWS),
+    Mutant("two samples draw alike", "data/stream.py", "Purpose.SAMPLE, sample)",
+           "Purpose.SAMPLE, sample // 2)", SAMPLE_DRAWS),
+    Mutant("repeats may share a box", "data/pipeline.py", "size, generator)\n",
+           "size, generator if frames.flat[0] else np.random.default_rng(0))\n", SAMPLE_DRAWS),
+    Mutant("files in a turned order", "data/stream.py",
+           "return generator(seed, Purpose.FILE_ORDER, epoch).permutation(count)",
+           "return np.roll(np.arange(count), generator(seed, Purpose.FILE_ORDER, epoch).integers(count))",
+           FILE_ORDERS),
+    Mutant("the first file replaces", "data/stream.py",
+           "generator(self.seed, Purpose.REPLACEMENT, sample).permutation(count)", "range(count)",
+           FILE_ORDERS),
+    Mutant("one order of replacements", "data/stream.py", "Purpose.REPLACEMENT, sample",
+           "Purpose.REPLACEMENT, 0", FILE_ORDERS),
+    Mutant("a run of files held out", "data/hold_out.py", "generator.permutation(firsts)",
+           "np.roll(firsts, generator.integers(len(firsts)))", HELD_FILES),
+    Mutant("the places of a hold-out not drawn", "data/hold_out.py",
+           "int(generator.integers(len(places)))", "0",
+           HELD_OF_CLASSES),
+    Mutant("the first of a class held out", "data/hold_out.py", "_evenly(_by_class(files, order)",
+           "_evenly(_by_class(files, sorted(order))",
+           HELD_OF_CLASSES),
+    Mutant("one mixture for all steps", "data/labelled.py", "Purpose.MIXING, self.start_step + index",
+           "Purpose.MIXING, self.start_step", MIXED_PARTS),
 
     # Fine-tuning and evaluation
     Mutant("norm before the mean", "encoder.py",

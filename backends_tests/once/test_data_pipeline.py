@@ -109,17 +109,6 @@ def test_a_decoder_mask_brings_weights(files, skipped):
         np.testing.assert_array_equal(weight, ~np.isin(decoded, visible))
 
 
-@pytest.mark.clause("DATA-7")
-def test_repeats_share_the_video_but_not_the_mask(files, skipped):
-    dataset = pretraining_dataset(files, CONFIG, batch_size=3, repeats=4, skipped=skipped)
-    (batch,) = batches(dataset, 1)
-    indices = which(batch)
-    assert indices == np.repeat(indices[::4], 4).tolist() and len(set(indices)) == 3
-    for first in (0, 4, 8):
-        assert len({ids.tobytes() for ids in batch["visible"][first : first + 4]}) > 1
-        assert len({clip.tobytes() for clip in batch["video"][first : first + 4]}) > 1
-
-
 def test_epochs_are_different_permutations_and_batches_cross_their_ends(files, skipped):
     dataset = pretraining_dataset(files, CONFIG, batch_size=3, skipped=skipped)
     stream = [index for batch in batches(dataset, COUNT) for index in which(batch)]
@@ -227,15 +216,6 @@ def test_validation_leaves_broken_files_out_whatever_the_workers(broken, skipped
     assert [which(batch) for batch in alone] == [[0, 1], [3, 4], [5, 6]]
     assert same(alone, run(2))
     assert list(skipped.report()) == [broken[2].path]
-
-
-def test_read_clip_is_the_validation_clip(files, skipped):
-    (batch, *_) = validation_dataset(files, CONFIG, batch_size=1, stride=2, skipped=skipped)
-    clip = read_clip(files[0].path, frames=4, height=16, width=24, stride=2)
-    assert clip.shape == (4, 16, 24, 3) and clip.dtype == np.uint8
-    np.testing.assert_array_equal(clip, batch["video"][0])
-    # The centre window of 12 frames: 2, 4, 6, 8. Every frame is one level brighter.
-    assert np.diff(clip.mean((1, 2, 3))).tolist() == pytest.approx([2, 2, 2], abs=0.8)
 
 
 def test_one_channel_is_brightness(files, skipped):

@@ -1,10 +1,13 @@
-"""Dense and uniform positions, as properties."""
+"""Dense and uniform positions, as properties and as distributions."""
+
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends_tests.chi_square import assert_uniform
 from spec import augment_reference
 from vmae_keras.data.sampling import dense, spread, uniform
 
@@ -31,10 +34,13 @@ def test_dense_is_an_evenly_spaced_window_inside_the_video(ticks, frames, stride
         np.testing.assert_array_equal(positions, np.minimum(stride * np.arange(frames), ticks - 1))
 
 
-@pytest.mark.clause("DATA-1")
-def test_dense_draws_every_start_and_no_other():
-    starts = {int(dense(20, 4, 4, np.random.default_rng(seed))[0]) for seed in range(200)}
-    assert starts == {0, 1, 2, 3, 4}
+@pytest.mark.clause("DATA-1", "AUG-11", "MASK-6")
+@pytest.mark.parametrize(("sample", "starts"), [(dense, 5), (spread, 4)])
+def test_every_start_is_equally_likely(sample, starts):
+    """Successive ones are independent."""
+    draws = np.random.default_rng(0)
+    drawn = [int(sample(20, 4, 4, draws)[0]) for _ in range(1000)]
+    assert_uniform(itertools.pairwise(drawn), itertools.product(range(starts), repeat=2))
 
 
 def test_dense_without_a_generator_is_the_centre_window():
@@ -92,12 +98,11 @@ def test_uniform_takes_one_position_of_each_segment(ticks, frames, seed):
     assert positions.min() >= 0 and positions.max() < ticks
 
 
-@pytest.mark.clause("DATA-3")
-def test_uniform_draws_every_position_of_a_segment():
-    drawn = np.array([uniform(12, 3, np.random.default_rng(seed)) for seed in range(200)])
-    assert [set(column) for column in drawn.T.tolist()] == [
-        {0, 1, 2, 3}, {4, 5, 6, 7}, {8, 9, 10, 11}
-    ]  # fmt: skip
+@pytest.mark.clause("DATA-3", "MASK-6")
+def test_uniform_draws_the_position_of_each_segment_by_itself():
+    draws = np.random.default_rng(0)
+    drawn = [tuple(uniform(12, 3, draws).tolist()) for _ in range(1500)]
+    assert_uniform(drawn, itertools.product(range(4), range(4, 8), range(8, 12)))
 
 
 def test_uniform_without_a_generator_takes_the_centres():

@@ -1,5 +1,6 @@
 """Which videos are held out, and which lists a run takes for its own."""
 
+import itertools
 import os
 from collections import Counter
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends_tests.chi_square import assert_distribution, assert_uniform
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.hold_out import distinct, hold_out
 from vmae_keras.training.run import digest
@@ -71,10 +73,31 @@ def test_rows_of_one_file_stay_together_however_they_are_spelled(
     ]
 
 
-def test_held_out_are_drawn_by_the_seed():
-    files = [VideoFile(f"{n}.mp4", str(n % 4)) for n in range(200)]
-    drawn = Counter(file for seed in range(200) for file in divided(files, seed=seed)[1])
-    assert len(drawn) == 200 and max(drawn.values()) < 50  # 20 each are to be expected
+def held_places(files, draws, share, by_class):
+    """Return which of `files` are held out, `draws` times."""
+    generator = np.random.default_rng(0)
+    for _ in range(draws):
+        held = hold_out(files, share, 128, generator, by_class)[1]
+        yield tuple(files.index(file) for file in held)
+
+
+@pytest.mark.clause("HOLD-2", "MASK-6")
+def test_every_choice_of_files_is_equally_likely():
+    files = [VideoFile(f"{n}.mp4") for n in range(10)]
+    cells = itertools.combinations(range(10), 2)
+    assert_uniform(held_places(files, 1000, 0.2, by_class=False), cells)
+
+
+@pytest.mark.clause("HOLD-3", "MASK-6")
+def test_every_choice_of_a_share_of_each_class_is_equally_likely():
+    """Of six and four files one stays of each; of the eight others two are held out.
+
+    So in a quarter of the draws none of the second class, as its share of two is 3 / 4.
+    """
+    files = [VideoFile(f"{n}.mp4", "ab"[n // 6]) for n in range(10)]
+    shares = dict.fromkeys(itertools.product(range(6), range(6, 10)), 0.75 / 24)
+    shares |= dict.fromkeys(itertools.combinations(range(6), 2), 0.25 / 15)
+    assert_distribution(held_places(files, 1500, 0.2, by_class=True), shares)
 
 
 def test_a_digest_tells_orders_names_and_where_they_matter_labels():

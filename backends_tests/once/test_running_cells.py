@@ -1,29 +1,44 @@
-"""What is drawn of running cells: the phase for every clip, and the surplus on odd grids."""
+"""Draws of running cells: the phase for every clip, and the surplus on odd grids."""
+
+import itertools
+from collections import defaultdict
 
 import numpy as np
 import pytest
 
+from backends_tests.chi_square import assert_distribution, assert_uniform
 from spec import masks_reference
 from vmae_keras import masks
 
 
+def phases(grid, ratio):
+    patterns = [masks_reference.running_cell_pattern(grid, ratio, pointer) for pointer in range(4)]
+    return [tuple(np.flatnonzero(pattern).tolist()) for pattern in patterns]
+
+
 @pytest.mark.clause("CELL-3", "DUAL-2")
 def test_every_clip_draws_its_phase():
-    """Independently of the encoder's mask: each of its four meets each of the four phases."""
+    """Independently of the encoder's mask: four of its by four phases."""
+    grid, ratio = (1, 2, 2), 0.25
     generator = np.random.default_rng(0)
     drawn = [
-        masks.pretraining((1, 2, 2), generator, ratio=0.25, decoder_ratio=0.25) for _ in range(300)
+        masks.pretraining(grid, generator, ratio=ratio, decoder_ratio=ratio) for _ in range(800)
     ]
-    assert len({(*ids["visible"], *ids["decoded"]) for ids in drawn}) == 4 * 4
+    found = ((tuple(ids["visible"].tolist()), tuple(ids["decoded"].tolist())) for ids in drawn)
+    visible = itertools.combinations(range(4), 3)
+    assert_uniform(found, itertools.product(visible, phases(grid, ratio)))
 
 
-@pytest.mark.clause("CELL-4")
-@pytest.mark.parametrize("grid", [(1, 3, 3), (2, 3, 4), (3, 5, 3)])
-def test_the_surplus_is_drawn(grid):
-    """No token of a phase is always the one that is dropped."""
-    patterns = [masks_reference.running_cell_pattern(grid, 0.5, pointer) for pointer in range(4)]
+@pytest.mark.clause("CELL-3", "CELL-4")
+@pytest.mark.parametrize(("grid", "ratio"), [((1, 3, 3), 0.5), ((2, 3, 3), 0.75)])
+def test_the_surplus_is_drawn(grid, ratio):
+    """Each set of as many of a phase's tokens as the smallest phase has is equally likely."""
+    count = masks_reference.running_cell_count(grid, ratio)
+    shares = defaultdict(float)
+    for phase in phases(grid, ratio):
+        kept = list(itertools.combinations(phase, count))
+        for ids in kept:
+            shares[ids] += 1 / len(kept) / 4
     generator = np.random.default_rng(0)
-    decoded = {tuple(masks.running_cell(grid, 0.5, generator)) for _ in range(1000)}
-    for pattern in patterns:
-        ids = set(np.flatnonzero(pattern))
-        assert set().union(*(draw for draw in decoded if ids.issuperset(draw))) == ids
+    drawn = [masks.running_cell(grid, ratio, generator) for _ in range(1600)]
+    assert_distribution((tuple(ids.tolist()) for ids in drawn), shares)

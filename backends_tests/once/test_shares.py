@@ -68,11 +68,11 @@ def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
     numbers = list(range(len(files)))
     paths = tuple(file.path for file in files)
 
-    def batch(mixing, part=0, parts=1):
+    def batch(mixing, part=0, parts=1, index=0):
         clips = FineTuningClips(CONFIG, "dense", 4, plain, mixing)
-        batches = _LabelledBatches(paths, clips, skipped, 8, repeats, 0, 5, part, parts)
+        batches = _LabelledBatches(paths, clips, skipped, 8, repeats, 0, 5 - index, part, parts)
         batches.numbers = numbers
-        return batches[0]
+        return batches[index]
 
     mixing = Mixing(len(files), mode=mode)
     whole = batch(mixing)
@@ -85,6 +85,7 @@ def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
         ("video", "target"), mixing.mix(unmixed["video"], own, choices), strict=True
     ):
         np.testing.assert_array_equal(whole[key], value[order])
+        np.testing.assert_array_equal(batch(mixing, index=1)[key], whole[key])
     for parts in (2, 4):
         made = [batch(mixing, part, parts) for part in range(parts)]
         for key, value in whole.items():

@@ -1,0 +1,172 @@
+"""Clips against a plain crop and resize of the true frames, and the draws of samples as distributions."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backends_tests.chi_square import assert_uniform
+from backends_tests.odd_videos import write_video
+from vmae_keras.data import pipeline, stream
+from vmae_keras.data.decode import read_frames
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.pipeline import pretraining_dataset, read_clip, validation_dataset
+from vmae_keras.data.skipped import SkippedFiles
+
+COUNT, STRIDE = 40, 3
+# Height and width of each video, and its centre crop of 16 x 24.
+VIDEOS = {(40, 56): (0, 1, 56, 38), (32, 64): (8, 0, 56, 32), (50, 50): (0, 8, 50, 41)}
+
+
+def sizes(channels=3, grid=(2, 4, 6)):
+    return SimpleNamespace(frames=4, height=16, width=24, channels=channels, grid=grid)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Path -> frames of noise, which the file holds without loss."""
+    folder = tmp_path_factory.mktemp("videos")
+    generator = np.random.default_rng(0)
+    frames = {}
+    for height, width in VIDEOS:
+        path = str(folder / f"{height}x{width}.avi")
+        frames[path] = generator.integers(0, 256, (COUNT, height, width, 3), np.uint8)
+        write_video(path, frames[path], codec="rawvideo", pix_fmt="bgr24")
+    return frames
+
+
+@pytest.fixture
+def skipped(tmp_path):
+    return SkippedFiles(tmp_path / "skipped.jsonl")
+
+
+def plain(frames, box, channels):
+    """Cut the box out of every frame and resize it to 16 x 24, by Pillow alone."""
+    images = [Image.fromarray(frame).convert("RGB" if channels == 3 else "L") for frame in frames]
+    clip = [image.crop(box).resize((24, 16), Image.Resampling.BILINEAR) for image in images]
+    return np.stack([np.asarray(image).reshape(16, 24, channels) for image in clip])
+
+
+def found_in(clip, whole):
+    """Return which frame of `whole` each frame of the clip equals, to the bit."""
+    equal = (clip[:, None] == whole).all((2, 3, 4))
+    assert (equal.sum(1) == 1).all()
+    return tuple(equal.argmax(1).tolist())
+
+
+@pytest.mark.clause("DATA-1", "DATA-3", "DATA-6", "DATA-7")
+@pytest.mark.parametrize(("sampling", "channels"), [("dense", 3), ("dense", 1), ("uniform", 3)])
+def test_a_clip_is_true_frames_cropped_and_resized(
+    videos, sampling, channels, skipped, monkeypatch
+):
+    """No more is done to them; repeats share the frames of one clip, which is decoded once."""
+    boxes, decoded = [], []
+
+    def recorded(calls, function):
+        def call(*arguments):
+            result = function(*arguments)
+            calls.append((arguments[0], result))
+            return result
+
+        return call
+
+    monkeypatch.setattr(
+        pipeline.augment, "multi_scale_crop", recorded(boxes, pipeline.augment.multi_scale_crop)
+    )
+    monkeypatch.setattr(stream, "read_frames", recorded(decoded, read_frames))
+    # Threads that read ahead would mix up what is recorded.
+    monkeypatch.setattr(pipeline, "read_ahead", lambda samples, workers: samples)
+    batches = pretraining_dataset(
+        [VideoFile(path) for path in videos], sizes(channels), batch_size=6, repeats=2,
+        sampling=sampling, stride=STRIDE, skipped=skipped,
+    )  # fmt: skip
+    clips = batches[0]["video"]
+    assert len(decoded) == 6 and len(boxes) == len(clips) == 12
+    positions = []
+    for clip, (_, box), (path, _) in zip(
+        clips, boxes, np.repeat(np.array(decoded, object), 2, 0), strict=True
+    ):
+        positions.append(found_in(clip, plain(videos[path], box, channels)))
+    assert positions[::2] == positions[1::2]
+    assert len(set(positions)) > 2  # so that another clip for a repeat would show
+    for found in positions:
+        if sampling == "dense":
+            assert np.diff(found).tolist() == [STRIDE] * 3
+        else:
+            assert [position // 10 for position in found] == [0, 1, 2, 3]
+
+
+@pytest.mark.clause("DATA-6")
+@pytest.mark.parametrize("channels", [3, 1])
+def test_validation_sees_the_centre(videos, channels, skipped):
+    files = [VideoFile(path) for path in videos]
+    (batch,) = validation_dataset(
+        files, sizes(channels), batch_size=3, stride=STRIDE, skipped=skipped
+    )
+    for clip, path, box in zip(batch["video"], videos, VIDEOS.values(), strict=True):
+        expected = plain(videos[path][14:26:STRIDE], box, channels)  # 14 frames before, 14 behind
+        np.testing.assert_array_equal(clip, expected)
+        alone = read_clip(path, frames=4, height=16, width=24, channels=channels, stride=STRIDE)
+        np.testing.assert_array_equal(alone, expected)
+
+
+# Draws of samples ----------------------------------------------------------------------------------
+
+FILES = 5
+STARTS, MASKS = range(4), list(itertools.combinations(range(4), 3))
+HEIGHTS, WIDTHS = (40, 35, 30, 26), (60, 52, 45, 39)  # of crops of 40 x 60 pixels
+CROPS = [(HEIGHTS[i], WIDTHS[j]) for i in range(4) for j in range(4) if abs(i - j) < 2]
+
+
+@pytest.fixture
+def batches(skipped):
+    """Batches of files that need not exist."""
+    clips = pipeline._MaskedClips(sizes(grid=(1, 2, 2)), "dense", STRIDE, "tube", 0.25, None)
+    paths = tuple(map(str, range(FILES)))
+    return pipeline._Batches(paths, clips, skipped, batch_size=3, repeats=2, seed=0, start_step=0)
+
+
+@pytest.mark.clause("DATA-7", "MASK-6", "RANDOM-1")
+def test_each_sample_draws_its_start_crop_and_mask_by_itself(batches, monkeypatch):
+    def read(path, generator):
+        start = batches.clips.positions(4 * STRIDE + len(STARTS) - 1, generator)[0]
+        return np.full((1, 40, 60, 3), start, np.uint8)
+
+    monkeypatch.setattr(batches, "try_to_read", read)
+    monkeypatch.setattr(
+        pipeline.augment, "resize", lambda frames, box, size: (int(frames.flat[0]), *box)
+    )
+    starts, crops, masks = [], [], []
+    for number in range(2000):
+        first, second = batches.samples(number)
+        assert first["video"][0] == second["video"][0]
+        starts.append(first["video"][0])
+        both = [sample["video"][1:] for sample in (first, second)]
+        crops.append([(bottom - top, right - left) for left, top, right, bottom in both])
+        masks.append([tuple(sample["visible"].tolist()) for sample in (first, second)])
+    assert_uniform(map(tuple, crops), itertools.product(CROPS, repeat=2))
+    assert_uniform(map(tuple, masks), itertools.product(MASKS, repeat=2))
+    crops, masks = ([each[0] for each in drawn] for drawn in (crops, masks))
+    assert_uniform(zip(crops, masks, strict=True), itertools.product(CROPS, MASKS))
+    for apart in (1, FILES):  # the next sample, and that of the same file in the next epoch or so
+        later = zip(starts, masks[apart:], strict=False)
+        assert_uniform(later, itertools.product(STARTS, MASKS))
+        assert_uniform(zip(masks, masks[apart:], strict=False), itertools.product(MASKS, MASKS))
+    assert_uniform(zip(starts, masks, strict=True), itertools.product(STARTS, MASKS))
+
+
+@pytest.mark.clause("RANDOM-1")
+def test_every_order_of_files_and_of_replacements_is_equally_likely(batches):
+    batches.paths = batches.paths[:4]
+    drawn = [tuple(map(int, batches.candidates(sample))) for sample in range(2400)]
+    own = [candidates[0] for candidates in drawn]
+    orders = list(zip(*[iter(own)] * 4, strict=True))  # by epoch
+    replacements = [candidates[1:] for candidates in drawn]
+    pairs = list(itertools.product(range(4), repeat=2))
+    assert_uniform(orders, itertools.permutations(range(4)))
+    assert_uniform(itertools.pairwise(order[0] for order in orders), pairs)
+    assert_uniform(replacements, itertools.permutations(range(4)))
+    assert_uniform(itertools.pairwise(order[0] for order in replacements), pairs)
+    assert_uniform(zip(own, (order[0] for order in replacements), strict=True), pairs)
