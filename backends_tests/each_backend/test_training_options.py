@@ -53,6 +53,16 @@ def trained(chosen, folder, steps=2):
     return model, before, load(folder)
 
 
+@pytest.mark.clause("RANDOM-1")
+def test_seeds_of_more_than_32_bits_draw_weights_of_their_own():
+    drawn = [
+        values(finetune.classifier(dataclasses.replace(settings(), seed=seed)))["head/kernel"]
+        for seed in (5, 5, 2**32 + 5, 2**64 - 1)
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert len({kernel.tobytes() for kernel in drawn}) == 3
+
+
 @pytest.mark.clause("FT-8", "FT-9")
 @pytest.mark.parametrize(
     "changes", [{"freeze_encoder": True}, {"lora_rank": 2}], ids=["freeze_encoder", "lora_rank"]

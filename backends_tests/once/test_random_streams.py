@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from backends_tests.support import ROOT
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.random_streams import SEED_LIMIT, Purpose, generator, keras_seed
+from vmae_keras.training.distillation_recipe import RECIPES as DISTILLATION
+from vmae_keras.training.fine_tuning_recipe import RECIPES as FINE_TUNING
+from vmae_keras.training.recipe import RECIPES as PRETRAINING
+from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Settings
 
 # Zero-padding and joined words would make streams of these seeds or numbers one.
 SEEDS = [0, 1, 5, 2**32 - 1, 2**32, 2**32 + 1, 5 * 2**32 + 1, SEED_LIMIT - 1]
@@ -42,6 +47,16 @@ def test_seeds_out_of_range_are_refused(seed):
         generator(seed, Purpose.SAMPLE, 0)
     with pytest.raises(ValueError, match=f"random stream {message}"):
         generator(0, Purpose.SAMPLE, seed)
+    config, labels = VideoMAEConfig.variant("tiny"), ("a",)
+    for make in (
+        lambda: Settings("", "", config, PRETRAINING["demo"], seed, ""),
+        lambda: FineTuningSettings("", "", None, labels, config, FINE_TUNING["demo"], seed, ""),
+        lambda: DistillationSettings(
+            "", "", "", None, 1, labels, config, DISTILLATION["demo"], seed, ""
+        ),
+    ):  # before run.json is written
+        with pytest.raises(ValueError, match=f"`seed` {message}"):
+            make()
 
 
 @pytest.mark.clause("RANDOM-1")

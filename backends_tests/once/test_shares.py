@@ -127,3 +127,26 @@ def test_shares_of_arrays_are_batches_divided(count, processes):
             np.testing.assert_array_equal(inputs["visible"][mine], expected + 100)
             np.testing.assert_array_equal(targets[mine], expected + 200)
     assert Devices(count=4).share((np.arange(3),), 8) == (None, 8)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 258, 259, 20_000])
+@pytest.mark.parametrize("differing", [0, 1])
+def test_processes_that_say_the_same_are_told_from_others(processes, differing):
+    """Sums are float32, as each backend's are. The digest of the first text has a byte of 255."""
+
+    class Job(Devices):
+        total = None
+
+        def sum(self, values):
+            self.given = np.asarray(values, "float32")
+            return self.given if self.total is None else self.total
+
+    differing = min(differing, processes - 1)
+    jobs = {text: Job(processes, processes=processes) for text in ("seed=2", "seed=3")}
+    for text, job in jobs.items():
+        job.same(text)
+    if processes > 1:
+        counts = {"seed=2": processes - differing, "seed=3": differing}
+        Job.total = sum(np.float32(counts[text]) * job.given for text, job in jobs.items())
+    assert jobs["seed=2"].same("seed=2") == (not differing)
+    assert not differing or not jobs["seed=3"].same("seed=3")

@@ -122,14 +122,11 @@ class Devices:
         self.sum([0])
 
     def same(self, text: str) -> bool:
-        """Whether all processes say the same; all must call it."""
-        own = np.frombuffer(hashlib.sha256(text.encode()).digest(), "uint8").astype("float64")
-        if self.processes == 1:
-            return True
-        total, squares = np.split(self.sum(np.concatenate([own, own**2])), 2)
-        return bool(
-            np.all(total == self.processes * own) and np.all(squares == self.processes * own**2)
-        )
+        """Return whether all processes say the same; all must call it."""
+        # Bits, of which float32 counts 2^24 processes exactly: all have a bit, or none has it.
+        digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), "uint8")
+        own = np.unpackbits(digest).astype("int64")
+        return self.processes == 1 or bool(np.all(self.sum(own) == self.processes * own))
 
     def mean(self, logs: dict[str, float]) -> dict[str, float]:
         """What `fit` tells each process -> what holds for all devices together."""
