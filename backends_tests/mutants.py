@@ -659,5 +659,9 @@ MUTANTS = [
            "for place in places]", "once/test_hold_out.py"),
     Mutant("escape sequences reach the terminal", "console.py", "printable(text)", "text",
            "once/test_terminal.py::test_a_console_shows_names_as_they_are"),
+    Mutant("a quote left open closed by the end of its row", "data/list_files.py", ", strict=True", "",
+           "once/test_data_files.py::test_a_field_that_spans_rows_is_refused_with_its_first_row"),
+    Mutant("labels that spreadsheets run", "data/label_merging.py", 'guarded(file.label or "")',
+           'file.label or ""', MERGING),
 ]
 # fmt: on

@@ -26,7 +26,7 @@ def vmae(*arguments):
 
 
 def top_1(folder):
-    return 100 * json.loads((folder / "metrics.json").read_text())["top_1"]
+    return 100 * json.loads((folder / "metrics.json").read_text("utf-8"))["top_1"]
 
 
 def fine_tuned(run, clips):

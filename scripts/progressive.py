@@ -27,7 +27,7 @@ def draw(folder):
         name: write_labelled_motions(folder / name, count, seed=seed)
         for seed, (name, count) in enumerate(SETS.items())
     }
-    with open(folder / "second.csv", "w", newline="") as file:
+    with open(folder / "second.csv", "w", newline="", encoding="utf-8") as file:
         rows = ((path, path.parent.name) for path in drawn["second"])
         csv.writer(file).writerows(
             (path.relative_to(folder), OTHERS.get(label, label)) for path, label in rows

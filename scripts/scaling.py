@@ -39,7 +39,7 @@ def clips_per_second(clips, backend, flags):
             check=True, env=environment(backend), stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        with open(run / "log.csv", newline="") as file:
+        with open(run / "log.csv", newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if float(row["epoch"]) > 1]
     return statistics.median(float(row["clips_per_second"]) for row in rows)
 

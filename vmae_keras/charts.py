@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vmae_keras.printable import one_line
+
 INK = "#282828"
 _NUMBERS = 20  # with more classes, numbers in the cells would not fit
 _NAMES = 60  # nor names beside the rows
@@ -101,5 +103,5 @@ def sweep_picture(
 
 
 def _shortened(name: str) -> str:
-    name = " ".join(name.split())
+    name = one_line(" ".join(name.split()))
     return name if len(name) <= _LETTERS else name[: _LETTERS - 1].rstrip() + "…"

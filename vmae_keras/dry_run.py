@@ -223,7 +223,7 @@ def _bytes(part):
 def _host_bytes():
     status = Path("/proc/self/status")
     if status.exists():  # on Linux `getrusage` begins with what the parent process held
-        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) * 1024
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text("utf-8"))[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -17,7 +17,9 @@ from keras import ops
 from vmae_keras import backend, charts
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.names import as_path
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.spreadsheets import guarded, unguarded
 from vmae_keras.data.stream import NoReadableVideo, check_at_least, paths_of
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import average_views
@@ -263,7 +265,10 @@ def fingerprint(parts: Iterable[str | bytes]) -> str:
 
 
 class _Table:
-    """results.csv in a folder, with evaluation.json beside it: what it was made from and how."""
+    """results.csv in a folder, with evaluation.json beside it: what it was made from and how.
+
+    What a spreadsheet would take for a formula has a quote (') before it.
+    """
 
     def __init__(self, folder: Path, classes: int, labels: Sequence[str] | None):
         self.path = folder / "results.csv"
@@ -284,7 +289,7 @@ class _Table:
 
     def read(self, settings: dict) -> list[Result]:
         try:
-            before = json.loads(self.settings.read_text())
+            before = json.loads(self.settings.read_text("utf-8"))
         except (OSError, ValueError):
             before = {}
         with open(self.path, newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -302,9 +307,9 @@ class _Table:
         return [self.result(row) for row in rows[1:] if len(row) == len(self.columns)]
 
     def result(self, row: list[str]) -> Result:
-        path, label, *rest = row
+        path, label, *rest = map(unguarded, row)
         label, *predicted = (self.numbers[name] for name in (label, *rest[::2]))
-        return Result(path, label, tuple(predicted), tuple(map(float, rest[1::2])))
+        return Result(as_path(path), label, tuple(predicted), tuple(map(float, rest[1::2])))
 
     def write(self, results: Iterable[Result]) -> None:
         partial = self.path.with_name(self.path.name + ".partial")
@@ -316,9 +321,9 @@ class _Table:
         self._save(self.path, "a", [self.row(result)])
 
     def row(self, result: Result) -> list:
-        row = [result.path, self.names[result.label]]
+        row = [guarded(result.path), guarded(self.names[result.label])]
         for number, probability in zip(result.predicted, result.probabilities, strict=True):
-            row += [self.names[number], probability]
+            row += [guarded(self.names[number]), probability]
         return row
 
     @staticmethod

@@ -38,7 +38,7 @@ class FeatureFile:
             return None
         try:
             if self.path.suffix == ".npy":
-                return json.loads(self.path.with_suffix(".json").read_text())["video"]
+                return json.loads(self.path.with_suffix(".json").read_text("utf-8"))["video"]
             with safe_open(self.path, "numpy") as file:
                 return file.metadata()["video"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

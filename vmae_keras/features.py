@@ -127,7 +127,7 @@ def _begin(folder: Path, settings: dict) -> None:
     path = folder / SETTINGS
     if path.exists():
         try:
-            before = json.loads(path.read_text())
+            before = json.loads(path.read_text("utf-8"))
         except ValueError:
             before = {}
         if differing := [name for name in settings if before.get(name, ...) != settings[name]]:

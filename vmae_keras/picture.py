@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vmae_keras.data.encode import write_video
+from vmae_keras.printable import one_line
 
 INK, PAPER = (40, 40, 40), (250, 250, 248)
 
@@ -44,7 +45,7 @@ def rows_picture(
         letters = int(inner / (font.getlength(text) / len(text))) if text else 1
         return textwrap.wrap(text, max(letters - 2, 10))
 
-    labels, ending = [wrapped(label) for label, _ in rows], wrapped(caption)
+    labels, ending = [wrapped(one_line(label)) for label, _ in rows], wrapped(one_line(caption))
     lines = sum(map(len, labels)) + len(ending)
     total = lines * line + len(rows) * (height + 2 * gap) + 2 * gap
     size = (inner + 2 * gap, total)

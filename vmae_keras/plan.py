@@ -12,6 +12,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.label_merging import Merged, merge_labelled
 from vmae_keras.data.labelled import fine_tuning_clips
+from vmae_keras.data.names import as_path
 from vmae_keras.data.views import CLIPS
 from vmae_keras.random_streams import check_seed
 from vmae_keras.training import fine_tuning_recipe, recipe
@@ -143,9 +144,10 @@ def _stage(table, before, folder):
         raise ValueError(f"`head` must be 'new' or 'mapped'. Received: {table['head']!r}.")
     page = table.get("recipe")
     stage = Stage(
-        name=name, kind=table["kind"], data=tuple(str(folder / each) for each in data),
-        start=table.get("start"), head=table.get("head", "new"), variant=table.get("variant"),
-        recipe=str(folder / page) if page and page.endswith(".toml") else page,
+        name=name, kind=table["kind"], data=tuple(str(folder / as_path(each)) for each in data),
+        start=table.get("start") and as_path(table["start"]), head=table.get("head", "new"),
+        variant=table.get("variant"),
+        recipe=str(folder / as_path(page)) if page and page.endswith(".toml") else page,
         changes=tuple(f"{key}={value}" for key, value in table.get("set", {}).items()),
     )  # fmt: skip
     return stage if stage.kind == "pretrain" else _started(stage, before, folder)

@@ -1,10 +1,13 @@
 """Lists of videos, from every kind of source."""
 
 import os
+import re
+import shutil
 
 import pytest
 
 from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.labelled import classes_of, list_labelled, warn_of_one_class
 
 
 @pytest.fixture
@@ -64,11 +67,109 @@ def test_rows_of_a_list(folder, row, path, label):
         "b.mp4,yoyo\na/x y.AVI\n",
         "b.mp4 yoyo\na/x y.AVI 0 -1\n",
         '"b.mp4", yoyo\n"a/x y.AVI",-1\n',
+        'b.mp4, "yoyo"\n"a/x y.AVI"\n,,\n',
+        "b.mp4;yoyo\na/x y.AVI;\n",
+        "b.mp4\tyoyo\na/x y.AVI\t-1\n",
+        "video,label\nb.mp4,yoyo\na/x y.AVI,\n",
+        "Path;Class\nb.mp4;yoyo\na/x y.AVI;\n",
+        "id\tclass-name\tFile Name\n\tyoyo\tb.mp4\n2\t-1\ta/x y.AVI\n",
+        "class,video,label,path\n7,x.mp4,yoyo,b.mp4\n7,,,a/x y.AVI\n",
+        "# made by hand\r\n\r\npath,label\r\n# path,label\r\nb.mp4 ,yoyo \r\na/x y.AVI\r\n",
+        "b.mp4,120,yoyo\na\\x y.AVI,0,-1\n",
+        'path,label\n"b.mp4",yoyo,,\na\\x y.AVI,-1\n',
     ],
 )
-def test_csv_files_with_and_without_a_header(folder, text):
-    source = write(folder / "list.csv", text, encoding="utf-8")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_files_with_and_without_a_header(folder, text, encoding):
+    source = write(folder / "list.csv", text, encoding=encoding, newline="")
     assert listed(source, folder) == [("b.mp4", "yoyo"), ("a/x y.AVI", None)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_other_systems(folder, encoding):
+    text = "# clips\r\n\r\nb.mp4 1 \r\n #\r\na\\x y.AVI\t5 2\r\n"
+    source = write(folder / "list.txt", text, encoding=encoding, newline="")
+    assert listed(source, folder) == [("b.mp4", "1"), ("a/x y.AVI", "2")]
+    assert [video.row for video in list_videos(source)] == [3, 5]
+    (folder / "a\\x y.AVI").touch()  # here a name may hold a backslash
+    assert listed(source, folder)[1] == ("a\\x y.AVI", "2")
+
+
+@pytest.mark.parametrize("count", [20, 20_000])
+@pytest.mark.parametrize(
+    "spoilt", ['b.mp4,"yoyo', '"b.mp4,yoyo', '"b.mp4"x,yoyo', 'b.mp4,"yoyo\ntwice"']
+)
+def test_a_field_that_spans_rows_is_refused_with_its_first_row(folder, count, spoilt):
+    rows = ["path,label", "b.mp4,run", spoilt, *["b.mp4,jump"] * count]
+    source = write(folder / "list.csv", "\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"Row 3 of .*list.csv .*one row. Received: .*Write `path,label`"
+    ):
+        list_videos(source)
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+@pytest.mark.parametrize("content", [b"b\0.\0m\0p\0004\0", b"\xff\xfeb\0.", b"\x89PNG\r\n\0\0\0"])
+def test_a_list_that_is_no_text_is_refused(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is no text in UTF-8, or in UTF-16"):
+        list_videos(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("-2", "row 2 has a label that is a negative number; -1 alone"),
+        ("01", "row 3 has a label that is the same number as '01' of row 2"),
+        ("1.0", "the same number as '1.0' of row 2"),
+        ('"3,7"', "row 2 has a label that is several numbers"),
+        ("3;7", "several numbers"),
+        ("[3 | 7]", "several numbers"),
+        ("caf\udce9", "not UTF-8"),
+    ],
+)
+def test_labels_that_mean_nothing_are_refused_with_their_row(folder, label, message):
+    rows = f"path,label\nb.mp4,{label}\na/z.webm,1\n"
+    source = folder / "list.csv"
+    source.write_bytes(rows.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        list_labelled(source)
+    assert len(list_videos(source)) == 2  # where labels are not read
+
+
+def test_labels_that_are_names_or_numbers_stay_as_they_are(folder):
+    labels = ["0", "10", "3 o'clock", "1.5", "a,b", "-", "x-2", "007 film", "1" * 5000]
+    for number in range(len(labels)):
+        (folder / f"{number}.mp4").touch()
+    rows = "".join(f'{number}.mp4,"{label}"\n' for number, label in enumerate(labels))
+    files = list_labelled(write(folder / "list.csv", rows, encoding="utf-8"))
+    assert [file.label for file in files] == labels
+    assert set(classes_of(files)) == set(labels)
+    assert classes_of([VideoFile("a", "1" * 5000), VideoFile("b", "2")])[0] == "2"
+
+
+def test_folders_of_classes_are_held_to_the_same(tmp_path):
+    for name in ("1", "01", "caf\udce9"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clip.mp4").touch()
+    with pytest.raises(ValueError, match=r"01.clip.mp4|1.clip.mp4"):
+        list_labelled(tmp_path)
+    shutil.rmtree(tmp_path / "01")
+    assert [file.label for file in list_labelled(tmp_path)] == ["1", r"caf\xe9"]
+
+
+def test_a_list_without_labels_names_its_columns(folder):
+    source = write(folder / "list.csv", "path,class_id,split\nb.mp4,1,train\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"columns are path, class_id, split.*column of labels .label, class"
+    ):
+        list_labelled(source)
+
+
+def test_one_class_alone_is_warned_of():
+    with pytest.warns(UserWarning, match="All videos have one class, 'yoga'"):
+        warn_of_one_class(["yoga"])
+    warn_of_one_class(["yoga", "jump"])
 
 
 def test_a_csv_header_without_labels(folder):
@@ -104,6 +205,34 @@ def test_file_names_that_are_not_utf8(folder):
         ("list.txt", "b.mp4 one two\n", ValueError, "Row 1 of .* more than a label"),
         ("list.csv", "path,label\n,1\n", ValueError, "Row 2 of .* has no path"),
         ("list.csv", "b.mp4,yoyo,group\n", ValueError, "Row 1 of .* more than a label"),
+        (
+            "list.csv",
+            "path,label\nb.mp4,yo,yo\n",
+            ValueError,
+            "Row 2 of .* has 3 fields, and the header 2",
+        ),
+        (
+            "list.csv",
+            "label,youtube_id\nyoyo,x\n",
+            ValueError,
+            "Row 1 of .* no column of paths, .*path, video, .*label, class.*'label', 'youtube_id'",
+        ),
+        ("list.csv", "label;clip\nyoyo;b\n", ValueError, "'label', 'clip'"),
+        ("list.csv", "yoyo,b.mp4\n", ValueError, "Row 1 of .* does not begin with a video's path"),
+        (
+            "list.csv",
+            "file,video\nb.mp4,b.mp4\n",
+            ValueError,
+            "several columns that may be its path",
+        ),
+        (
+            "list.csv",
+            "path,class,action\nb.mp4,1,2\n",
+            ValueError,
+            "several .* its label.*'class', 'action'",
+        ),
+        ("list.txt", "b.mp4,yoyo\n", ValueError, "Row 1 of .* a list with commas is a .csv"),
+        ("list.txt", "path label\nb.mp4 yoyo\n", ValueError, "Row 1 of .* names no video"),
         ("list.txt", "gone.mp4 1\n", FileNotFoundError, "None of the 1 files .*gone.mp4.*`root`"),
     ],
 )

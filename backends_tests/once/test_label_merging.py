@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from backends_tests.support import ROOT
 from vmae_keras.class_names import named_aliases
-from vmae_keras.data.files import VideoFile
-from vmae_keras.data.label_merging import merge_labelled
+from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.label_merging import merge_labelled, write_list
 from vmae_keras.data.labelled import classes_of, list_labelled
+from vmae_keras.data.spreadsheets import guarded, unguarded
 
 MARKS = st.text(" _-'()\"", max_size=3)
 
@@ -48,7 +49,10 @@ def written(folder, sets):
         paths.append(folder / f"{place}.csv")
         with open(paths[-1], "w", newline="") as file:
             csv.writer(file).writerows(
-                [("path", "label"), *((f"clip {number}.mp4", label) for number, label in rows)]
+                [
+                    ("path", "label"),
+                    *((f"clip {number}.mp4", guarded(label)) for number, label in rows),
+                ]
             )
     return paths
 
@@ -173,3 +177,38 @@ def test_file_names_need_not_be_utf_8(tmp_path):
         merged = merge_labelled([tmp_path])
     merged.write(tmp_path / "all.csv")
     assert list_labelled(tmp_path / "all.csv") == [VideoFile(os.fsdecode(path), "yoga")]
+
+
+ODD = ["=1+1", "'=1", "''@x", "-x", "+", "@SUM(1)", "'tis", " =1", "\uff1d1", '"', ",", "#"]
+
+
+@given(
+    names=st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=6)
+        | st.sampled_from(ODD),
+        min_size=1, max_size=6,
+    )
+)  # fmt: skip
+def test_what_is_written_is_read_again_and_nothing_is_a_formula(tmp_path_factory, names):
+    folder = tmp_path_factory.getbasetemp()
+    files = [VideoFile(f"{folder}/{n}.mp4", name.strip() or "x") for n, name in enumerate(names)]
+    (folder / "0.mp4").touch()
+    write_list(
+        folder / "all.csv", [*files, VideoFile("=x.mp4", "x"), VideoFile("'-\udce9.mp4", "x")]
+    )
+    read = list_videos(folder / "all.csv")
+    assert [file.label for file in read[:-2]] == [file.label for file in files]
+    assert [os.path.basename(file.path) for file in read[-2:]] == ["=x.mp4", "'-\udce9.mp4"]
+    with open(folder / "all.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        fields = [field for row in csv.reader(file) for field in row]
+    assert not any(
+        field.strip()[:1] in {*"=+-@\uff1d\uff0b\uff0d\uff20"} for field in fields if field
+    )
+    assert all(unguarded(guarded(name)) == name for name in names)
+
+
+@pytest.mark.parametrize("file", [VideoFile("a\nb.mp4"), VideoFile("a.mp4", "b\rc")])
+def test_a_name_that_no_row_can_hold_is_refused(tmp_path, file):
+    with pytest.raises(ValueError, match="line break"):
+        write_list(tmp_path / "all.csv", [file])
+    assert not list(tmp_path.iterdir())

@@ -1,29 +1,28 @@
 """List the videos of a folder, a glob, a list file or a CSV."""
 
-import csv
+import dataclasses
 import glob
 import os
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-VIDEO_SUFFIXES = (
-    ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-)  # fmt: skip
+from vmae_keras.data.list_files import VIDEO_SUFFIXES, is_video, read_csv, read_list
+from vmae_keras.data.names import as_path
+
 _WAYS = "a folder, a glob, a video file, a list (.txt) or a CSV (.csv)"
-_ROW = re.compile(
-    rf"(?P<path>.*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))}))(?:\s+(?P<rest>\S.*))?",
-    re.IGNORECASE,
-)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class VideoFile:
-    """One video of a data set; `label` as the list gives it, None where there is none."""
+    """One video of a data set.
+
+    Args:
+        label: as the list gives it; None where there is none.
+        row: its number in the list; None if it is from no list.
+    """
 
     path: str
     label: str | None = None
+    row: int | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 def list_videos(
@@ -38,10 +37,14 @@ def list_videos(
       `path total_frames label`, or `path 0 -1` (VideoMAE V2's pretraining lists: no label). The
       path ends with the last video suffix of the row, so it may hold spaces; the label is the last
       field after it, -1 meaning none; integers between path and label are not used
-    - a CSV (.csv): with a header that names `path` and maybe `label` among its columns, or without
-      one in rows `path,label`, or in rows as in a list
+    - a CSV (.csv), separated by commas, semicolons or tabs: with a header that names a column of paths
+      (`path`, `video`, `file`, `filename`, ...) and maybe one of labels (`label`, `class`, ...), or
+      without one in rows `path,label`, or in rows as in a list; a field stays within its row, and a
+      quote (') before what a spreadsheet would take for a formula is left away
 
-    Relative paths in a list or CSV start from `root`, by default the folder of that list.
+    Lists are UTF-8, or UTF-16 with a byte order mark. Empty rows and those that begin with `# ` are passed
+    over. Relative paths start from `root`, by default the folder of the list; backslashes between folders
+    are understood where only so the file exists.
 
     Raises:
         FileNotFoundError: `source`, or every file that it lists, is missing.
@@ -56,15 +59,15 @@ def list_videos(
             raise FileNotFoundError(
                 f"`source` does not exist. Received: source={source!r}. Give {_WAYS}."
             )
-        matches = sorted(glob.glob(source, recursive=True))
+        matches = sorted(glob.glob(source, recursive=True), key=os.fsencode)
         videos = [VideoFile(path) for path in matches if _is_video(path) and os.path.isfile(path)]
     elif suffix in VIDEO_SUFFIXES:
         videos = [VideoFile(source)]
     elif suffix in (".txt", ".csv"):
         folder = os.path.dirname(source) if root is None else os.fspath(root)
+        rows = (read_csv if suffix == ".csv" else read_list)(source)
         videos = [
-            VideoFile(os.path.join(folder, path), label)
-            for path, label in (_read_csv if suffix == ".csv" else _read_list)(source)
+            VideoFile(_joined(folder, as_path(path)), label, number) for number, path, label in rows
         ]
         if videos and not any(os.path.exists(video.path) for video in videos):
             raise FileNotFoundError(
@@ -88,68 +91,16 @@ def _walk(folder: str) -> Iterator[str]:
         for name in names
         if _is_video(name)
     )
-    return iter(sorted(found))
+    return iter(sorted(found, key=os.fsencode))  # the same order under any locale
 
 
 def _is_video(path: str) -> bool:
-    name = os.path.basename(path)
-    return name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
+    return is_video(path) and not os.path.basename(path).startswith(".")
 
 
-def _open(path: str):
-    # Spreadsheets write a byte order mark, and file names need not be UTF-8.
-    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _read_list(source: str) -> Iterator[tuple[str, str | None]]:
-    with _open(source) as file:
-        for number, row in enumerate(file, 1):
-            if row.strip():
-                yield _parse_row(row.strip(), source, number)
-
-
-def _read_csv(source: str) -> Iterator[tuple[str, str | None]]:
-    with _open(source) as file:
-        rows = csv.reader(file)
-        columns = None
-        for number, row in enumerate(rows):
-            fields = [field.strip() for field in row]
-            if not any(fields):
-                continue
-            if columns is None and number == 0 and "path" in map(str.lower, fields):
-                columns = [field.lower() for field in fields]
-            elif columns is not None:
-                yield _named_row(dict(zip(columns, fields, strict=False)), source, rows.line_num)
-            elif len(fields) == 1:
-                yield _parse_row(fields[0], source, rows.line_num)
-            else:
-                yield _split_row(fields[0], fields[1:], source, rows.line_num)
-
-
-def _named_row(row: dict[str, str], source: str, number: int) -> tuple[str, str | None]:
-    if not row.get("path"):
-        raise _bad_row("has no path", list(row.values()), source, number)
-    return row["path"], row.get("label") or None
-
-
-def _parse_row(row: str, source: str, number: int) -> tuple[str, str | None]:
-    match = _ROW.fullmatch(row)
-    if match is None:
-        raise _bad_row("names no video file, known by its suffix", row, source, number)
-    return _split_row(match["path"], (match["rest"] or "").split(), source, number)
-
-
-def _split_row(path: str, rest: Iterable[str], source: str, number: int) -> tuple[str, str | None]:
-    *counts, label = rest or [None]
-    if not path.lower().endswith(VIDEO_SUFFIXES):
-        raise _bad_row("names no video file, known by its suffix", path, source, number)
-    if any(re.fullmatch(r"-?\d+", count) is None for count in counts):
-        raise _bad_row("has more than a label after the path", [*counts, label], source, number)
-    return path, None if label in (None, "", "-1") else label
-
-
-def _bad_row(what: str, received: object, source: str, number: int) -> ValueError:
-    return ValueError(
-        f"Row {number} of {source} {what}. Received: {received!r}. "
-        "Write `path label`, with integers between them at most."
-    )
+def _joined(folder: str, path: str) -> str:
+    joined = os.path.join(folder, path)
+    if "\\" in path and os.sep == "/" and not os.path.exists(joined):
+        other = os.path.join(folder, path.replace("\\", "/"))
+        return other if os.path.exists(other) else joined
+    return joined

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from vmae_keras.class_names import named_aliases, plain
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import classes_of, list_labelled
+from vmae_keras.data.spreadsheets import guarded
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,25 @@ def merge_labelled(
 
 
 def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
-    """Writes a CSV of files, with a column of labels where they have any, at one stroke."""
+    """Write a CSV of files, with a column of labels where they have any, atomically.
+
+    What a spreadsheet would take for a formula has a quote (') before it, which `list_videos` leaves away.
+
+    Raises:
+        ValueError: a path or label with a line break, which no row can hold.
+    """
     labelled = any(file.label is not None for file in files)
+    lines = [
+        ["path", "label"],
+        *([guarded(file.path), guarded(file.label or "")] for file in files),
+    ]
+    broken = [field for line in lines for field in line if re.search(r"[\r\n]", field)]
+    if broken:
+        raise ValueError(f"A name has a line break. Received: {broken[0]!r}. Rename it.")
     partial = Path(path).with_name(Path(path).name + ".partial")
     # File names need not be UTF-8.
     with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["path", "label"][: 1 + labelled])
-        rows.writerows([each.path, each.label][: 1 + labelled] for each in files)
+        csv.writer(file, lineterminator="\n").writerows(line[: 1 + labelled] for line in lines)
     os.replace(partial, path)
 
 

@@ -4,8 +4,11 @@ A batch is (videos, targets): float32 (B, T, H, W, 3) in [0, 1] and float32 (B, 
 """
 
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import grain
@@ -14,7 +17,9 @@ import numpy as np
 from vmae_keras.data import sampling
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.finetune_augment import Augmentation
+from vmae_keras.data.list_files import LABEL_COLUMNS, header_of
 from vmae_keras.data.mixing import Mixing
+from vmae_keras.data.names import as_label
 from vmae_keras.data.rand_augment import RandAugment
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import (
@@ -29,35 +34,83 @@ from vmae_keras.data.stream import (
 from vmae_keras.data.view_dataset import centre_view
 from vmae_keras.random_streams import Purpose, check_seed, generator
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NOT_TEXT = re.compile("[\ud800-\udfff]")
+_SEVERAL = re.compile(r"\[?\d+(\s*[,;|]\s*\d+)+\]?")
+
 
 def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
-    """The videos of a list or CSV with their labels, or of a folder that holds one folder for each class.
+    """List the videos of a list or CSV with their labels, or of a folder with a folder for each class.
+
+    A label is the name of a class, or its number from 0 on.
 
     Raises:
-        FileNotFoundError, ValueError: see `list_videos`; or videos without a label, the first few named.
+        FileNotFoundError, ValueError: see `list_videos`; or videos without a label, the first few named; or
+            a label that is a negative number, several numbers, or a number written in two ways (1, 01).
     """
     files = list_videos(source)
     if os.path.isdir(source):
         files = [
-            VideoFile(file.path, parts[0] if len(parts) > 1 else None)
+            VideoFile(file.path, as_label(parts[0]) if len(parts) > 1 else None)
             for file in files
             for parts in [Path(file.path).relative_to(source).parts]
         ]
     without = [file.path for file in files if file.label is None]
     if without:
+        header = header_of(os.fspath(source)) if str(source).lower().endswith(".csv") else None
+        columns = f" Its columns are {', '.join(header)}." if header else ""
         raise ValueError(
             f"{len(without)} of {len(files)} videos have no label. Received: "
-            f"{', '.join(without[:3])}. Give a list with `path label` in each row, or a folder with a "
-            "folder for each class."
+            f"{', '.join(without[:3])}.{columns} Give a list with `path label` in each row, a CSV with a "
+            f"column of labels ({', '.join(LABEL_COLUMNS)}), or a folder with a folder for each class."
         )
+    _check_labels(files, source)
     return files
 
 
+def _check_labels(files: Sequence[VideoFile], source: str | os.PathLike) -> None:
+    firsts: dict[str, VideoFile] = {}
+    for file in files:
+        firsts.setdefault(file.label, file)
+    spellings: dict[Decimal, str] = {}
+    for label, file in firsts.items():
+        number = Decimal(label) if _NUMBER.fullmatch(label) else None
+        if _NOT_TEXT.search(label):
+            wrong = "not UTF-8; save the list as UTF-8"
+        elif _SEVERAL.fullmatch(label):
+            wrong = "several numbers, and a video has one class"
+        elif number is not None and number < 0:
+            wrong = "a negative number; -1 alone means that there is no label"
+        elif number is not None and spellings.setdefault(number, label) != label:
+            other = spellings[number]
+            wrong = f"the same number as {other!r} of {_where(firsts[other])}; write it in one way"
+        else:
+            continue
+        raise ValueError(
+            f"In {source}, {_where(file)} has a label that is {wrong}. Received: {label!r}."
+        )
+
+
+def _where(file: VideoFile) -> str:
+    return file.path if file.row is None else f"row {file.row}"
+
+
 def classes_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
-    """The labels that occur, in order: as numbers where all are, else as text."""
+    """Return the labels that occur, in order: as numbers where all are, else as text."""
     found = {file.label for file in files}
     numbers = all(label.isdecimal() for label in found)
-    return tuple(sorted(found, key=lambda label: (int(label) if numbers else 0, label)))
+    return tuple(sorted(found, key=lambda label: (Decimal(label) if numbers else 0, label)))
+
+
+def warn_of_one_class(labels: Sequence[str]) -> None:
+    """Warn where there is nothing to tell apart."""
+    if len(labels) == 1:
+        warnings.warn(
+            f"All videos have one class, {labels[0]!r}, so there is nothing to tell apart. Look at the "
+            "list's column of labels; of a folder, the folders in it are the classes.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int]:

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from vmae_keras.data.names import as_path
+
 
 class SkippedFiles:
     """An append-only file of JSON lines, {"path": ..., "reason": ...}.
@@ -48,7 +50,7 @@ class SkippedFiles:
         for line in lines:
             try:
                 entry = json.loads(line)
-                reasons.setdefault(entry["path"], entry["reason"])
-            except (ValueError, TypeError, KeyError):
+                reasons.setdefault(as_path(entry["path"]), entry["reason"])
+            except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # Empty, or cut off by a kill.
         return dict(sorted(reasons.items()))

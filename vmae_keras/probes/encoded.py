@@ -123,7 +123,7 @@ class Encoding:
         path = self.folder / "encoded.json"
         if path.exists():
             try:
-                before = json.loads(path.read_text())
+                before = json.loads(path.read_text("utf-8"))
             except ValueError:
                 before = {}
             wanted = self.settings

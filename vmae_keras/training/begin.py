@@ -6,7 +6,7 @@ from pathlib import Path
 from vmae_keras.backend import import_keras, select
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import list_videos
-from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled
+from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled, warn_of_one_class
 from vmae_keras.training import distillation_recipe, fine_tuning_recipe, recipe
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.overrides import fine_tuning_changes, pretraining_changes
@@ -80,6 +80,7 @@ def fine_tuning(
     data = str(Path(data).absolute())
     files = list_labelled(data)
     labels = classes_of(files)
+    warn_of_one_class(labels)
     if start:
         import_keras()
         from vmae_keras.presets import preset_config, preset_head

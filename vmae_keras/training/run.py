@@ -15,6 +15,7 @@ from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.names import as_path
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.views import CLIPS
 from vmae_keras.random_streams import DRAWS, check_seed
@@ -187,6 +188,9 @@ def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
 def _settings(values: dict) -> AnySettings:
     settings, recipe = STAGES[values.pop("stage", Settings.stage)]
     values.setdefault("draws", 1)
+    for name in ("data", "start", "teacher"):
+        if isinstance(values.get(name), str):
+            values[name] = as_path(values[name])  # another locale may have begun the run
     made = {"config": VideoMAEConfig(**values["config"]), "recipe": _made(recipe, values["recipe"])}
     return _made(settings, {**values, **made})
 
@@ -269,7 +273,7 @@ class Run:
     def _texts(self):
         if not self.log.is_file():
             return []
-        with open(self.log, newline="") as file:
+        with open(self.log, newline="", encoding="utf-8") as file:
             # A line that a killed process left half-written lacks its last columns.
             return [row for row in csv.DictReader(file) if None not in row.values()]
 
@@ -277,7 +281,7 @@ class Run:
         if not self.writes:
             return
         values = ("" if row.get(name) is None else repr(row[name]) for name in COLUMNS)
-        with open(self.log, "a") as file:
+        with open(self.log, "a", encoding="utf-8") as file:
             file.write(",".join(values) + "\n")
 
 
@@ -289,7 +293,7 @@ def digest(files: Sequence[VideoFile], labelled: bool) -> str:
 
 
 def write_at_once(path: Path, text: str):
-    """Replaces a file such that no reader, and no crash, ever sees a part of it."""
+    """Replace a file such that no reader, and no crash, ever sees a part of it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, "utf-8", "backslashreplace")  # names need not be UTF-8
     os.replace(partial, path)

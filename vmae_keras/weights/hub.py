@@ -228,7 +228,7 @@ class _Online:
         with contextlib.suppress(OSError):  # a cache that may only be read
             ref.parent.mkdir(parents=True, exist_ok=True)
             new = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-            new.write_text(self._commit)
+            new.write_text(self._commit, "utf-8")
             new.replace(ref)
 
     def lacks(self, what: str) -> HubError:
@@ -245,7 +245,7 @@ class _Cached:
         self.asked, self._cache, self._why = asked, cache, why
         storage = _storage(cache, asked.repository)
         ref = storage / "refs" / asked.revision
-        commit = ref.read_text().strip() if ref.is_file() else asked.revision
+        commit = ref.read_text("utf-8").strip() if ref.is_file() else asked.revision
         self._folder = storage / "snapshots" / commit
         files = [path for path in self._folder.rglob("*") if path.is_file()]
         self.names = {path.relative_to(self._folder).as_posix() for path in files}
