@@ -68,13 +68,13 @@ def _acquire(folder):
         return None
     holder = {"process": os.getpid(), "host": socket.gethostname(), "command": this_command()}
     with contextlib.suppress(OSError):  # Windows lets nobody else write a locked file
-        path.write_text(json.dumps(holder))
+        path.write_text(json.dumps(holder), "utf-8")
     return lock
 
 
 def _refusal(folder, path):
     try:
-        holder = json.loads(path.read_text())
+        holder = json.loads(path.read_text("utf-8"))
         who = f"process {holder['process']} on {holder['host']}: {holder['command']}"
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process"
