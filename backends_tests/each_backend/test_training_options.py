@@ -277,6 +277,15 @@ def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path)
         np.testing.assert_allclose(numpy(again(VIDEOS)), numpy(model(VIDEOS)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["new", "mapped"])
+def test_a_start_that_was_saved_frozen_is_trained(head, tmp_path):
+    start = VideoClassifier(CONFIG, 2, labels=LABELS)
+    start.trainable = False
+    start.save_to_preset(tmp_path)
+    model = finetune.classifier(dataclasses.replace(settings(), start=str(tmp_path), head=head))
+    assert len(model.trainable_variables) == len(by_path(model))
+
+
 @pytest.mark.parametrize("labels", [None, LABELS], ids=["unlabelled", "of the same labels"])
 def test_a_new_head_is_new(labels, tmp_path):
     start = VideoClassifier(CONFIG, 2, labels=labels, init_scale=50.0)

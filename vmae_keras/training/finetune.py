@@ -39,6 +39,7 @@ def classifier(
         model = _started(settings, arguments)
     else:
         model = VideoClassifier(settings.config, **arguments)
+    model.trainable = True  # whatever the start was when it was saved
     _choose_trained(model, recipe)
     return model
 
