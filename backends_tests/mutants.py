@@ -64,6 +64,9 @@ MIXED_PARTS = (
     f"{SHARES}::test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side[1-elem]"
 )
 PROBE = "each_backend/test_probe.py"
+PROBES = "once/test_probes.py"
+CHOICE = f"{PROBES}::test_a_choice_is_made_on_videos_held_out_and_all_are_trained_on_with_it"
+BEST = "test_the_best_has_the_highest_top_1_then_the_lowest_loss"
 EXPORT = "each_backend/test_export.py"
 MASKS = "once/test_masks.py"
 EVERY_MASK = f"{MASKS}::test_every_mask_is_equally_likely"
@@ -594,9 +597,48 @@ MUTANTS = [
            f"{PROBE}::test_heads_side_by_side_train_as_each_would_alone"),
     Mutant("neighbours at another temperature", "probes/nearest.py", "TEMPERATURE = 0.07",
            "TEMPERATURE = 0.1",
-           f"{PROBE}::test_votes_equal_the_oracles"),
+           f"{PROBES}::test_votes_equal_the_oracles"),
+    Mutant("the unbiased deviation", "probes/training.py", "x.std(axis=0)", "x.std(axis=0, ddof=1)",
+           f"{PROBES}::test_views_are_standardised_and_joined_as_the_oracle_does[linear]"),
+    Mutant("features standardised by themselves", "probes/training.py",
+           "asked = _Views(queries, where, scale)",
+           "asked = _Views(queries, where, _standardisation(queries, where))",
+           f"{PROBES}::test_views_are_standardised_and_joined_as_the_oracle_does[linear]"),
+    Mutant("the first view's probabilities", "probes/training.py", "average_views(video[:, rate])",
+           "average_views(video[:1, rate])",
+           f"{PROBES}::test_views_are_standardised_and_joined_as_the_oracle_does[attentive]"),
+    Mutant("a constant feature magnified", "probes/training.py", "np.where(deviation > 0, deviation, 1.0)",
+           "np.maximum(deviation, 1e-6)",
+           f"{PROBES}::test_a_feature_that_never_changes_is_not_magnified"),
+    Mutant("one order for all epochs of a probe", "probes/training.py", "Purpose.PROBE_ORDER, epoch",
+           "Purpose.PROBE_ORDER, 0",
+           f"{PROBES}::test_every_view_is_trained_on_once_an_epoch_in_a_drawn_order"),
+    Mutant("the first view for the mean", "probes/probe.py", "features[places].mean(axis=1)",
+           "features[places][:, 0]", f"{CHOICE}[knn]"),
+    Mutant("trained on those kept alone", "probes/probe.py", "judge(places, [counts[sweep.best]]",
+           "judge(kept, [counts[sweep.best]]", f"{CHOICE}[knn]"),
+    Mutant("chosen on what is trained on", "probes/probe.py", "judge(kept, counts, features, held)",
+           "judge(places, counts, features, held)", f"{CHOICE}[linear]"),
+    Mutant("the highest loss of equals", "probes/probe.py", "(-self.top_1[i], self.losses[i])",
+           "(-self.top_1[i], -self.losses[i])", f"{PROBES}::{BEST}"),
+    Mutant("the lowest loss whatever the top-1", "probes/probe.py", "(-self.top_1[i], self.losses[i])",
+           "self.losses[i]", f"{PROBES}::{BEST}"),
+    Mutant("losses summed over videos", "probes/probe.py", "np.log(np.maximum(of_class, 1e-12)).mean(-1)",
+           "np.log(np.maximum(of_class, 1e-12)).sum(-1)",
+           f"{PROBES}::test_shares_and_losses_of_a_sweep_are_means_over_videos"),
+    Mutant("the last of equally near videos", "probes/nearest.py",
+           'np.argsort(-cosines, axis=1, kind="stable")',
+           'np.argsort(cosines, axis=1, kind="stable")[:, ::-1]',
+           f"{PROBES}::test_of_equally_near_videos_the_first_vote"),
+    Mutant("one choice for all classes", "probes/probe.py", "own = draws.permutation(",
+           "own = generator(seed, Purpose.PROBE_HOLD_OUT).permutation(",
+           f"{PROBES}::test_every_choice_of_held_out_videos_is_equally_likely"),
+    Mutant("a run of a class's videos held out", "probes/probe.py",
+           "draws.permutation(places[numbers[places] == number])",
+           "np.roll(places[numbers[places] == number], draws.integers(99))",
+           f"{PROBES}::test_every_choice_of_held_out_videos_is_equally_likely"),
     Mutant("a share rounded down held out", "probes/probe.py", "int(len(own) * share + 0.5)",
-           "int(len(own) * share)", f"{PROBE}::test_each_class_gives_its_share_and_keeps_a_video"),
+           "int(len(own) * share)", f"{PROBES}::test_each_class_gives_its_share_and_keeps_a_video"),
     # Exported models
     Mutant("levels not rounded", "export/serving.py", "ops.floor(v + HALF) / 255.0", "v / 255.0",
            f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-uint8]"),

@@ -18,8 +18,7 @@ from vmae_keras.frozen import FrozenEncoder
 from vmae_keras.probes import encoded
 from vmae_keras.probes.encoded import Encoding
 from vmae_keras.probes.heads import Probes, SweptAdamW, summed_losses
-from vmae_keras.probes.nearest import neighbour_votes
-from vmae_keras.probes.probe import check_sets, held_out_places, probe
+from vmae_keras.probes.probe import probe
 from vmae_keras.training import checkpoint
 from vmae_keras.training.recipe import RECIPES
 from vmae_keras.training.run import Run, RunError, Settings
@@ -84,35 +83,6 @@ def test_heads_side_by_side_train_as_each_would_alone():
             assert rate / 2 < moved < 6 * rate, path  # half a cosine over eight steps: 4.5 rates
             # Measured: 6.7e-8 on PyTorch, 3.0e-8 on JAX and TensorFlow.
             np.testing.assert_allclose(together[path][head : head + 1], value, rtol=0, atol=7e-7)
-
-
-@pytest.mark.clause("PROBE-3")
-def test_votes_equal_the_oracles(monkeypatch):
-    monkeypatch.setattr("vmae_keras.probes.nearest._CHUNK", 3)
-    generator = np.random.default_rng(0)
-    known, queries = generator.standard_normal((20, 6)), generator.standard_normal((7, 6))
-    numbers = generator.integers(0, CLASSES, 20).tolist()
-    found = neighbour_votes(known, numbers, queries, CLASSES, (1, 5, 20))
-    expected = [
-        [probe_reference.neighbour_votes(known, numbers, q, CLASSES, k) for q in queries]
-        for k in (1, 5, 20)
-    ]
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
-    with pytest.raises(ValueError, match="There are 20 neighbours"):
-        neighbour_votes(known, numbers, queries, CLASSES, (21,))
-
-
-@pytest.mark.clause("PROBE-4")
-def test_each_class_gives_its_share_and_keeps_a_video():
-    numbers = np.array([0] * 10 + [1] * 3 + [2] + [3] * 2)
-    places = np.delete(np.arange(16), 4)  # one that could not be read
-    held = held_out_places(places, numbers, 0.25, seed=3)
-    assert np.bincount(numbers[held], minlength=4).tolist() == [2, 1, 0, 1]
-    assert set(held.tolist()) < set(places.tolist())
-    assert held.tolist() == held_out_places(places, numbers, 0.25, seed=3).tolist()
-    assert held.tolist() != held_out_places(places, numbers, 0.25, seed=4).tolist()
-    with pytest.raises(ValueError, match="No training video can be held out"):
-        held_out_places(np.arange(2), np.arange(2), 0.5, seed=0)
 
 
 # Features on disk --------------------------------------------------------------------------------
@@ -277,26 +247,3 @@ def test_the_seed_decides_everything():
         for seed in (0, 0, 1)
     )
     assert one == same and one.results != other.results
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"kind": "svm"}, "`kind` must be one of linear, attentive, knn"),
-        ({"kind": "attentive"}, "An attentive probe needs tokens"),
-        ({"kind": "knn", "epochs": 3}, "Neighbours are not trained"),
-        ({"rates": [0.0]}, "Rates must be above 0"),
-        ({"held_out": 1.0}, "`held_out` between 0 and 1"),
-    ],
-)
-def test_wrong_settings_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        probe(Known("linear"), **{"kind": "linear", **change})
-
-
-def test_videos_and_classes_of_the_test_are_checked(files):
-    assert check_sets(files[:3], files[3:]) == ("a", "b")
-    with pytest.raises(ValueError, match=r"training and test both. Received: 2 that are"):
-        check_sets(files[:4], files[2:])
-    with pytest.raises(ValueError, match=r"no class of the model. Received: c"):
-        check_sets(files[:3], [VideoFile("x.mp4", "c")])
