@@ -6,8 +6,11 @@ import shutil
 
 import pytest
 
+from vmae_keras import backend
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.labelled import classes_of, list_labelled, warn_of_one_class
+from vmae_keras.data.labelled import classes_of, list_labelled
+from vmae_keras.training import begin
+from vmae_keras.training.run import Run
 
 
 @pytest.fixture
@@ -166,10 +169,16 @@ def test_a_list_without_labels_names_its_columns(folder):
         list_labelled(source)
 
 
-def test_one_class_alone_is_warned_of():
-    with pytest.warns(UserWarning, match="All videos have one class, 'yoga'"):
-        warn_of_one_class(["yoga"])
-    warn_of_one_class(["yoga", "jump"])
+def list_of(folder, labels):
+    return write(folder / "list.txt", "".join(f"b.mp4 {label}\n" for label in labels))
+
+
+@pytest.mark.skipif(not backend.installed(), reason="no backend is installed")
+def test_one_class_alone_is_warned_of(folder, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", name := backend.installed()[0])
+    with pytest.warns(UserWarning, match="All videos have one class, 'a'"):
+        begin.fine_tuning(Run(folder / "run"), str(list_of(folder, "a")), backend=name)
+    begin.fine_tuning(Run(folder / "other"), str(list_of(folder, "ab")), backend=name)
 
 
 def test_a_csv_header_without_labels(folder):

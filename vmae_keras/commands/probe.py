@@ -73,7 +73,7 @@ def probe(
         from vmae_keras.backend import set_seed
         from vmae_keras.console import Console
         from vmae_keras.data.hold_out import distinct
-        from vmae_keras.data.labelled import list_labelled
+        from vmae_keras.data.labelled import list_labelled, warn_of_one_class
         from vmae_keras.data.skipped import SkippedFiles
         from vmae_keras.data.views import CLIPS
         from vmae_keras.frozen import FrozenEncoder
@@ -88,9 +88,9 @@ def probe(
             rates = _rates(learning_rates)
             # What is held out to choose by must not be trained on under another row.
             sets = {"train": distinct(list_labelled(train)), "test": list_labelled(test)}
-            check_sets(**sets)
-            set_seed(seed)
             with notes_for_people():
+                warn_of_one_class(check_sets(**sets))
+                set_seed(seed)
                 encoder = FrozenEncoder.from_preset(model, pooling, load_weights=not random)
             views = _sampling(model) | {name: value for name, value in given.items() if value}
             clips = clips or CLIPS[views["sampling"]]
