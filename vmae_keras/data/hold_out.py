@@ -1,4 +1,4 @@
-"""Which videos of a list are trained on, and which are held out. Clauses HOLD-1 and HOLD-2."""
+"""Which videos of a list are trained on, and which are held out. Clauses HOLD-1 to HOLD-3."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -57,7 +57,8 @@ def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
         ]
     without = [file.path for file in files if file.label is None]
     if without:
-        header = header_of(os.fspath(source)) if str(source).lower().endswith(".csv") else None
+        is_csv = os.path.isfile(source) and os.fspath(source).lower().endswith(".csv")
+        header = header_of(os.fspath(source)) if is_csv else None
         columns = f" Its columns are {', '.join(header)}." if header else ""
         raise ValueError(
             f"{len(without)} of {len(files)} videos have no label. Received: "

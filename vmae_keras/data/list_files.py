@@ -14,17 +14,10 @@ VIDEO_SUFFIXES = (
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
     ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
-# Names of columns, those that win where there are several first.
+# Names of columns. Of several in one header, `path` and `label` win; others are refused.
 PATH_COLUMNS = (
-    "path",
-    "video",
-    "video_path",
-    "file",
-    "file_path",
-    "filepath",
-    "filename",
-    "file_name",
-)
+    "path", "video", "video_path", "file", "file_path", "filepath", "filename", "file_name",
+)  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "class_name", "label_name", "category", "action")
 DELIMITERS = ",;\t"
 _ROW = re.compile(
@@ -140,7 +133,7 @@ def _plain(name: str) -> str:
 
 
 def _column(header: Sequence[str], known: Sequence[str], error) -> int | None:
-    """Return the place of the column that has a known name, or the first of them in its first place."""
+    """Return the place of the column with a known name; of several, of the one with the first name."""
     found = [place for place, name in enumerate(header) if name in known]
     best = [place for place in found if header[place] == known[0]]
     if len(best or found) > 1:
