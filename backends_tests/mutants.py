@@ -69,6 +69,8 @@ CHOICE = f"{PROBES}::test_a_choice_is_made_on_videos_held_out_and_all_are_traine
 BEST = "test_the_best_has_the_highest_top_1_then_the_lowest_loss"
 EXPORT = "each_backend/test_export.py"
 MASKS = "once/test_masks.py"
+MOTION = "once/test_synthetic_motion.py"
+CHARTS = "once/test_charts.py"
 EVERY_MASK = f"{MASKS}::test_every_mask_is_equally_likely"
 CELLS = "once/test_running_cells.py"
 CELL = f"{VECTORS}::test_running_cells[running_cell/4]"
@@ -639,6 +641,53 @@ MUTANTS = [
            f"{PROBES}::test_every_choice_of_held_out_videos_is_equally_likely"),
     Mutant("a share rounded down held out", "probes/probe.py", "int(len(own) * share + 0.5)",
            "int(len(own) * share)", f"{PROBES}::test_each_class_gives_its_share_and_keeps_a_video"),
+    # Drawn clips, records, pictures
+    Mutant("clockwise the other way", "data/synthetic.py", "(1 if scene.clockwise else -1)",
+           "(-1 if scene.clockwise else 1)", f"{MOTION}::test_a_circle_turns_as_it_is_seen[True]"),
+    Mutant("walls let shapes through", "data/synthetic.py",
+           "room - np.abs(walked % (2 * room) - room)", "walked % room",
+           f"{MOTION}::test_walls_turn_a_shape_round"),
+    Mutant("rows and columns of a direction swapped", "data/synthetic.py",
+           "[math.cos(scene.direction), math.sin(scene.direction)]",
+           "[math.sin(scene.direction), math.cos(scene.direction)]",
+           f"{MOTION}::test_a_shape_moves_in_its_direction_at_its_speed"),
+    Mutant("shapes twice as fast", "data/synthetic.py", "scene.speed * min(size) * heading",
+           "2 * scene.speed * min(size) * heading",
+           f"{MOTION}::test_a_shape_moves_in_its_direction_at_its_speed"),
+    Mutant("squares of another area", "data/synthetic.py",
+           "math.sqrt(math.pi / (sides * math.tan(math.pi / sides)))", "1.0",
+           f"{MOTION}::test_a_shape_has_the_discs_area_and_is_brightest_at_its_top"),
+    Mutant("shapes dark at their top", "data/synthetic.py", "SHAPE_TOP + depth *",
+           "SHAPE_TOP + (1 - depth) *",
+           f"{MOTION}::test_a_shape_has_the_discs_area_and_is_brightest_at_its_top"),
+    Mutant("a background that stands still", "data/synthetic.py", "FOLLOW * (centre - origin)",
+           "0 * (centre - origin)", f"{MOTION}::test_the_background_follows_the_shape"),
+    Mutant("shapes begin on the diagonal", "data/synthetic.py",
+           "position=(generator.random(), generator.random())", "position=(generator.random(),) * 2",
+           f"{MOTION}::test_places_and_directions_are_drawn_by_themselves"),
+    Mutant("labelled motions begin one way", "data/synthetic.py", " + math.pi * generator.integers(2)", "",
+           f"{MOTION}::test_a_labelled_motion_begins_either_way_whatever_the_shape[vertical]"),
+    Mutant("other processes' records left out", "data/skipped.py", "for each in (path, *others)",
+           "for each in (path,)",
+           "once/test_data_skipped.py::test_a_report_has_the_records_of_a_runs_other_processes"),
+    Mutant("shares of a column", "charts.py", "confusion.sum(1, keepdims=True)",
+           "confusion.sum(0, keepdims=True)", f"{CHARTS}::test_cells_have_the_shares_of_their_row"),
+    Mutant("shares in the mirrored cells", "charts.py", "axes.text(column, row, text",
+           "axes.text(row, column, text", f"{CHARTS}::test_cells_have_the_shares_of_their_row"),
+    Mutant("classes named backwards", "charts.py", "axes.set_yticks(range(classes), names, **style)",
+           "axes.set_yticks(range(classes), names[::-1], **style)",
+           f"{CHARTS}::test_cells_have_the_shares_of_their_row"),
+    Mutant("a sweep's shares in the order tried", "charts.py", "shares[order], color",
+           "shares, color", f"{CHARTS}::test_a_sweep_shows_all_values_in_order_and_the_chosen_one[0]"),
+    Mutant("another value marked as chosen", "charts.py", "axes.plot(values[chosen], shares[chosen]",
+           "axes.plot(values[order][chosen], shares[order][chosen]",
+           f"{CHARTS}::test_a_sweep_shows_all_values_in_order_and_the_chosen_one[1]"),
+    Mutant("losses across and steps up", "picture.py", "axes.plot(steps, losses",
+           "axes.plot(losses, steps",
+           f"{CHARTS}::test_curves_of_a_loss_have_steps_across_and_losses_up"),
+    Mutant("labels of other rows", "picture.py", "in zip(labels, rows, strict=True)",
+           "in zip(labels[::-1], rows, strict=True)",
+           "once/test_picture.py::test_a_label_stands_above_its_row[0]"),
     # Exported models
     Mutant("levels not rounded", "export/serving.py", "ops.floor(v + HALF) / 255.0", "v / 255.0",
            f"{EXPORT}::test_frames_are_resized_and_cropped_as_in_evaluation[(18, 27)-uint8]"),

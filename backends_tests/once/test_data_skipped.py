@@ -24,6 +24,14 @@ def test_each_path_once_sorted_with_its_first_reason(tmp_path):
     assert list(skipped.report().items()) == [("a é\n.mp4", 'with "quotes"'), ("b.mp4", "first")]
 
 
+def test_a_report_has_the_records_of_a_runs_other_processes(tmp_path):
+    skipped = [SkippedFiles(tmp_path / f"skipped{part}.jsonl") for part in ("", "-1", "-2")]
+    for number, each in enumerate(skipped):
+        each.record(f"{number}.mp4", "broken")
+    skipped[2].record("0.mp4", "later")
+    assert skipped[0].report() == {f"{number}.mp4": "broken" for number in range(3)}
+
+
 def test_names_that_are_not_utf8_are_kept(tmp_path):
     skipped = SkippedFiles(tmp_path / "skipped.jsonl")
     name = os.fsdecode(b"caf\xe9.mp4")

@@ -199,6 +199,14 @@ def test_labels_and_caption_are_drawn_within_the_picture(clip):
     assert ink(caption="a line about this picture") > 0
 
 
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_label_stands_above_its_row(clip, row):
+    rows = [("label" if place == row else "", np.full_like(clip, 255)) for place in range(2)]
+    image = picture.rows_picture(rows, columns=2)
+    inked = np.flatnonzero((np.asarray(image.convert("L")) < 128).any(1)) / image.height
+    assert inked.size and (inked.max() < 0.2 if row == 0 else 0.4 < inked.min() < inked.max() < 0.6)
+
+
 def test_rows_video_decodes_with_every_frame(clip, tmp_path):
     path = tmp_path / "rows.mp4"
     picture.rows_video(path, [("clip", clip), ("inverse", 255 - clip)], 12, caption="both")
