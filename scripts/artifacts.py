@@ -96,7 +96,7 @@ def make_environment(path, packages):
     python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--constraint", CONSTRAINTS, *packages]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise Failure(f"pip cannot install {' '.join(packages)}: {last_line(done.stderr)}")
     return python
@@ -105,7 +105,7 @@ def make_environment(path, packages):
 def isolated(python, *arguments, folder=None):
     """Runs an interpreter that sees its own environment alone, not even the folder that it runs in."""
     command = [python, "-I", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
 
 
 def megabytes(folder):

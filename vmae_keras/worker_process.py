@@ -28,8 +28,9 @@ def run_worker(
     command = [sys.executable, "-m", module, *arguments]
     with open(errors, "w+", encoding="utf-8", errors="replace") as file:
         with subprocess.Popen(
-            command, env=backend.environment(name), stdout=subprocess.PIPE, stderr=file, text=True
-        ) as process:
+            command, env=backend.environment(name), stdout=subprocess.PIPE, stderr=file,
+            encoding="utf-8", errors="replace",
+        ) as process:  # fmt: skip
             started(process)
             try:
                 for line in process.stdout:

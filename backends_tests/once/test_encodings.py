@@ -6,7 +6,7 @@ from backends_tests.support import ROOT
 
 
 def opened_by_locale(code):
-    """The lines that open a text file without an encoding."""
+    """The lines that open a text file, or the output of a process, without an encoding."""
     return [
         call.lineno
         for call in ast.walk(ast.parse(code))
@@ -29,6 +29,8 @@ def _says_encoding(call):
         modes = [*call.args[0 if method else 1 :], keywords.get("mode")]
         texts = [mode.value for mode in modes if isinstance(mode, ast.Constant)]
         return any("b" in str(mode) for mode in texts)
+    if name in ("run", "Popen"):
+        return "text" not in keywords
     return name not in ("TextIOWrapper", "NamedTemporaryFile")
 
 
@@ -40,6 +42,7 @@ def test_each_text_file_is_opened_in_a_stated_encoding():
 
 def test_what_the_locale_would_decide_is_found():
     ways = ["open(p)", "open(p, 'w')", "p.open('a')", "p.read_text()", "p.write_text(x)"]
-    assert opened_by_locale("\n".join(ways)) == [1, 2, 3, 4, 5]
+    ways.append("subprocess.run(p, text=True)")
+    assert opened_by_locale("\n".join(ways)) == [1, 2, 3, 4, 5, 6]
     fine = ["open(p, 'rb')", "open(p, encoding='utf-8')", "p.read_text('utf-8')", "av.open(p)"]
     assert opened_by_locale("\n".join([*fine, "p.write_text(x, 'utf-8')"])) == []
