@@ -1,5 +1,6 @@
 """Files of features that grow window by window, and appear under their name when they are whole."""
 
+import contextlib
 import io
 import json
 import os
@@ -70,7 +71,8 @@ class FeatureFile:
     def discard(self) -> None:
         """Deletes what has been begun and not finished."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what is left to write finds no room on a full disk
+                self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def _header(self) -> bytes:

@@ -65,7 +65,7 @@ def unwinding():
 
 @contextlib.contextmanager
 def deferred():
-    """Let a signal wait until the end of the block, which imports packages after the work has begun."""
+    """Let no signal unwind the block, which imports packages, but what follows it."""
     global _deferred
     _deferred += 1
     try:
@@ -94,7 +94,7 @@ def _handle(number, frame):
     now = time.monotonic()
     if _received is None:
         _received = (number, now)
-        if not _deferred:
+        if not (_deferred and _unwinding):
             _stop(number)
     elif now - _received[1] > PASSED_ON_SECONDS:  # a second one
         _end(number)

@@ -1,36 +1,53 @@
 """The command from files to a checkpoint and a picture: broken files, kills, interrupts, NaN."""
 
 import csv
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from backends_tests.support import BACKEND, ROOT
 from vmae_keras import VideoMAE, VideoMAEConfig, interrupts
 from vmae_keras.cli import app
+from vmae_keras.commands.folder import LOCK
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.distribution import Devices
-from vmae_keras.training import callbacks
+from vmae_keras.training import callbacks, checkpoint
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
 from vmae_keras.training.loop import _fits
 from vmae_keras.training.run import Run
+from vmae_keras.training.tensorboard import TensorBoard
 
-# Saves at every logging interval instead of once a minute, so that short runs have checkpoints.
+# Saves at every logging interval instead of once a minute, so that short runs have checkpoints. After a
+# step, a signal is sent to this process, to its whole group, as Ctrl-C in a terminal is, or to the workers.
 PROGRAM = """
+import multiprocessing, os
 from vmae_keras.training import callbacks
 callbacks.SAVE_SECONDS = 0.0
 callbacks.SAVE_SHARE = 1e9
+whom, step, number = os.environ.get("SIGNALLED", "nobody 0 0").split()
+ended = callbacks.Progress.on_train_batch_end
+def end(self, batch, logs=None):
+    ended(self, batch, logs)
+    if self.step == int(step):
+        for each in multiprocessing.active_children() if whom == "workers" else ():
+            os.kill(each.pid, int(number))
+        if whom == "trainer":
+            os.kill(os.getpid(), int(number))
+        if whom == "group":
+            os.killpg(os.getpid(), int(number))
+callbacks.Progress.on_train_batch_end = end
 from vmae_keras.__main__ import main
 main()
 """
@@ -56,20 +73,22 @@ def clips(tmp_path_factory):
     return folder
 
 
-def start(*arguments, **kwargs):
-    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs,
+def start(*arguments, **environment):
+    environment = {
+        **os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **environment,
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)], process_group=0,
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    text, _ = process.communicate(timeout=240)
+    return process.returncode, text
 
 
 def run(*arguments):
     """A whole command in this process, which has Keras already: (exit code, what it printed)."""
     if "--workers" in arguments:  # they import the main module, which here is pytest's
-        process = start(*arguments)
-        text, _ = process.communicate(timeout=240)
-        return process.returncode, text
+        return start(*arguments)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # beside what the command itself shows
         patch.setattr(callbacks, "SAVE_SECONDS", 0.0)
@@ -115,18 +134,19 @@ def test_a_run_names_the_broken_file_and_leaves_everything(unbroken):
 def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, clips, tmp_path):
     """Data order, crops, masks, drop-path draws and optimizer state all come back."""
     folder = tmp_path / "killed"
-    process = start("pretrain", clips, "--out", folder, *SMALL, "--workers", 1)
-    # Killed between two checkpoints, in the middle of an epoch: after step 20, of 13 per epoch.
-    while (
-        process.poll() is None and not (folder / "checkpoints/step-00000020.safetensors").exists()
-    ):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    # Killed between two checkpoints, in the middle of an epoch of 13 steps.
+    code, text = start(
+        "pretrain", clips, "--out", folder, *SMALL, "--workers", 1,
+        SIGNALLED=f"trainer 23 {signal.SIGKILL.value}",
+    )  # fmt: skip
+    assert code == -signal.SIGKILL, text
+    assert (folder / LOCK).exists()  # and the run is not refused because of it
+    unfinished = folder / "checkpoints/writing"
+    unfinished.mkdir()
     code, text = run("pretrain", "--out", folder, "--resume", "--workers", 1)
     assert code == 0, text
-    assert "Continuing after step" in text
+    assert "Continuing after step 20" in text
+    assert not unfinished.exists() and not (folder / LOCK).exists()
     assert curve(folder) == curve(unbroken[0])
     mine, theirs = weights(folder), weights(unbroken[0])
     assert mine.keys() == theirs.keys()
@@ -134,27 +154,98 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, cli
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
 
 
-def test_an_interrupt_saves_and_says_how_to_go_on(unbroken, clips, tmp_path):
-    folder = tmp_path / "interrupted"
-    # In a group of its own, to reach the worker too, as Ctrl-C in a terminal does.
-    process = start("pretrain", clips, "--out", folder, *SMALL, "--workers", 1, process_group=0)
-    while (
-        process.poll() is None
-        and len(curve(folder) if folder.joinpath("log.csv").exists() else []) < 2
-    ):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    text, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, text
-    assert f"vmae pretrain --out {folder} --resume" in text.replace("\n", "")
+@pytest.mark.parametrize("fault", ["interrupt", "killed worker"])
+def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips, tmp_path):
+    folder = tmp_path / "run"
+    whom = {"interrupt": f"group 1 {signal.SIGINT.value}"}.get(
+        fault, f"workers 1 {signal.SIGKILL.value}"
+    )
+    code, text = start("pretrain", clips, "--out", folder, *SMALL, "--workers", 1, SIGNALLED=whom)
+    words = text.replace("\n", " ")
+    assert f"Continue with: vmae pretrain --out {folder} --resume" in text
+    for wrong in ("Traceback", "leaked", "Exception ignored", "ran out of data"):
+        assert wrong not in text
     stopped = int(curve(folder)[-1][0])
-    assert 10 <= stopped < 52
+    if fault == "interrupt":
+        assert code == 130, text
+        assert f"Stopped after step {stopped} of 52; all up to there is saved." in words
+    else:
+        assert code == 1 and text.count("Error: ") == 1, text
+        assert "was killed by SIGKILL" in words and "Use fewer --workers (received: 1)" in words
+        assert f"Training is saved up to step {stopped}." in words
+    # What was made ahead may be trained on.
+    assert 1 <= stopped < 10
     assert int(weights(folder)["optimizer/adamw/iteration"]) == stopped
     code, text = run("pretrain", "--out", folder, "--resume")
     assert code == 0, text
     mine, theirs = weights(folder), weights(unbroken[0])
     for name, value in theirs.items():
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+def test_a_signal_while_saving_lets_the_file_be_written(unbroken, clips, tmp_path, monkeypatch):
+    folder, write = tmp_path / "run", checkpoint._write
+
+    def signalled(path, *rest):
+        if path.name == "step-00000010.safetensors":
+            signal.raise_signal(signal.SIGTERM)
+        write(path, *rest)
+
+    monkeypatch.setattr(checkpoint, "_write", signalled)
+    code, text = run("pretrain", clips, "--out", folder, *SMALL)
+    assert code == 143 and "Stopped after step 11 of 52" in text, text
+    assert int(weights(folder)["optimizer/adamw/iteration"]) == 11
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("file", ["log.csv", "tensorboard", "checkpoint"])
+def test_a_full_disk_ends_a_run_with_what_could_be_saved(file, clips, tmp_path, monkeypatch):
+    folder, save = tmp_path / "run", checkpoint.save_file
+
+    def save_file(tensors, path, metadata):
+        if int(metadata["step"]) > 10:  # as safetensors says it, leaving a file of another name
+            path.with_name(".tmpABC").write_bytes(b"a part of it")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save(tensors, path, metadata=metadata)
+
+    owner = {"log.csv": (Run, "append"), "tensorboard": (TensorBoard, "add")}
+    if file == "checkpoint":
+        monkeypatch.setattr(checkpoint, "save_file", save_file)
+    else:
+        original = getattr(*owner[file])
+        monkeypatch.setattr(
+            *owner[file],
+            lambda self, *rest: (full if len(curve(folder)) > 1 else original)(self, *rest),
+        )
+    code, text = run("pretrain", clips, "--out", folder, *SMALL)
+    assert code == 1 and text.count("Error: ") == 1 and "Traceback" not in text, text
+    where = folder / "checkpoints/step-00000020.safetensors" if file == "checkpoint" else folder
+    words = text.replace("\n", " ")
+    assert f"Error: No space is left on the disk of {where}. Free some space there." in words
+    lost = {"log.csv": "20.", "tensorboard": "10.", "checkpoint": "10; the last 10 steps are lost."}
+    assert f"Training is saved up to step {lost[file]}" in words
+    assert f"Continue with: vmae pretrain --out {folder} --resume" in text
+    assert int(weights(folder)["optimizer/adamw/iteration"]) == int(lost[file][:2])
+    assert {path.suffix for path in (folder / "checkpoints").iterdir()} == {".safetensors"}
+
+
+def test_on_a_full_disk_the_oldest_checkpoint_makes_room(tmp_path, monkeypatch):
+    model, write = VideoMAE(VideoMAEConfig.variant("tiny")), checkpoint._write
+    folder = tmp_path / "checkpoints"
+
+    def write_two(path, *rest):
+        (full if len(list(folder.glob("*.safetensors"))) > 1 else write)(path, *rest)
+
+    monkeypatch.setattr(checkpoint, "_write", write_two)
+    for step in (1, 2, 3):
+        checkpoint.save(folder, step, model)
+    assert sorted(checkpoint.step_of(path) for path in folder.iterdir()) == [2, 3]
+    with pytest.raises(OSError, match="No space left"):  # one that is whole always stays
+        checkpoint.save(folder, 4, model, keep=None)
+    assert sorted(checkpoint.step_of(path) for path in folder.iterdir()) == [2, 3]
 
 
 def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):

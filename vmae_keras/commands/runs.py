@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from vmae_keras.backend import select
+from vmae_keras.backend import select, set_seed
 from vmae_keras.commands.folder import continued_by
 from vmae_keras.commands.job import wait_for_the_loss
 from vmae_keras.commands.terminal import errors_for_people, report_skipped
@@ -67,6 +67,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     devices = devices or Devices()
     again = again or continuation(COMMANDS[settings.stage], run.folder)
     console = Console(quiet=not devices.first)
+    set_seed(settings.seed)  # the stage does it again: from here on little has to be imported
     with (
         continued_by(again, run.folder, devices.first),
         errors_for_people(
@@ -93,6 +94,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         console.print(
             f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
             f"Continue with: {again}",
+            soft_wrap=True,
         )
         raise typer.Exit(128 + (outcome.stopped_by or signal.SIGINT))
     if run.writes:
@@ -102,7 +104,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         done = f"Ended early after {outcome.step} of {outcome.total_steps} steps."
     if outcome.best_step is not None:
         done += f" The best weights are those of step {outcome.best_step}."
-    console.print(f"{done} Loss curve: {run.loss_picture}")
+    console.print(f"{done} Loss curve: {run.loss_picture}", soft_wrap=True)
     return outcome
 
 

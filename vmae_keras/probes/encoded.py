@@ -14,6 +14,7 @@ from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import check_at_least, paths_of
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.evaluate import fingerprint, model_fingerprint, predicted_views
+from vmae_keras.failures import FULL
 from vmae_keras.frozen import FrozenEncoder
 from vmae_keras.training.run import RunError, write_at_once
 
@@ -157,9 +158,27 @@ class Encoding:
             if not path.exists():
                 partial = path.with_name(path.name + ".partial")
                 np.lib.format.open_memmap(partial, "w+", dtype, shape)
+                _reserve(partial)
                 os.replace(partial, path)
             opened.append(np.load(path, mmap_mode=mode))
         return opened
+
+
+def _reserve(path: Path) -> None:
+    """Give a sparse file its room on the disk: a write to mapped memory that finds none kills the process.
+
+    Raises:
+        OSError: there is not enough.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:  # not every file system can reserve
+            if error.errno in FULL:
+                path.unlink()
+                raise
 
 
 def size(count: int) -> str:

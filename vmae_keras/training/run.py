@@ -295,5 +295,9 @@ def digest(files: Sequence[VideoFile], labelled: bool) -> str:
 def write_at_once(path: Path, text: str):
     """Replace a file such that no reader, and no crash, ever sees a part of it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8", "backslashreplace")  # names need not be UTF-8
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, "utf-8", "backslashreplace")  # names need not be UTF-8
+        os.replace(partial, path)
+    except OSError:  # a full disk
+        partial.unlink(missing_ok=True)
+        raise

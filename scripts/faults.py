@@ -1,0 +1,316 @@
+"""What a run survives: Ctrl-C, SIGTERM, kill -9 of trainer and workers, a full disk, two starts at once.
+
+    python scripts/faults.py --backend torch
+
+draws clips, trains a small model on them without a break, and then again and again with faults at random
+moments (`--seed`). Each line says what was done and what came of it. A run that continues must end with the
+weights of the unbroken one, to the bit. It takes some minutes, and exits with 1 where something fails. The
+disk is filled on a small file system of its own, and /dev/shm is exchanged for one command: only root can
+do both.
+"""
+
+import argparse
+import contextlib
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from vmae_keras.commands.folder import LOCK
+
+# The command, which saves at every row of the log instead of once a minute.
+COMMAND = """
+from vmae_keras import interrupts
+interrupts.install()  # as `main` does, which comes too late here
+from vmae_keras.training import callbacks
+from vmae_keras.__main__ import main
+callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
+main()
+"""
+MODEL = {
+    "height": 32, "width": 32, "frames": 4, "dim": 64, "depth": 2, "heads": 2, "mlp_dim": 128,
+    "drop_path": 0.1, "batch_size": 4,
+}  # fmt: skip
+INTERRUPTS, KILLS, SECONDS = 20, 5, 10.0
+WORKERS = 2
+BAD = ("Traceback", "Exception ignored", "leaked", "Error in atexit")
+LIMIT = 300
+
+
+class Faults:
+    def __init__(self, folder, backend, epochs, seed):
+        self.folder, self.random = folder, random.Random(seed)
+        self.environment = {**os.environ, "KERAS_BACKEND": backend}
+        self.clips, self.unbroken = folder / "clips", folder / "unbroken"
+        changes = [f"--set={name}={value}" for name, value in (MODEL | {"epochs": epochs}).items()]
+        self.options = [*changes, "--workers", str(WORKERS)]
+        self.failed = 0
+
+    def start(self, *arguments, before=()):
+        """The command in a process group of its own, as a terminal starts it."""
+        return subprocess.Popen(
+            [*before, sys.executable, "-c", COMMAND, *map(str, arguments)],
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, text=True, errors="replace", process_group=0,
+        )  # fmt: skip
+
+    def train(self, run, **options):
+        """Begin a run, or continue it."""
+        resume = ["--resume", "--workers", str(WORKERS)] if (run / "run.json").exists() else None
+        begin = [self.clips, *self.options]
+        return self.start("pretrain", "--out", run, *(resume or begin), **options)
+
+    def report(self, what, problems, result=""):
+        """One line."""
+        self.failed += bool(problems)
+        print(
+            f"{'FAILED' if problems else 'ok'}: {what}: {'; '.join([result, *problems])}",
+            flush=True,
+        )
+
+    def ended(self, process, codes):
+        """Wait for the end; (what is wrong with it, seconds, output)."""
+        began = time.monotonic()
+        try:
+            text, _ = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return [f"did not end within {LIMIT} s"], LIMIT, process.communicate()[0]
+        took = time.monotonic() - began
+        problems = [f"printed {word!r}: {text[-2000:]}" for word in BAD if word in text]
+        if process.returncode not in codes:
+            problems.append(f"exit code {process.returncode}: {text[-2000:]}")
+        if not self.gone(process.pid):
+            problems.append("left processes behind")
+            os.killpg(process.pid, signal.SIGKILL)
+        return problems, took, text
+
+    def gone(self, group):
+        """Whether all processes of a group end within some seconds."""
+        for _ in range(100):
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def finish(self, run, log=True):
+        """Continue a run to its end; say where it is not the unbroken one."""
+        process = self.train(run)
+        problems, _, _ = self.ended(process, {0})
+        return problems or self.differences(run, log)
+
+    def differences(self, run, log=True):
+        mine, theirs = weights(run), weights(self.unbroken)
+        if mine is None or mine.keys() != theirs.keys():
+            return ["has other weights than the unbroken run"]
+        changed = [name for name in theirs if not np.array_equal(mine[name], theirs[name])]
+        problems = [f"{len(changed)} weights differ from the unbroken run's"] if changed else []
+        if log and rows(run) != rows(self.unbroken):
+            problems.append("log.csv differs from the unbroken run's")
+        left = [str(path) for path in run.rglob("*") if path.suffix == ".partial"]
+        left += map(str, run.glob("*/writing"))
+        return [*problems, *(f"left {path}" for path in left)]
+
+
+def weights(run):
+    found = sorted((run / "checkpoints").glob("step-*.safetensors"))
+    return load_file(found[-1]) if found else None
+
+
+def rows(run):
+    with open(run / "log.csv", newline="") as file:
+        return [(row["step"], row["loss"], row["validation_loss"]) for row in csv.DictReader(file)]
+
+
+def begin(faults):
+    process = faults.start("synthesize", faults.clips, "--count", 60)
+    faults.report("clips are drawn", faults.ended(process, {0})[0])
+    process = faults.train(faults.unbroken)
+    problems, took, _ = faults.ended(process, {0})
+    faults.report("an unbroken run", problems, f"{took:.1f} s")
+    return not faults.failed
+
+
+def signals(faults, number, count):
+    """Signals at random moments, to all processes of the terminal; each time the run is continued."""
+    code, name, attempt = 128 + number, signal.Signals(number).name, 0
+    run = faults.folder / f"{name}-0"
+    for _ in range(count):
+        if done(faults, run):
+            faults.report(
+                f"{name}, {run.name} continued to its end", faults.differences(run, False)
+            )
+            attempt += 1
+            run = faults.folder / f"{name}-{attempt}"
+        moment = faults.random.uniform(0, SECONDS)
+        process = faults.train(run)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        over = process.poll() is not None
+        if not over:
+            os.killpg(process.pid, number)
+        # Before Python itself is there, the signal ends the process as the system does.
+        problems, took, text = faults.ended(process, {0} if over else {code, -number, 0})
+        if process.returncode == 0 and "Done: " not in text:
+            problems.append("the signal was swallowed")
+        if process.returncode == code and "Stopped" in text and "Continue with: " not in text:
+            problems.append("did not say how to continue")
+        said = next((line for line in text.splitlines() if line.startswith("Stopped")), "")
+        result = f"exit code {process.returncode} after {took:.2f} s. {said}"
+        faults.report(f"{name} after {moment:.2f} s", problems, result)
+    faults.report(f"{name}, {run.name} continued to its end", faults.finish(run, log=False))
+
+
+def done(faults, run):
+    """Whether a run has made all the steps of the unbroken one."""
+    last = [sorted((each / "checkpoints").glob("step-*")) for each in (run, faults.unbroken)]
+    return bool(last[0]) and last[0][-1].name == last[1][-1].name
+
+
+def kills(faults):
+    """kill -9 of the trainer at random moments: its lock ends with it, and so do its workers."""
+    run = faults.folder / "killed"
+    for _ in range(KILLS):
+        if done(faults, run):
+            break
+        moment = faults.random.uniform(0, SECONDS)
+        process = faults.train(run)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.kill()
+        problems, _, text = faults.ended(process, {-signal.SIGKILL, 0})
+        if "is being written by" in text:
+            problems.append("was refused although the run before was killed")
+        faults.report(f"kill -9 of the trainer after {moment:.2f} s", problems)
+    faults.report("killed run continued to its end", faults.finish(run))
+
+
+def killed_worker(faults):
+    run = faults.folder / "worker"
+    process = faults.train(run)
+    wait_for(lambda: len(workers(process.pid)) == WORKERS and weights(run) is not None, process)
+    os.kill(faults.random.choice(workers(process.pid)), signal.SIGKILL)
+    problems, took, text = faults.ended(process, {1})
+    wanted = ("was killed by SIGKILL", "fewer --workers", "Continue with: ", "is saved up to step")
+    problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
+    faults.report("kill -9 of a worker", problems, f"exit code 1 after {took:.2f} s")
+    faults.report("run without a worker continued to its end", faults.finish(run, log=False))
+
+
+def workers(parent):
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            started_by = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if started_by == str(parent) and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def wait_for(condition, process):
+    while process.poll() is None and not condition():
+        time.sleep(0.05)
+
+
+def full_disk(faults):
+    """A file system of its own is filled while a run writes there, then while features are written."""
+    disk = faults.folder / "disk"
+    disk.mkdir()
+    size = sum(path.stat().st_size for path in faults.unbroken.rglob("*") if path.is_file())
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={4 * size}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        print("not run: a full disk, as this user cannot mount a file system")
+        return
+    try:
+        run = disk / "run"
+        process = faults.train(run)
+        wait_for(lambda: weights(run) is not None, process)
+        ballast = disk / "ballast"
+        fill(ballast)
+        problems, _, text = faults.ended(process, {1})
+        wanted = ("No space is left on the disk", "Continue with: ")
+        problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
+        said = next((line for line in text.splitlines() if line.startswith("Error: ")), "")
+        faults.report("disk full while a run is saved", problems, said)
+        process = faults.start(
+            "features", faults.unbroken, faults.clips, "--out", disk / "features"
+        )
+        problems, _, text = faults.ended(process, {1})
+        problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
+        faults.report("disk full while features are written", problems)
+        ballast.unlink()
+        faults.report("with room again continued to its end", faults.finish(run, log=False))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(path):
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+def full_shared_memory(faults):
+    """Workers, where /dev/shm has room for nothing."""
+    inside = 'mount -t tmpfs -o size=4k tmpfs /dev/shm && head -c 4096 /dev/zero > /dev/shm/full; exec "$@"'
+    before = ["unshare", "--mount", "sh", "-c", inside, "sh"]
+    if subprocess.run([*before, "true"], capture_output=True).returncode:
+        print("not run: a full /dev/shm, as this user cannot mount a file system")
+        return
+    run = faults.folder / "shared-memory"
+    problems, took, _ = faults.ended(faults.train(run, before=before), {0})
+    faults.report("/dev/shm full", problems or faults.differences(run), f"{took:.1f} s")
+
+
+def two_starts(faults):
+    """A second start in the folder, and a resume beside the running one, are refused."""
+    run = faults.folder / "two"
+    first = faults.train(run)
+    wait_for(lambda: (run / LOCK).exists() and (run / "run.json").exists(), first)
+    for name, options in (("start", (faults.clips,)), ("--resume", ("--resume",))):
+        second = faults.start("pretrain", "--out", run, *options)
+        problems, took, text = faults.ended(second, {1})
+        if f"process {first.pid} on " not in text:
+            problems.append(f"does not name the other process: {text[-500:]}")
+        faults.report(f"a second {name} in a folder", problems, f"refused after {took:.2f} s")
+    problems, _, _ = faults.ended(first, {0})
+    faults.report("the first one goes on to its end", problems or faults.differences(run))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "jax"))
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="the run should take over ten seconds"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/faults"))
+    arguments = parser.parse_args()
+    folder = arguments.out.absolute() / f"{arguments.backend}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.mkdir(parents=True)
+    faults = Faults(folder, arguments.backend, arguments.epochs, arguments.seed)
+    began = time.monotonic()
+    if begin(faults):
+        signals(faults, signal.SIGINT, INTERRUPTS)
+        signals(faults, signal.SIGTERM, KILLS)
+        kills(faults)
+        killed_worker(faults)
+        full_disk(faults)
+        full_shared_memory(faults)
+        two_starts(faults)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{arguments.backend}: {faults.failed} failed, {minutes:.1f} minutes")
+    sys.exit(bool(faults.failed))
+
+
+if __name__ == "__main__":
+    main()
