@@ -290,9 +290,18 @@ def mixed_videos(videos: np.ndarray, choices: Sequence[tuple[float, Box | None]]
 def soft_targets(
     labels: Sequence[int], classes: int, smoothing: float, ratios: Sequence[float]
 ) -> np.ndarray:
-    """(B,) labels and ratios -> (B, K) targets. MIX-1."""
-    own = np.full((len(labels), classes), smoothing / classes)
-    for clip, label in enumerate(labels):
-        own[clip, label] += 1 - smoothing
-    ratio = np.asarray(ratios, np.float64)[:, None]
-    return ratio * own + (1 - ratio) * own[::-1]
+    """(B,) labels and ratios -> (B, K) targets, value by value. MIX-1."""
+
+    def smoothed(label: int, number: int) -> float:
+        return smoothing / classes + (1 - smoothing if number == label else 0)
+
+    last = len(labels) - 1
+    return np.array(
+        [
+            [
+                ratio * smoothed(labels[i], k) + (1 - ratio) * smoothed(labels[last - i], k)
+                for k in range(classes)
+            ]
+            for i, ratio in enumerate(ratios)
+        ]
+    )

@@ -17,8 +17,7 @@ def dense_views(count: int, frames: int, stride: int, clips: int) -> np.ndarray:
     positions = list(range(0, count, stride))
     while len(positions) < frames:
         positions.append(positions[-1])
-    spare = len(positions) - frames
-    starts = [spare // 2] if clips == 1 else [int(j * (spare / (clips - 1))) for j in range(clips)]
+    starts = _starts(len(positions) - frames, clips)
     return np.array([positions[start : start + frames] for start in starts])
 
 
@@ -47,8 +46,7 @@ def view_size(height: int, width: int, size: int) -> tuple[int, int]:
 
 def view_crops(height: int, width: int, size: int, crops: int) -> list[tuple[int, int]]:
     """-> the corners (y, x) of `crops` squares along the long side. EVAL-3."""
-    spare = max(height, width) - size
-    starts = [spare // 2] if crops == 1 else [int(j * (spare / (crops - 1))) for j in range(crops)]
+    starts = _starts(max(height, width) - size, crops)
     return [(start, 0) if height > width else (0, start) for start in starts]
 
 
@@ -62,13 +60,19 @@ def fitted_crops(
     height: int, width: int, crop: tuple[int, int], crops: int
 ) -> list[tuple[int, int]]:
     """-> the corners (y, x) of `crops` crops, spread along either side by what it has spare. EVAL-5."""
-    sides = []
-    for spare in (height - crop[0], width - crop[1]):
-        starts = [spare // 2]
-        if crops > 1:
-            starts = [int(j * (spare / (crops - 1))) for j in range(crops)]
-        sides.append(starts)
-    return list(zip(*sides, strict=True))
+    return list(zip(_starts(height - crop[0], crops), _starts(width - crop[1], crops), strict=True))
+
+
+def _starts(spare: int, count: int) -> list[int]:
+    """The last whole place of 0..spare that is not beyond each of `count` even steps. EVAL-1, EVAL-3.
+
+    A single one is the last with no more before it than behind it.
+    """
+    places = np.arange(spare + 1)
+    if count == 1:
+        return [int(places[places <= spare - places][-1])]
+    step = spare / (count - 1)  # as upstream, the quotient comes before the product
+    return [int(np.searchsorted(places, j * step, side="right")) - 1 for j in range(count)]
 
 
 # The views' votes --------------------------------------------------------------------------------

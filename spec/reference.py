@@ -463,9 +463,16 @@ def pretraining_loss(config: Any, weights: Weights, batch: Batch, **keep: np.nda
 def reconstruct(
     config: Any, predictions: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> np.ndarray:
-    """(B, M, P) and `statistics` -> (B, M, P) pixels of [0, 1], not clipped. RECON-1, IMAGE-6."""
-    pixels = predictions.reshape(*mean.shape[:2], -1, config.channels)
-    pixels = pixels * spread(config, variance) + mean
-    if config.mae_target:
-        pixels = pixels * np.asarray(config.std) + np.asarray(config.mean)
-    return pixels.reshape(predictions.shape)
+    """(B, M, P) and `statistics` -> (B, M, P) pixels of [0, 1], not clipped. RECON-1, IMAGE-6.
+
+    A target is linear in its pixel: read the pixel off the line through the targets of black and white.
+    """
+
+    def target_of(level: float) -> np.ndarray:
+        if config.mae_target:
+            level = (level - np.asarray(config.mean)) / np.asarray(config.std)
+        return (level - mean) / spread(config, variance)
+
+    targets = predictions.reshape(*mean.shape[:2], -1, config.channels)
+    black, white = target_of(0.0), target_of(1.0)
+    return ((targets - black) / (white - black)).reshape(predictions.shape)

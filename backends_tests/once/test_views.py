@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -24,6 +24,7 @@ SIDES = st.integers(1, 800)
 
 @pytest.mark.clause("EVAL-1")
 @given(COUNTS, FRAMES, STRIDES, CLIPS)
+@example(16 + 61, 16, 1, 8)  # 7 (61 / 7) is less than 61
 def test_dense_views_equal_the_oracle(count, frames, stride, clips):
     views = dense_views(count, frames, stride, clips)
     assert views.shape == (clips, frames) and views.dtype == np.int64
@@ -67,6 +68,7 @@ def test_uniform_views_are_the_starts_and_the_middles():
 
 @pytest.mark.clause("EVAL-3")
 @given(SIDES, SIDES, st.integers(1, 400), CLIPS)
+@example(224, 224 + 61, 224, 8)  # 7 (61 / 7) is less than 61
 def test_size_and_crops_equal_the_oracle(height, width, size, crops):
     resized = view_size(height, width, (size, size))
     assert resized == evaluation_reference.view_size(height, width, size)
