@@ -27,7 +27,7 @@ def target(tubelets, config: VideoMAEConfig):
     added to the deviation, outside the root. `mae_target` takes pixels after mean and std, all channels
     of a tubelet together, and the epsilon inside the root.
 
-    Source: official `run_mae_pretraining.py` engine; clauses TARGET-1 to TARGET-4; MAE, IMAGE-6.
+    Source: official `engine_for_pretraining.py`; clauses TARGET-1 to TARGET-4; MAE, IMAGE-6.
     """
     x = standardised(tubelets, config) if config.mae_target else pixels(tubelets)
     if not config.norm_pix:

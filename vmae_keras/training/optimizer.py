@@ -83,7 +83,7 @@ class AdamW(keras.optimizers.AdamW):
     Raises:
         ValueError: `amsgrad`; on building, for weights that no rule covers.
 
-    Source: official `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, OPT-6, FT-6, FT-7.
+    Source: V2's `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, OPT-6, FT-6, FT-7.
     """
 
     def __init__(
