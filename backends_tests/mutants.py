@@ -64,6 +64,7 @@ MIXED_PARTS = (
     f"{SHARES}::test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side[1-elem]"
 )
 PROBE = "each_backend/test_probe.py"
+SWEPT = f"{PROBE}::test_each_head_follows_the_oracles_adamw_at_its_own_rate"
 PROBES = "once/test_probes.py"
 CHOICE = f"{PROBES}::test_a_choice_is_made_on_videos_held_out_and_all_are_trained_on_with_it"
 BEST = "test_the_best_has_the_highest_top_1_then_the_lowest_loss"
@@ -81,6 +82,8 @@ SEGMENTS = f"{SAMPLING}::test_uniform_draws_the_position_of_each_segment_by_itse
 CLIPS = "once/test_pretraining_clips.py"
 TRUE_CLIP = f"{CLIPS}::test_a_clip_is_true_frames_cropped_and_resized"
 SAMPLE_DRAWS = f"{CLIPS}::test_each_sample_draws_its_start_crop_and_mask_by_itself"
+SEEDED_DRAWS = f"{CLIPS}::test_the_seed_decides_every_draw_and_none_follows_another"
+OWN_STREAMS = f"{CLIPS}::test_each_purpose_has_a_stream_of_its_own"
 FILE_ORDERS = f"{CLIPS}::test_every_order_of_files_and_of_replacements_is_equally_likely"
 HELD_FILES = "once/test_hold_out.py::test_every_choice_of_files_is_equally_likely"
 HELD_OF_CLASSES = (
@@ -410,6 +413,25 @@ MUTANTS = [
            "Purpose.SAMPLE, sample // 2)", SAMPLE_DRAWS),
     Mutant("repeats may share a box", "data/pipeline.py", "size, generator)\n",
            "size, generator if frames.flat[0] else np.random.default_rng(0))\n", SAMPLE_DRAWS),
+    Mutant("one seed for the order of files", "data/stream.py", "_file_order(count, self.seed, epoch)",
+           "_file_order(count, 0, epoch)", SEEDED_DRAWS),
+    Mutant("one seed for all samples", "data/stream.py", "generator(self.seed, Purpose.SAMPLE",
+           "generator(0, Purpose.SAMPLE", SEEDED_DRAWS),
+    Mutant("one seed for replacements", "data/stream.py", "generator(self.seed, Purpose.REPLACEMENT",
+           "generator(0, Purpose.REPLACEMENT", SEEDED_DRAWS),
+    Mutant("samples follow their replacements", "data/stream.py", "Purpose.SAMPLE, sample)",
+           "Purpose.REPLACEMENT, sample)", OWN_STREAMS),
+    Mutant("validation's masks follow training", "data/pipeline.py", "Purpose.VALIDATION_MASK, index)",
+           "Purpose.SAMPLE, index)", SEEDED_DRAWS),
+    Mutant("half of the decoder's tokens whatever the ratio", "data/pipeline.py",
+           "decoder_ratio=self.decoder_mask_ratio", "decoder_ratio=self.decoder_mask_ratio and 0.5",
+           "once/test_data_pipeline.py::test_a_decoder_mask_brings_weights"),
+    Mutant("damage not recorded", "data/stream.py",
+           'self.skipped.record(path, f"used in part, as far as it decodes: {reason}")', "pass",
+           "once/test_data_pipeline.py::test_a_file_that_breaks_halfway_is_used_and_recorded"),
+    Mutant("classes of other files", "data/labelled.py", "np.int64(self.numbers[index])",
+           "np.int64(self.numbers[index - 1])",
+           "once/test_fine_tuning_clips.py::test_every_clip_has_the_class_of_its_file"),
     Mutant("files in a turned order", "data/stream.py",
            "return generator(seed, Purpose.FILE_ORDER, epoch).permutation(count)",
            "return np.roll(np.arange(count), generator(seed, Purpose.FILE_ORDER, epoch).integers(count))",
@@ -421,6 +443,9 @@ MUTANTS = [
            "Purpose.REPLACEMENT, 0", FILE_ORDERS),
     Mutant("a run of files held out", "data/hold_out.py", "generator.permutation(firsts)",
            "np.roll(firsts, generator.integers(len(firsts)))", HELD_FILES),
+    Mutant("a share of the rows held out", "data/hold_out.py", "int(len(firsts) * share)",
+           "int(len(files) * share)",
+           "once/test_hold_out.py::test_rows_of_one_file_stay_together_however_they_are_spelled"),
     Mutant("the places of a hold-out not drawn", "data/hold_out.py",
            "int(generator.integers(len(places)))", "0",
            HELD_OF_CLASSES),
@@ -513,6 +538,10 @@ MUTANTS = [
     Mutant("one noise for all frames of a clip", "data/finetune_augment.py",
            "standard_normal(region.shape, np.float32)", "standard_normal(region.shape[1:], np.float32)",
            f"{AUGMENT}::test_normalised_noise_is_normal_and_of_every_frame_its_own"),
+    Mutant("erased with another mean and std", "data/finetune_augment.py",
+           "erase(clip, self.mean, self.std, generator)",
+           "erase(clip, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), generator)",
+           f"{AUGMENT}::test_crop_mirror_and_region_in_this_order"),
     Mutant("operations after the crop", "data/finetune_augment.py",
            "if self.rand_augment:", "if False:",
            f"{AUGMENT}::test_operations_come_first_on_whole_frames"),
@@ -580,6 +609,8 @@ MUTANTS = [
            "needed", "once/test_recipe_pages.py::test_what_no_source_states_must_be_given"),
     Mutant("every row counted as repeated", "data/label_merging.py", "rows - len(found)",
            "rows", f"{MERGING}::test_an_alias_says_that_two_names_are_one_class"),
+    Mutant("one file by two paths", "data/label_merging.py", "os.path.abspath(file.path)", "file.path",
+           f"{MERGING}::test_a_path_counts_once_however_its_folder_is_named"),
     Mutant("numbers merged as if they were names", "data/label_merging.py", "if len(listed) > 1 and all(",
            "if len(listed) < 1 and all(", f"{MERGING}::test_numbers_are_no_names"),
     Mutant("the last of two classes", "data/label_merging.py",
@@ -595,6 +626,12 @@ MUTANTS = [
     Mutant("windows that end with their last frame's beginning", "data/windows.py",
            "np.minimum(starts + span, count)", "np.minimum(starts + span - 1, count)",
            f"{WINDOWS}::test_starts_and_times_are_the_oracles"),
+    Mutant("a broken file's window as long as announced", "data/window_stream.py",
+           "self.times[0, 1] = (last + 1) / self.rate", "pass",
+           f"{WINDOWS}::test_a_file_that_breaks_halfway_gives_the_windows_before"),
+    Mutant("frames of the windows' last clip first", "data/view_dataset.py", "return frames[places]",
+           "return frames[places[::-1]]",
+           "once/test_view_dataset.py::test_whole_frames_are_taken_as_they_are"),
     Mutant("a broken file's last frame repeated", "data/window_stream.py", "if start == 0:", "if held:",
            f"{WINDOWS}::test_a_file_that_breaks_halfway_gives_the_windows_before"),
     Mutant("frozen features behind no norm", "frozen.py", "if self.pooling == self.encoder.pooling:",
@@ -605,6 +642,13 @@ MUTANTS = [
     Mutant("one rate for all heads", "probes/heads.py", "rates = self.rates.reshape(",
            "rates = (0 * self.rates + 1e-3).reshape(",
            f"{PROBE}::test_heads_side_by_side_train_as_each_would_alone"),
+    Mutant("a probe's AdamW of pretraining", "probes/heads.py", "beta_2=0.999", "beta_2=0.95", SWEPT),
+    Mutant("a probe's rates stay", "probes/heads.py", "WarmupCosine(1.0, 0.0", "WarmupCosine(1.0, 1.0",
+           SWEPT),
+    Mutant("a probe without weight decay", "probes/heads.py", "0, steps), weight_decay,", "0, steps), 0.0,",
+           SWEPT),
+    Mutant("a probe's first weights too small", "probes/heads.py", "(6 / (inputs + units))",
+           "(6 / heads / (inputs + units))", f"{PROBE}::test_attentive_logits_equal_the_oracles[64]"),
     Mutant("neighbours at another temperature", "probes/nearest.py", "TEMPERATURE = 0.07",
            "TEMPERATURE = 0.1",
            f"{PROBES}::test_votes_equal_the_oracles"),
@@ -617,6 +661,13 @@ MUTANTS = [
     Mutant("the first view's probabilities", "probes/training.py", "average_views(video[:, rate])",
            "average_views(video[:1, rate])",
            f"{PROBES}::test_views_are_standardised_and_joined_as_the_oracle_does[attentive]"),
+    Mutant("first weights of a probe whatever the seed", "probes/training.py", "set_seed(self.seed)",
+           "set_seed(0)", f"{PROBES}::test_views_are_standardised_and_joined_as_the_oracle_does[linear]"),
+    Mutant("another weight decay in a probe", "probes/training.py", "steps, self.weight_decay)",
+           "steps, 0.05)", f"{PROBES}::test_views_are_standardised_and_joined_as_the_oracle_does[linear]"),
+    Mutant("pooled features in half precision", "probes/encoded.py", '"float32" if encoder.pooling else',
+           '"float16" if encoder.pooling else',
+           f"{PROBES}::test_tokens_are_kept_in_half_precision_and_pooled_features_are_not"),
     Mutant("a constant feature magnified", "probes/training.py", "np.where(deviation > 0, deviation, 1.0)",
            "np.maximum(deviation, 1e-6)",
            f"{PROBES}::test_a_feature_that_never_changes_is_not_magnified"),
@@ -675,6 +726,9 @@ MUTANTS = [
            f"{MOTION}::test_places_and_directions_are_drawn_by_themselves"),
     Mutant("labelled motions begin one way", "data/synthetic.py", " + math.pi * generator.integers(2)", "",
            f"{MOTION}::test_a_labelled_motion_begins_either_way_whatever_the_shape[vertical]"),
+    Mutant("one labelled clip for all", "data/synthetic.py", "SYNTHETIC_CLIP, index), label)",
+           "SYNTHETIC_CLIP, 0), label)",
+           "once/test_synthetic.py::test_a_motions_label_decides_the_motion_and_nothing_else"),
     Mutant("other processes' records left out", "data/skipped.py", "for each in (path, *others)",
            "for each in (path,)",
            "once/test_data_skipped.py::test_a_report_has_the_records_of_a_runs_other_processes"),
@@ -721,6 +775,8 @@ MUTANTS = [
            "once/test_export.py::test_a_batch_that_does_not_fit_is_refused"),
     Mutant("large numbers joined with small ones", "random_streams.py",
            "key += [number % 2**32, number // 2**32]", "key += [number]",
+           "once/test_random_streams.py::test_no_two_streams_draw_alike"),
+    Mutant("few seeds for Keras", "random_streams.py", "integers(2**32)", "integers(2**31)",
            "once/test_random_streams.py::test_no_two_streams_draw_alike"),
     # Many devices
     Mutant("every second sample is a part", "data/stream.py",

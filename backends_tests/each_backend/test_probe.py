@@ -1,6 +1,7 @@
 """Probes: heads against the oracle's and against heads alone, features kept on disk, and a whole probe."""
 
 import json
+import math
 from collections import namedtuple
 
 import keras
@@ -9,7 +10,8 @@ import pytest
 
 from backends_tests.each_backend.test_pretrain import run
 from backends_tests.support import by_path, numpy
-from spec import probe_reference
+from spec import probe_reference, training_reference
+from spec.tolerances import TOLERANCES
 from vmae_keras import VideoEncoder, VideoMAE, VideoMAEConfig, backend
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
@@ -36,6 +38,9 @@ def test_attentive_logits_equal_the_oracles(dim):
     model = Probes(HEADS, dim, CLASSES, attentive=True)
     weights = {}
     for path, variable in by_path(model).items():
+        if path.endswith("kernel"):  # each head's by its own size, and all classes alike at first
+            limit = (6 / sum(variable.shape[1:])) ** 0.5 * (0.01 if path == "head/kernel" else 1)
+            assert 0.9 * limit < np.abs(numpy(variable)).max() <= limit
         scale = 1 if path.endswith("bias") else variable.shape[1] ** -0.5
         weights[path] = generator.standard_normal(variable.shape) * scale
         variable.assign(weights[path])
@@ -54,6 +59,39 @@ def test_attentive_logits_equal_the_oracles(dim):
         np.testing.assert_allclose(
             got[:, head], expected, rtol=0, atol=4e-6 * np.abs(expected).max()
         )
+
+
+@pytest.mark.clause("OPT-2", "OPT-4", "OPT-5")
+def test_each_head_follows_the_oracles_adamw_at_its_own_rate(monkeypatch):
+    """From that rate to 0 by half a cosine, with the decay that is asked for and b2 = .999."""
+    generator = np.random.default_rng(0)
+    rates, steps, sizes = (1e-3, 3e-2), 3, {"head/kernel": (2, 3, 2), "head/bias": (2, 2)}
+    start = {name: generator.standard_normal(size) / 100 for name, size in sizes.items()}
+    gradients = [
+        {name: generator.standard_normal(size) for name, size in sizes.items()}
+        for _ in range(steps)
+    ]
+    with keras.name_scope("probes"), keras.name_scope("head"):
+        weights = [keras.Variable(start[f"head/{name}"], name=name) for name in ("kernel", "bias")]
+    optimizer = SweptAdamW(rates, steps, 0.1)
+    optimizer.build(weights)
+    for each in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(g, "float32") for g in each.values()], weights)
+    monkeypatch.setattr(
+        training_reference, "pretraining_gradients", lambda config, weights, batch: (0.0, batch)
+    )
+    for head, rate in enumerate(rates):
+        of_head = [{name: value[head] for name, value in each.items()} for each in gradients]
+        moved = [rate * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+        expected = training_reference.adamw_steps(
+            None, {name: value[head] for name, value in start.items()}, of_head,
+            moved, weight_decay=0.1, beta_2=0.999,
+        )  # fmt: skip
+        away = [
+            np.abs(numpy(weight)[head] - wanted).max()
+            for weight, wanted in zip(weights, expected.values(), strict=True)
+        ]
+        assert max(away) <= TOLERANCES["adamw_step"].value * sum(moved), away
 
 
 @pytest.mark.clause("PROBE-1", "PROBE-2")

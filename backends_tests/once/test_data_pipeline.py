@@ -99,10 +99,10 @@ def test_a_batch_has_the_documented_arrays(files, skipped):
 @pytest.mark.clause("DATA-8")
 def test_a_decoder_mask_brings_weights(files, skipped):
     dataset = pretraining_dataset(
-        files, CONFIG, batch_size=2, skipped=skipped, decoder_mask_ratio=0.5
+        files, CONFIG, batch_size=2, skipped=skipped, decoder_mask_ratio=0.75
     )
     (batch,) = batches(dataset, 1)
-    assert batch["decoded"].shape == batch["weight"].shape == (2, 24)
+    assert batch["decoded"].shape == batch["weight"].shape == (2, 12)
     for visible, decoded, weight in zip(
         batch["visible"], batch["decoded"], batch["weight"], strict=True
     ):
@@ -161,6 +161,18 @@ def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
     assert Path(skipped.path).read_text().count("broken.mp4") == 1
     # Read threads may meet it at the same time, but it is not opened for ever.
     assert opened.count(broken[2].path) <= 8
+
+
+def test_a_file_that_breaks_halfway_is_used_and_recorded(files, skipped, monkeypatch):
+    def damaged(path, choose, on_damage):
+        on_damage("cut off")
+        return read_frames(path, choose, on_damage)
+
+    monkeypatch.setattr(stream, "read_frames", damaged)
+    (batch,) = validation_dataset(files[:1], CONFIG, batch_size=1, skipped=skipped)
+    assert which(batch) == [0]
+    reason = "used in part, as far as it decodes: cut off"
+    assert skipped.report() == {files[0].path: reason}
 
 
 def test_what_a_broken_file_draws_does_not_change_its_replacement(files, skipped, monkeypatch):

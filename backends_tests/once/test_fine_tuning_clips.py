@@ -1,5 +1,6 @@
 """Which frames of a video, and which part of them, fine-tuning trains on and validates on."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from spec import augment_reference, evaluation_reference
 from spec.position_reference import linear, resize_axis
 from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.labelled import FineTuningClips, centre_clips
+from vmae_keras.data.labelled import FineTuningClips, centre_clips, fine_tuning_dataset
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
@@ -41,6 +42,25 @@ def test_training_draws_clips_as_official_fine_tuning_does(video):
     assert {found[0] for found in drawn} <= set(range(COUNT - SIZES.frames * STRIDE))
     parts = clips("uniform").read(video, np.random.default_rng(0), None)
     assert [number // 5 for number in numbers(parts)] == list(range(8))
+
+
+def test_every_clip_has_the_class_of_its_file(tmp_path):
+    """Frames of video n have its number; files are drawn, in several epochs."""
+    files = [VideoFile(str(tmp_path / f"{number}.avi")) for number in range(4)]
+    for number, file in enumerate(files):
+        write_video(file.path, [picture(number)] * 8, codec="rawvideo", pix_fmt="bgr24")
+
+    def whole(frames, generator):
+        return frames / np.float32(255)
+
+    plain = FineTuningClips(SIZES, "dense", 1, whole, Mixing(9, 0, mixup=0, cutmix=0))
+    batches = fine_tuning_dataset(
+        files, [7, 5, 8, 6], plain, batch_size=6, skipped=SkippedFiles(tmp_path / "skipped.jsonl")
+    )
+    for batch in itertools.islice(batches, 3):
+        found = [numbers(video[:1] * 255)[0] for video in batch["video"]]
+        assert batch["target"].argmax(1).tolist() == [[7, 5, 8, 6][number] for number in found]
+        assert set(found) == {0, 1, 2, 3}
 
 
 @pytest.mark.clause("EVAL-6", "EVAL-5")

@@ -304,7 +304,8 @@ def test_crop_mirror_and_region_in_this_order(height, width, seed):
     """From the drawn numbers alone. Measured: 1.5e-7."""
     frames = random_frames((2, height, width), seed)
     generator = RecordedGenerator(seed)
-    clip = Augmentation((16, 14), None)(frames, generator)
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    clip = Augmentation((16, 14), None, mean=mean, std=std)(frames, generator)
     assert clip.shape == (2, 16, 14, 3) and clip.dtype == np.float32
     mirror, erasing = (
         index for index, draw in enumerate(generator.draws) if draw.method == "random"
@@ -318,7 +319,7 @@ def test_crop_mirror_and_region_in_this_order(height, width, seed):
     if generator.draws[erasing].value < 0.25:
         *region, noise = generator.draws[erasing + 1 :]
         box = oracle.erased_box(16, 14, *tries_and_corner(region, *ERASED))
-        expected = oracle.erase(expected, box, noise.value, MEAN, STD)
+        expected = oracle.erase(expected, box, noise.value, mean, std)
     else:
         assert len(generator.draws) == erasing + 1
     np.testing.assert_allclose(clip, expected, atol=1.5e-6, rtol=0)

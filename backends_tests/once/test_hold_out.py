@@ -48,7 +48,7 @@ def test_each_class_has_its_share_and_one_video_to_train_on(counts, share, most,
     ]
 
 
-@pytest.mark.clause("HOLD-1")
+@pytest.mark.clause("HOLD-1", "HOLD-2")
 @given(rows=LISTS, by_class=st.booleans(), seed=st.integers(0, 9))
 def test_rows_of_one_file_stay_together_however_they_are_spelled(
     tmp_path_factory, rows, by_class, seed
@@ -68,6 +68,8 @@ def test_rows_of_one_file_stay_together_however_they_are_spelled(
     assert len(held) == len(sides[1])
     assert len(training) == sum(os.path.realpath(file.path) in sides[0] for file in files)
     numbers = list(dict.fromkeys(number for number, _ in rows))
+    if not by_class:
+        assert len(held) == (int(len(numbers) * 0.3) if len(numbers) >= 10 else 0)
     assert [os.path.basename(os.path.realpath(file.path)) for file in distinct(files)] == [
         f"{number}.mp4" for number in numbers
     ]

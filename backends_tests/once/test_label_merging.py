@@ -147,6 +147,16 @@ def test_numbers_are_no_names(folder):
     assert merge_labelled(sets[1:]).classes == ("0", "1")
 
 
+@pytest.mark.clause("LABEL-3")
+def test_a_path_counts_once_however_its_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "set" / "yoga").mkdir(parents=True)
+    (tmp_path / "set" / "yoga" / "clip.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    merged = merge_labelled(["set", "../" + tmp_path.name + "/set"])
+    assert merged.files == [VideoFile(str(tmp_path / "set" / "yoga" / "clip.mp4"), "yoga")]
+    assert merged.repeated == 1
+
+
 def test_names_of_nothing_but_marks_are_not_alike(folder):
     sets = written(folder, [[(0, "+"), (1, "-")], [(2, "+")]])
     assert [file.label for file in merge_labelled(sets).files] == ["+", "-", "+"]

@@ -14,6 +14,7 @@ from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.pipeline import pretraining_dataset, read_clip, validation_dataset
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.random_streams import Purpose, generator
 
 COUNT, STRIDE = 40, 3
 # Height and width of each video, and its centre crop of 16 x 24.
@@ -150,11 +151,60 @@ def test_each_sample_draws_its_start_crop_and_mask_by_itself(batches, monkeypatc
     assert_uniform(map(tuple, masks), itertools.product(MASKS, repeat=2))
     crops, masks = ([each[0] for each in drawn] for drawn in (crops, masks))
     assert_uniform(zip(crops, masks, strict=True), itertools.product(CROPS, MASKS))
-    for apart in (1, FILES):  # the next sample, and that of the same file in the next epoch or so
+    for apart in (1, FILES):  # the next sample, and the same place in the next epoch
         later = zip(starts, masks[apart:], strict=False)
         assert_uniform(later, itertools.product(STARTS, MASKS))
         assert_uniform(zip(masks, masks[apart:], strict=False), itertools.product(MASKS, MASKS))
     assert_uniform(zip(starts, masks, strict=True), itertools.product(STARTS, MASKS))
+
+
+@pytest.mark.clause("RANDOM-1")
+def test_the_seed_decides_every_draw_and_none_follows_another(batches, monkeypatch):
+    validation = pipeline._CentreSamples(batches.paths, batches.clips, batches.skipped, seed=0)
+    starts = []
+
+    def read(path, generator):
+        if generator:
+            starts.append(int(batches.clips.positions(4 * STRIDE + 3, generator)[0]))
+        return np.zeros((1, 16, 24, 3), np.uint8)
+
+    draws = []
+    for each in (batches, validation):
+        monkeypatch.setattr(each, "try_to_read", read)
+    for seed in range(800):
+        batches.seed = validation.seed = seed
+        own, first, *_ = map(int, batches.candidates(0))
+        masks = batches.samples(0)[0]["visible"], validation[0]["visible"]
+        draws.append((own, first, starts[-1], *(6 - int(visible.sum()) for visible in masks)))
+    counts = (FILES, FILES, len(STARTS), len(MASKS), len(MASKS))
+    for i, j in itertools.combinations(range(len(counts)), 2):
+        pairs = itertools.product(range(counts[i]), range(counts[j]))
+        assert_uniform(((draw[i], draw[j]) for draw in draws), pairs)
+
+
+@pytest.mark.clause("RANDOM-1")
+def test_each_purpose_has_a_stream_of_its_own(batches, monkeypatch):
+    """Sample 12 of five files is in epoch 2; its own file is broken."""
+    validation = pipeline._CentreSamples(batches.paths, batches.clips, batches.skipped, seed=9)
+    frames = [None, *[np.zeros((1, 16, 24, 3), np.uint8)] * 2]
+    used = []
+
+    def recorded(*key):
+        used.append(key)
+        return generator(*key)
+
+    for module in (stream, pipeline):
+        monkeypatch.setattr(module, "generator", recorded)
+    batches.seed = 9
+    for each in (batches, validation):
+        monkeypatch.setattr(each, "try_to_read", lambda *_: frames.pop(0))
+    stream._file_order.cache_clear()
+    batches.samples(12)
+    validation[3]
+    sample = (9, Purpose.SAMPLE, 12)
+    replacement = (9, Purpose.REPLACEMENT, 12)
+    last = (9, Purpose.VALIDATION_MASK, 3)
+    assert used == [(9, Purpose.FILE_ORDER, 2), sample, replacement, sample, last]
 
 
 @pytest.mark.clause("RANDOM-1")

@@ -9,8 +9,8 @@ import pytest
 from backends_tests.chi_square import assert_uniform
 from spec import evaluation_reference, probe_reference
 from vmae_keras.data.files import VideoFile
+from vmae_keras.probes import encoded, training
 from vmae_keras.probes import probe as probing
-from vmae_keras.probes import training
 from vmae_keras.probes.nearest import neighbour_votes
 from vmae_keras.probes.probe import Sweep, check_sets, held_out_places, probe
 
@@ -58,9 +58,10 @@ class Model:
 def test_views_are_standardised_and_joined_as_the_oracle_does(kind, monkeypatch):
     """By the statistics of the views that are trained on; tokens are not standardised."""
     monkeypatch.setattr(training, "Probes", Model)
-    monkeypatch.setattr(training, "SweptAdamW", lambda *_: None)
+    optimizers, seeds = [], []
+    monkeypatch.setattr(training, "SweptAdamW", lambda *settings: optimizers.append(settings))
     monkeypatch.setattr(
-        training, "backend", SimpleNamespace(set_seed=lambda _: None, predict=Model.predict)
+        training, "backend", SimpleNamespace(set_seed=seeds.append, predict=Model.predict)
     )
     monkeypatch.setattr(training, "BATCH", 4)  # so that six views are a whole batch and a part
     generator = np.random.default_rng(0)
@@ -68,8 +69,10 @@ def test_views_are_standardised_and_joined_as_the_oracle_does(kind, monkeypatch)
     features = (3 + 2 * generator.standard_normal(shape)).astype("float32")
     queries = generator.standard_normal(shape).astype("float32")
     known, where = np.array([0, 2, 3, 6]), np.array([1, 4, 5])
-    judging = training.Training(kind, np.zeros(7, int), CLASSES, 1, 0.0, 0, None)
+    judging = training.Training(kind, np.zeros(7, int), CLASSES, 3, 0.3, 5, None)
     found = judging.judge(features, known, (1e-3, 1e-2), queries, where)
+    assert optimizers == [((1e-3, 1e-2), 3 * 2, 0.3)]  # three epochs of eight views
+    assert seeds == [5]
     seen = queries[where].astype("float64")
     if kind == "linear":
         seen = probe_reference.standardised(features[known].reshape(8, 4), seen.reshape(6, 4))
@@ -87,6 +90,27 @@ def test_a_feature_that_never_changes_is_not_magnified():
         features + 1, np.arange(3), training._standardisation(features, np.arange(3))
     )
     assert views[np.arange(6)].tolist() == [[1.0]] * 6
+
+
+@pytest.mark.parametrize(("pooling", "dtype"), [("mean", "float32"), (None, "float16")])
+def test_tokens_are_kept_in_half_precision_and_pooled_features_are_not(
+    pooling, dtype, tmp_path, monkeypatch
+):
+    shape = (16,) if pooling else (5, 16)
+    predict = SimpleNamespace(predict=lambda _, views: np.zeros((len(views), *shape)))
+    monkeypatch.setattr(encoded, "backend", predict)
+    monkeypatch.setattr(encoded, "model_fingerprint", lambda _: "")
+    sizes = SimpleNamespace(frames=2, height=4, width=4, channels=3)
+    policy = SimpleNamespace(name="float32")
+    encoder = SimpleNamespace(pooling=pooling, dtype_policy=policy, config=sizes)
+    encoding = encoded.Encoding(
+        encoder, Encoded().sets, tmp_path, sampling="dense", stride=1, clips=3, crops=2
+    )
+    found = [encoding._open(name)[0] for name in ("train", "test")]
+    assert [(each.shape, each.dtype) for each in found] == [
+        ((count, 6, *shape), np.dtype(dtype)) for count in (12, 6)
+    ]
+    assert encoding.bytes == sum(each.nbytes for each in found)
 
 
 def test_every_view_is_trained_on_once_an_epoch_in_a_drawn_order(monkeypatch):
@@ -148,7 +172,8 @@ def test_a_choice_is_made_on_videos_held_out_and_all_are_trained_on_with_it(kind
         return shares
 
     class Training:
-        def __init__(self, kind, numbers, *_):
+        def __init__(self, kind, numbers, *settings):
+            assert settings == (CLASSES, 7, 0.3, 5, print)
             self.numbers = numbers
 
         def expect(self, *views):
@@ -162,8 +187,11 @@ def test_a_choice_is_made_on_videos_held_out_and_all_are_trained_on_with_it(kind
         probing, "neighbour_votes", lambda known, own, queries, _, k: judged(known, own, queries, k)
     )
     encoding = Encoded()
-    values, rates = ((1, 5), None) if kind == "knn" else ((1e-3, 1e-2, 1e-1),) * 2
-    found = probe(encoding, kind=kind, held_out=0.25, rates=rates, seed=5)
+    values, trained = (1, 5), {}
+    if kind == "linear":
+        values = (1e-3, 1e-2, 1e-1)
+        trained = {"rates": values, "epochs": 7, "weight_decay": 0.3, "progress": print}
+    found = probe(encoding, kind=kind, held_out=0.25, seed=5, **trained)
     assert found.sweep.values == values and found.sweep.best == 1
     train, test = encoding.features["train"], encoding.features["test"]
     if kind == "knn":

@@ -130,6 +130,7 @@ def test_a_motions_label_decides_the_motion_and_nothing_else(tmp_path):
     paths = write_labelled_motions(tmp_path, 13, frames=8, size=(32, 32))
     assert [path.parent.name for path in paths[:7]] == [*LABELLED, "horizontal"]
     assert sum(1 for _ in tmp_path.rglob("*.mp4")) == 13
+    assert len({path.read_bytes() for path in paths}) == 13
     scenes = {
         label: [random_motion(np.random.default_rng(seed), label) for seed in range(200)]
         for label in LABELLED

@@ -116,6 +116,17 @@ def test_resizing_is_not_antialiased(files, skipped):
     assert_rounded(element["views"], middles[None])
 
 
+def test_whole_frames_are_taken_as_they_are(files, skipped):
+    sizes = SimpleNamespace(**{**vars(SIZES), "height": 32, "width": 48})
+    frames = {file.path: read_frames(file.path, np.arange) for file in files}
+    (path,) = [path for path, video in frames.items() if video.shape[1:3] == (32, 48)]
+    dataset = views_dataset(files, sizes, **{**DENSE, "crops": None}, skipped=skipped)
+    (element,) = dataset
+    rows = evaluation_reference.dense_views(14, 4, 2, 3)
+    np.testing.assert_array_equal(element["views"], frames[path][rows])
+    assert set(skipped.report()) == {file.path for file in files} - {path}
+
+
 def test_each_video_is_decoded_once_and_each_frame_held_once(files, skipped, monkeypatch):
     asked = {}
 

@@ -65,12 +65,12 @@ def test_moments_count_where_the_frame_rate_varies(tmp_path):
     stamps = [0, 40, 80, 120, 240, 280, 320, 360]
     write_video(tmp_path / "clip.mkv", [picture(n) for n in range(8)], stamps=stamps)
     shown = numbers(read_frames(tmp_path / "clip.mkv", np.arange))
-    found = [
-        numbers(window)
-        for window in WindowStream(tmp_path / "clip.mkv", Windows(SIZES, 2, **WHOLE))
-    ]
+    stream = WindowStream(tmp_path / "clip.mkv", Windows(SIZES, 2, **WHOLE))
+    found = [numbers(window) for window in stream]
     assert shown == [0, 1, 2, 3, 3, 3, 4, 5, 6, 7]
     assert found == [[shown[p] for p in row] for row in probe_reference.windows(10, 4, 1, 2)]
+    # A tick is 40 ms, though the file has 8 frames in 400 ms.
+    np.testing.assert_allclose(stream.times, probe_reference.window_times(10, 4, 1, 2, 25))
 
 
 @pytest.mark.clause("FEATURE-1", "FEATURE-2")
@@ -85,6 +85,12 @@ def test_a_file_that_breaks_halfway_gives_the_windows_before(video, tmp_path):
     assert stream.damage is not None
     whole = probe_reference.windows(40, 4, 1, 4)
     assert 0 < len(found) < len(whole) and found == whole[: len(found)]
+    # Within the only window, of 37 frames, its last frame is repeated and its time ends.
+    stream = WindowStream(tmp_path / "broken.mp4", Windows(SIZES, 4, 12, **WHOLE))
+    (found,) = map(numbers, stream)
+    last = max(found)
+    assert 12 <= last < 36 and found == [min(number, last) for number in (0, 12, 24, 36)]
+    np.testing.assert_allclose(stream.times[0], [0, (last + 1) / 25])
 
 
 @pytest.mark.clause("FEATURE-3", "EVAL-5")
