@@ -59,6 +59,8 @@ NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
 WHERE_WEIGHTS_LIE = "once/test_layout.py::test_every_weight_lies_as_the_oracle_says[v2-g]"
 DEVICE_MEMORY = "once/test_memory.py::test_published_models_take_what_the_oracle_says[v2-g]"
 WINDOWS = "once/test_windows.py"
+ODD_VIDEOS = "once/test_odd_videos.py"
+SAME_FRAMES = "test_all_readers_give_the_same_frames"
 SHARES = "once/test_shares.py"
 MIXED_PARTS = (
     f"{SHARES}::test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side[1-elem]"
@@ -806,7 +808,7 @@ MUTANTS = [
            DEVICE_MEMORY),
     Mutant("kernels gathered for all blocks at once", "distribution/memory.py",
            "max(sizes.values(), default=0) if remat", "sizes.total() if remat", DEVICE_MEMORY),
-    Mutant("playlists followed", "data/decode.py", '",".join(CONTAINERS)',
+    Mutant("playlists followed", "data/video.py", '",".join(CONTAINERS)',
            '",".join(av.formats_available)', "once/test_local_files.py"),
     Mutant("a repeated row trained on and held out", "data/hold_out.py", "for place in places}",
            "for place in places[:1]}", "once/test_hold_out.py"),
@@ -818,5 +820,17 @@ MUTANTS = [
            "once/test_data_files.py::test_a_field_that_spans_rows_is_refused_with_its_first_row"),
     Mutant("labels that spreadsheets run", "data/label_merging.py", 'guarded(file.label or "")',
            'file.label or ""', MERGING),
+    Mutant("a seek without the first packet's settings", "data/video.py",
+           "context.name in SETTINGS_IN_PACKETS", "False", f"{ODD_VIDEOS}::{SAME_FRAMES}"),
+    Mutant("a palette lost in a seek", "data/video.py", "ordered or self._sent_once:", "ordered:",
+           f"{ODD_VIDEOS}::{SAME_FRAMES}"),
+    Mutant("mirrored pictures unmirrored", "data/decode.py", "-1 if a < 0 else 1", "-1 if a < d else 1",
+           f"{ODD_VIDEOS}::test_display_matrices_are_exact"),
+    Mutant("hidden frames counted", "data/video.py", "HIDES.get(stream.codec_context.name)", "None",
+           f"{ODD_VIDEOS}::test_ticks_are_frames_that_are_shown_and_last_as_long"),
+    Mutant("concealed damage unnoticed", "data/decoding.py", "if frame.is_corrupt", "if False",
+           f"{ODD_VIDEOS}::test_damage_shows_the_last_whole_frame_up_to_a_key_frame"),
+    Mutant("frames of one stamp left together", "data/timeline.py", "_spread(times[order])",
+           "times[order]", f"{ODD_VIDEOS}::test_a_bad_stamp_costs_one_frame_not_the_clock"),
 ]
 # fmt: on

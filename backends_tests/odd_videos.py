@@ -1,5 +1,6 @@
 """Small videos that tests write: numbered frames, and the odd files that readers get wrong."""
 
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
+
+from vmae_keras.data.synthetic import moving_shapes
 
 CODEC = "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
@@ -38,8 +41,10 @@ def write_video(
     pix_fmt="yuv420p",
     options=None,
     rotation=0,
+    gop=12,
+    shown=None,
 ):
-    """Write (H, W, 3) pictures; `stamps` are in milliseconds."""
+    """Write (H, W, 3) pictures; `stamps` are in milliseconds, or `shown` in frames."""
     with av.open(str(path), "w") as container:
         # Without this every change of the grey would make a key frame.
         no_extra_key_frames = {"sc_threshold": "0" if codec == "libx264" else "1000000000"}
@@ -48,7 +53,7 @@ def write_video(
         )
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pix_fmt
-        stream.codec_context.gop_size = 12
+        stream.codec_context.gop_size = gop
         stream.bit_rate = 2_000_000
         if stamps is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
@@ -58,6 +63,8 @@ def write_video(
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
             if stamps is not None:
                 frame.pts, frame.time_base = stamps[index], stream.time_base
+            elif shown is not None:
+                frame.pts, frame.time_base = int(shown[index]), 1 / Fraction(rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -169,19 +176,64 @@ def copied_avi(path, frames=100, rate=25):
     return path
 
 
-def pause_with_a_repeated_stamp(path, repeated=True):
+def hidden_frames(path, codec="libvpx-vp9", frames=40):
+    """Write VP8 or VP9 that has each key frame twice, first hidden and with a time stamp of its own."""
+    # show_frame, in the first byte of a key frame
+    bit = {"libvpx": 0b10000, "libvpx-vp9": 0b10}[codec]
+    source = Path(f"{path}.webm")
+    write_video(source, [picture(number) for number in range(frames)], codec=codec)
+    with av.open(str(source)) as reading, av.open(str(path), "w") as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in reading.demux(video=0):
+            if packet.is_keyframe and packet.size:
+                content = bytearray(packet)
+                content[0] &= ~bit
+                hidden = av.Packet(bytes(content))
+                hidden.pts = hidden.dts = packet.pts - 20 * (packet.pts > 0)
+                hidden.time_base, hidden.is_keyframe, hidden.stream = packet.time_base, True, stream
+                writing.mux(hidden)
+            if packet.size:
+                packet.stream = stream
+                writing.mux(packet)
+    source.unlink()
+
+
+def of_old_x264(path):
+    """Write H.264 4:4:4 whose first packet, and no other, says that an x264 before build 151 made it.
+
+    Decoders read 4:4:4 of those builds in another way. Here that is the wrong way, which shows in the
+    pixels from frame 16 on, and in errors.
+    """
+    pictures = list(moving_shapes(np.random.default_rng(1), 40, (48, 64)))
+    write_video(path, pictures, codec="libx264", pix_fmt="yuv444p", options={"crf": "5"})
+    content = Path(path).read_bytes()
+    (said,) = re.findall(rb"x264 - core \d+", content)
+    Path(path).write_bytes(content.replace(said, b"x264 - core 142"))
+
+
+def program_stream(path, frames=100):
+    """Write an MPEG program stream of small flat frames, many of which share a packet and its time stamp.
+
+    `picture` tells the number of each frame.
+    """
+    pictures = [picture(number, 64, 128) for number in range(frames)]
+    write_video(path, pictures, codec="mpeg2video", options={"bf": "2"})
+
+
+def with_a_pause(path, bad_stamp=None, reordered=False):
     """Write 120 frames at 25 per second, ten seconds of pause after the 60th; return their stamps, in ms.
 
-    With `repeated` frame 61 has the stamp of frame 60.
+    Frame 61 gets the stamp that `bad_stamp` makes of all stamps. `picture` tells the number of each frame.
     """
     stamps = [40 * index + 10_000 * (index >= 60) for index in range(120)]
+    if bad_stamp:
+        stamps[61] = bad_stamp(stamps)
     source = Path(f"{path}.mkv")
-    write_video(source, [picture(n) for n in range(120)], codec="mpeg4", options={"bf": "0"})
-    if repeated:
-        stamps[61] = stamps[60]
+    settings = {"options": {"bf": "3"}} if reordered else {"codec": "mpeg4"}
+    write_video(source, [picture(n) for n in range(120)], **settings)
 
     def stamp(index, packet):
-        packet.pts = packet.dts = stamps[index]
+        packet.pts, packet.dts = stamps[packet.pts // 40], index
         return packet
 
     remux(source, path, stamp)

@@ -1,28 +1,16 @@
 """Reads the sliding windows of a video one after another, and holds no more frames than a window has."""
 
-import contextlib
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import av
 import numpy as np
-from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from vmae_keras.data.augment import luma
-from vmae_keras.data.decode import (
-    Timeline,
-    ToRgb,
-    UnreadableVideo,
-    decode_frames,
-    list_frames,
-    open_video,
-    video_stream,
-)
+from vmae_keras.data.decode import ToRgb, UnreadableVideo
 from vmae_keras.data.stream import ClipSizes, check_at_least, check_clip
+from vmae_keras.data.video import open_video
 from vmae_keras.data.view_dataset import centre_view, resize_plainly
 from vmae_keras.data.windows import in_a_window, window_span, window_starts, window_times
 
@@ -78,11 +66,9 @@ class WindowStream:
     def __init__(self, path: str | os.PathLike, windows: Windows):
         self.path, self.windows = os.fspath(path), windows
         self.damage: str | None = None
-        with self._opened() as (container, stream):
-            timeline = list_frames(container, stream)
-            if timeline is None:
-                raise UnreadableVideo(self.path, "its video stream is empty")
-            self._timeline, self.rate = timeline, _rate(timeline, stream)
+        with open_video(path) as self._video:
+            timeline = self._video.timeline
+        self.rate = timeline.rate
         sizes = windows.sizes
         self._span = window_span(sizes.frames, windows.sampling_stride)
         self._starts = window_starts(
@@ -109,20 +95,18 @@ class WindowStream:
 
     def _pictures(self) -> Iterator[tuple[int, np.ndarray]]:
         """(tick, picture shown then) for the ticks of windows, and for the last tick that decodes."""
-        positions = self._timeline.positions
+        timeline, to_rgb = self._video.timeline, ToRgb()
         begin, shown, last = 0, None, 0
-        with self._opened() as (container, stream):
-            to_rgb = ToRgb()
-            for index, frame in self._numbered(container, stream):
-                if shown is not None:
-                    end = int(positions[index])
-                    yield from self._shown(shown, to_rgb, range(begin, end))
-                    begin = end
-                shown, last = frame, index
-            if shown is None:
-                raise UnreadableVideo(self.path, "none of its frames can be decoded")
-            ends = [*positions[last + 1 : last + 2].tolist(), self._timeline.ticks]
-            yield from self._shown(shown, to_rgb, range(begin, ends[0]), last=True)
+        for number, frame in self._video.frames(self._note):
+            if shown is not None:
+                end = int(timeline.positions[number])
+                yield from self._shown(shown, to_rgb, range(begin, end))
+                begin = end
+            shown, last = frame, number
+        if shown is None:
+            raise UnreadableVideo(self.path, "none of its frames can be decoded")
+        ends = [*timeline.positions[last + 1 : last + 2].tolist(), timeline.ticks]
+        yield from self._shown(shown, to_rgb, range(begin, ends[0]), last=True)
 
     def _shown(
         self, frame: VideoFrame, to_rgb: ToRgb, ticks: range, last: bool = False
@@ -136,42 +120,5 @@ class WindowStream:
         picture = self.windows.picture(to_rgb(frame)) if taken else None
         yield from ((tick, picture) for tick in taken)
 
-    def _numbered(self, container: InputContainer, stream: VideoStream) -> Iterator:
-        """Frames as they decode, each with its number among those that the packets announce.
-
-        By its time stamp; where that is missing or runs backwards, the number after the last one's.
-        """
-        times = self._timeline.times
-        packets = container.demux(stream)
-        if times is not None:
-            packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, packets)
-        number = -1
-        for frame in decode_frames(packets, self._note):
-            found = -1
-            if times is not None and frame.pts is not None:
-                if frame.pts < times[0]:
-                    continue
-                found = int(np.searchsorted(times, frame.pts, side="right")) - 1
-            number = max(number + 1, found)
-            if number == len(self._timeline.positions):
-                return
-            yield number, frame
-
     def _note(self, reason: str) -> None:
         self.damage = reason
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        try:
-            with open_video(self.path) as container:
-                yield container, video_stream(self.path, container)
-        except (av.error.FFmpegError, OSError) as error:
-            raise UnreadableVideo(self.path, error.strerror or str(error)) from error
-
-
-def _rate(timeline: Timeline, stream: VideoStream) -> float:
-    """Ticks per second: by the time stamps, or as the header says where they are of no use."""
-    ticks = timeline.ticks - 1
-    if timeline.times is not None and ticks:
-        return float(ticks / ((timeline.times[-1] - timeline.times[0]) * stream.time_base))
-    return float(stream.average_rate or stream.guessed_rate or 25)

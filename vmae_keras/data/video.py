@@ -1,0 +1,268 @@
+"""Opens videos, lists their packets and decodes their frames, on PyAV (FFmpeg). Clauses DECODE-1 to -6.
+
+A file is read in two steps. First its packets are listed without decoding them, which gives the true
+number of frames and their time stamps; headers are not asked, as their frame counts and frame rates are
+often wrong. Then packets are decoded, from the start of the file or from the key frame before the first
+wanted frame. Frames decoded from a key frame are used only if nothing suggests that decoding from the
+start gives others.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vmae_keras.data.decoding import (
+    Decoded,
+    NotAsFromTheStart,
+    Numbered,
+    OnDamage,
+    ascending,
+    decode,
+    settled,
+    whole,
+)
+from vmae_keras.data.timeline import ListedPacket, Timeline, timeline_of
+
+# FFmpeg's formats that hold a whole video in one file. Others, such as playlists, name further files or
+# addresses, which whoever lists a file did not ask for.
+CONTAINERS = (
+    "aac", "apng", "asf", "av1", "avi", "cavsvideo", "dirac", "dnxhd", "dv", "evc", "flac", "flv",
+    "gif", "gxf", "h261", "h263", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp3",
+    "mpeg", "mpegts", "mpegvideo", "mxf", "nsv", "nut", "obu", "ogg", "rm", "smjpeg", "vc1", "vvc",
+    "wav", "wtv", "yuv4mpegpipe",
+)  # fmt: skip
+# Decoders of these take settings from any packet and keep them: parameter sets, or the encoder's
+# version, whose known faults they make up for.
+SETTINGS_IN_PACKETS = ("h264", "hevc", "mpeg4")
+# What comes with a packet once and changes how all later ones are decoded.
+SENT_ONCE = ("palette", "new_extradata")
+
+
+def _vp8_hides(content: memoryview) -> bool:
+    return not content[0] & 0b10000  # show_frame
+
+
+def _vp9_hides(content: memoryview) -> bool:
+    if content[-1] >> 5 == 0b110:  # an index of several frames, of which one is shown
+        return False
+    # frame_marker (2 bits), profile (2; 3 of profile 3), show_existing_frame, frame_type, show_frame
+    header = content[0] << 1 if content[0] >> 4 == 0b1011 else content[0]
+    return not header & 0b1000 and not header & 0b0010
+
+
+# Whether a packet of a codec makes only a frame that others refer to.
+HIDES = {"vp8": _vp8_hides, "vp9": _vp9_hides}
+
+
+class UnreadableVideo(ValueError):
+    """A file from which no frame can be read. `path` and `reason` say which and why."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Cannot read the video {self.path}: {self.reason}."
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike) -> Iterator["Video"]:
+    """Open a video for random access, in a `with`. Raises UnreadableVideo, also while it is read."""
+    path = os.fspath(path)
+    with _opened(path) as (container, stream):
+        yield Video(path, container, stream)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its first video stream."""
+    try:
+        with _container(path) as container:
+            stream = _video_stream(path, container)
+            # Clips are read side by side, where threads within one only cost time (measured).
+            stream.thread_type = "NONE"
+            yield container, stream
+    except (av.error.FFmpegError, OSError) as error:
+        raise UnreadableVideo(path, error.strerror or str(error)) from error
+
+
+def _container(path: str) -> InputContainer:
+    """Open a file, and only this file, whatever its name and content say."""
+    # Without "file:", FFmpeg takes what stands before a colon in a name for a protocol.
+    allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+    try:
+        # Metadata that is not UTF-8 would make opening fail, and nothing here reads it.
+        return av.open(f"file:{path}", metadata_errors="ignore", container_options=allowed)
+    except av.error.ArgumentError as error:
+        raise UnreadableVideo(
+            path, "it is broken, or of a format that is not read, such as a playlist"
+        ) from error
+
+
+def _video_stream(path: str, container: InputContainer) -> VideoStream:
+    """Find the first stream that is a video, not a cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise UnreadableVideo(path, "its video codec is not known")
+            return stream
+    raise UnreadableVideo(path, "it has no video stream")
+
+
+class Video:
+    """A video whose packets are listed; `frames` may be called after it is closed.
+
+    Attributes:
+        timeline: when its frames are shown.
+    """
+
+    timeline: Timeline
+
+    def __init__(self, path: str, container: InputContainer, stream: VideoStream):
+        self.path, self._container, self._stream = path, container, stream
+        self._packets: list[ListedPacket] = []
+        self._first: Packet | None = None
+        self._sent_once = False
+        hides = HIDES.get(stream.codec_context.name)
+        with contextlib.suppress(av.error.FFmpegError):  # cut short: the packets before count
+            for packet in container.demux(stream):
+                if not (size := packet.size):
+                    continue
+                self._first = self._first or packet
+                for data in packet.iter_sidedata():
+                    self._sent_once |= data.data_type in SENT_ONCE
+                # Discarded packets lie before the start that an edit list sets.
+                shows = not packet.is_discard and not (hides and hides(memoryview(packet)))
+                key = _identity(packet) if packet.is_keyframe else None
+                self._packets.append(
+                    ListedPacket(packet.pts, packet.dts, packet.pos, size, key, shows)
+                )
+        if not any(packet.shows for packet in self._packets):
+            raise UnreadableVideo(path, "its video stream is empty")
+        reordered = bool(stream.codec_context.has_b_frames)
+        self.timeline = timeline_of(
+            self._packets,
+            stream.time_base,
+            reordered=reordered,
+            # AVI stores no time stamps; with reordered frames the ones made up for it are wrong.
+            stored=not (container.format.name == "avi" and reordered),
+            stated_rate=_stated_rate(stream),
+        )
+
+    def frames(self, on_damage: OnDamage) -> Numbered:
+        """Decode from the start of the file: the frames that are shown, in order, each with its number.
+
+        Where a frame is damaged or does not decode, frames are left out up to the next key frame, as they
+        are made from it; `on_damage` is then called, once. A recording that begins between key frames
+        begins with frames that are left out, which is no damage.
+        """
+        # A container of its own: listing has used up what is sent once, such as a palette.
+        # A file that has been changed since it was listed ends where it differs.
+        with _opened(self.path) as (container, stream), contextlib.suppress(NotAsFromTheStart):
+            keys = [packet.key is not None for packet in self._packets]
+            decoded = self._decode(container.demux(stream), 0)
+            yield from ascending(self._numbered(whole(decoded, keys, on_damage)))
+
+    def _decode(self, packets: Iterator[Packet], first: int) -> Decoded:
+        """Decode packets from index `first` on, which must be those that were listed."""
+        shows = [packet.shows for packet in self._packets]
+        return settled(decode(self._as_listed(packets, first), first), first, shows)
+
+    def _numbered(self, frames: Iterator[tuple[int, VideoFrame]]) -> Numbered:
+        timeline, number = self.timeline, -1
+        for index, frame in frames:
+            following = int(timeline.numbers[index])
+            if not timeline.ordered:
+                # A frame that does not decode takes no number; the next key frame makes up for it.
+                following = max(number + 1, following if self._packets[index].key else 0)
+            if 0 <= following < len(timeline.positions):
+                number = following
+                yield number, frame
+
+    def frames_from(self, number: int) -> Numbered:
+        """Decode from a key frame at or before frame `number` on, else as `frames` does.
+
+        Raises:
+            NotAsFromTheStart: that is impossible, or may give other frames.
+        """
+        landed, packets = self._seek(number)
+        decoded = self._decode(packets, landed)
+        return ascending(self._numbered(self._as_from_the_start(decoded, landed)), strict=True)
+
+    def _as_from_the_start(self, decoded: Decoded, landed: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames, each with the index of its packet, as long as all is as decoding from the start."""
+        begun, numbers = False, self.timeline.numbers.tolist()
+        for index, frame, fault in decoded:
+            if not begun and frame and numbers[index] < numbers[landed]:
+                continue  # decoded after the key frame and shown before it, from frames before it
+            if fault or not (begun or landed == 0 or (index == landed and frame.key_frame)):
+                raise NotAsFromTheStart
+            begun = True
+            yield index, frame
+        if not begun:
+            raise NotAsFromTheStart
+
+    def _seek(self, number: int) -> tuple[int, Iterator[Packet]]:
+        """Index of the packet of a key frame at or before frame `number`, and the packets from it on."""
+        if not self.timeline.ordered or self._sent_once:
+            raise NotAsFromTheStart
+        numbers, context = self.timeline.numbers, self._stream.codec_context
+        places: dict[tuple | None, int] = {}
+        for index, packet in enumerate(self._packets):
+            # One that is like another is no place to tell.
+            places[packet.key] = -1 if packet.key in places else index
+        keys = [
+            i
+            for key, i in places.items()
+            if key and i >= 0 and (i == 0 or 0 <= numbers[i] <= number)
+        ]
+        if keys and keys[-1] and context.name in SETTINGS_IN_PACKETS:
+            context.skip_frame = "ALL"
+            with contextlib.suppress(av.error.FFmpegError):
+                self._first.decode()
+            context.skip_frame = "DEFAULT"
+        # Containers seek by one of the stamps, and some a key frame too far.
+        last = [self._packets[key] for key in keys[:-3:-1]]
+        for stamp in dict.fromkeys(stamp for packet in last for stamp in (packet.pts, packet.dts)):
+            if stamp is None:
+                continue
+            try:
+                self._container.seek(stamp, stream=self._stream)
+                packets = self._container.demux(self._stream)
+                first = next((packet for packet in packets if packet.is_keyframe), None)
+            except av.error.FFmpegError:
+                continue
+            landed = places.get(_identity(first), -1) if first else -1
+            if landed in keys:
+                return landed, itertools.chain([first], packets)
+        raise NotAsFromTheStart
+
+    def _as_listed(self, packets: Iterator[Packet], index: int) -> Iterator[Packet]:
+        """Packets from `index` on, as long as they are those that were listed."""
+        for packet in packets:
+            if packet.size:
+                if index == len(self._packets) or packet.size != self._packets[index].size:
+                    raise NotAsFromTheStart
+                index += 1
+            yield packet
+
+
+def _identity(packet: Packet) -> tuple:
+    return packet.pos, packet.size, bytes(memoryview(packet)[:64])
+
+
+def _stated_rate(stream: VideoStream) -> float:
+    """Frames per second as headers say it, those of the codec first."""
+    for rate in (stream.codec_context.framerate, stream.guessed_rate, stream.average_rate):
+        if rate and 1 <= rate <= 1000:
+            return float(rate)
+    return 25.0
