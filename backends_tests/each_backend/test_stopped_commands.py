@@ -1,0 +1,87 @@
+"""Commands that are stopped in their work, or find the disk full: what they say, and what they leave."""
+
+import errno
+import os
+import signal
+import sys
+import warnings
+from unittest import mock
+
+import pytest
+from typer.testing import CliRunner
+
+from backends_tests.support import BACKEND
+from vmae_keras import VideoClassifier, VideoMAEConfig, evaluate, features, interrupts
+from vmae_keras.cli import app
+from vmae_keras.commands.folder import LOCK
+from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.export import export
+from vmae_keras.probes import encoded
+
+# In the middle of the work: what each command calls there, and its arguments.
+WORK = {
+    "evaluate": (evaluate, "predicted_views", "MODEL CLIPS"),
+    "features": (features, "_extracted", "MODEL CLIPS"),
+    "probe": (encoded, "predicted_views", "MODEL CLIPS OTHERS --kind linear --clips 1"),
+    "export": (export, "run_worker", "MODEL --format onnx --clips 2"),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    places = ("clips/still", "clips/moving", "others/still", "others/moving")
+    for seed, place in enumerate(places):
+        write_moving_shapes(folder / place, 3, frames=8, size=(32, 32), seed=seed)
+    config = VideoMAEConfig.variant("tiny")
+    model = VideoClassifier(config, classes=2, labels=("moving", "still"))
+    model.save_to_preset(folder / "model")
+    return {
+        "MODEL": str(folder / "model"),
+        "CLIPS": str(folder / "clips"),
+        "OTHERS": str(folder / "others"),
+    }
+
+
+@pytest.fixture
+def handled(monkeypatch):
+    """The signals, as a command handles them."""
+    monkeypatch.setattr(interrupts, "_received", None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    interrupts.install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("fault", ["SIGTERM", "full disk"])
+@pytest.mark.parametrize("command", WORK)
+def test_a_command_that_ends_early_says_how_to_continue(
+    command, fault, inputs, handled, tmp_path, monkeypatch
+):
+    owner, name, arguments = WORK[command]
+
+    def fail(*_, **__):
+        if fault == "full disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        signal.raise_signal(signal.Signals[fault])
+
+    monkeypatch.setattr(owner, name, fail)
+    monkeypatch.setenv("KERAS_BACKEND", BACKEND)
+    typed = [command, *(inputs.get(each, each) for each in arguments.split())]
+    typed += ["--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["vmae", *typed])
+    # As in a process of its own, whose environment `export` changes.
+    with mock.patch.dict(os.environ), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = CliRunner().invoke(app, typed)
+    output = result.output.replace("\n", " ")
+    if fault == "full disk":
+        assert result.exit_code == 1, output
+        assert "Error: No space is left on the disk of" in output
+    else:
+        assert result.exit_code == 128 + signal.Signals[fault], output
+        assert "Stopped." in output
+    assert output.count(f"Continue with: vmae {' '.join(typed)}") == 1
+    assert "Traceback" not in output and not (tmp_path / "out" / LOCK).exists()
