@@ -832,5 +832,12 @@ MUTANTS = [
            f"{ODD_VIDEOS}::test_damage_shows_the_last_whole_frame_up_to_a_key_frame"),
     Mutant("frames of one stamp left together", "data/timeline.py", "_spread(times[order])",
            "times[order]", f"{ODD_VIDEOS}::test_a_bad_stamp_costs_one_frame_not_the_clock"),
+    Mutant("a swallowed signal forgotten", "interrupts.py", "if _received and _unwinding:", "if False:",
+           "once/test_interrupts.py::test_a_signal_in_the_work_unwinds_it_and_says_how_to_continue"),
+    Mutant("a lock not taken", "commands/folder.py", "lock.acquire()", "pass",
+           "once/test_folder.py::test_a_folder_in_use_is_refused_with_its_holder"),
+    Mutant("workers that receive Ctrl-C", "data/workers.py", "with interrupts.held():", "if True:",
+           "once/test_data_pipeline.py::"
+           "test_workers_receive_no_signals_use_no_shared_memory_and_are_missed_when_killed"),
 ]
 # fmt: on

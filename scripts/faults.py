@@ -34,6 +34,7 @@ from vmae_keras.__main__ import main
 callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
 main()
 """
+INSTALLED = "from vmae_keras.__main__ import main; main()"
 MODEL = {
     "height": 32, "width": 32, "frames": 4, "dim": 64, "depth": 2, "heads": 2, "mlp_dim": 128,
     "drop_path": 0.1, "batch_size": 4,
@@ -53,10 +54,10 @@ class Faults:
         self.options = [*changes, "--workers", str(WORKERS)]
         self.failed = 0
 
-    def start(self, *arguments, before=()):
+    def start(self, *arguments, program=COMMAND, before=()):
         """The command in a process group of its own, as a terminal starts it."""
         return subprocess.Popen(
-            [*before, sys.executable, "-c", COMMAND, *map(str, arguments)],
+            [*before, sys.executable, "-c", program, *map(str, arguments)],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, text=True, errors="replace", process_group=0,
         )  # fmt: skip
@@ -70,10 +71,8 @@ class Faults:
     def report(self, what, problems, result=""):
         """One line."""
         self.failed += bool(problems)
-        print(
-            f"{'FAILED' if problems else 'ok'}: {what}: {'; '.join([result, *problems])}",
-            flush=True,
-        )
+        parts = [what, *([result.strip()] if result else []), *problems]
+        print(f"{'FAILED' if problems else 'ok'}: {'; '.join(parts)}", flush=True)
 
     def ended(self, process, codes):
         """Wait for the end; (what is wrong with it, seconds, output)."""
@@ -277,7 +276,7 @@ def two_starts(faults):
     first = faults.train(run)
     wait_for(lambda: (run / LOCK).exists() and (run / "run.json").exists(), first)
     for name, options in (("start", (faults.clips,)), ("--resume", ("--resume",))):
-        second = faults.start("pretrain", "--out", run, *options)
+        second = faults.start("pretrain", "--out", run, *options, program=INSTALLED)
         problems, took, text = faults.ended(second, {1})
         if f"process {first.pid} on " not in text:
             problems.append(f"does not name the other process: {text[-500:]}")
