@@ -103,8 +103,8 @@ class TrainingRecipe:
             self.check_warmup()
         warmup = self.warmup_epochs * self.epochs / epochs
         warnings.warn(
-            f"The recipe warms up for {self.warmup_epochs:g} of its {epochs} epochs, which epochs="
-            f"{self.epochs} leaves no room for: warmup_epochs is {warmup:.2g} in this run, the same share.",
+            f"epochs={self.epochs} leaves no room for the recipe's warm-up of {self.warmup_epochs:g} of "
+            f"{epochs} epochs. It keeps its share: warmup_epochs={warmup:.2g} in this run.",
             stacklevel=2,
         )
         return dataclasses.replace(self, warmup_epochs=warmup)
