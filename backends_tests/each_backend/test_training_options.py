@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -214,7 +215,12 @@ def test_best_weights_are_those_of_this_run_up_to_its_checkpoint(tmp_path):
     validated(80, 0.7)
     progress.save()
     assert best_steps(tmp_path) == [80]
-    progress_of(tmp_path, start=80, patience=None)
+    with pytest.MonkeyPatch.context() as patch:  # the disk is full for a while
+        patch.setattr(checkpoint, "save_file", Mock(side_effect=OSError("No space left")))
+        validated(100, 0.9)
+    progress.save()
+    assert best_steps(tmp_path) == [80] and progress.best.step == 80
+    progress_of(tmp_path, start=100, patience=None)
     assert best_steps(tmp_path) == []
 
 

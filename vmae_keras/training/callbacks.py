@@ -70,7 +70,7 @@ class Progress(keras.callbacks.Callback):
         self.saved_step, self.validated = start, max(done, default=None)
         self.patience, self.best = patience, None
         for row in rows:
-            self._compare(row)
+            self.best = self._better(row) or self.best
         self.saved_best = self.best
         self._keep_best()  # what lies after this step, or is of another run, is not this run's
         self.failure: Exception | None = None
@@ -134,11 +134,12 @@ class Progress(keras.callbacks.Callback):
     def record(self, row):
         """Writes a row to the log, to TensorBoard and to the display."""
         with self.writing():
-            if self._compare(row):
+            if better := self._better(row):
                 # Before the row, which a resumed run takes for the record of weights that are there.
                 checkpoint.save(
                     self.run.best, self.step, self.model, keep=None, writes=self.run.writes
                 )
+                self.best = better  # only now: the weights before it are needed until it is written
                 self._keep_best()
             self.run.append(row)
         if row.get("validation_loss") is not None:
@@ -174,16 +175,14 @@ class Progress(keras.callbacks.Callback):
         if self.model is not None:
             self.model.stop_training = True
 
-    def _compare(self, row):
-        """Whether a row's validation is the best so far, where there is a patience to know it for."""
+    def _better(self, row):
+        """Return a row's validation where it is the best so far, and there is a patience; else None."""
         if self.patience is None or row["validation_loss"] is None or not row["step"]:
-            return False
+            return None
         found = _Best(
             row.get("validation_accuracy") or 0.0, -row["validation_loss"], int(row["step"])
         )
-        better = self.best is None or found[:2] > self.best[:2]
-        self.best = found if better else self.best
-        return better
+        return found if self.best is None or found[:2] > self.best[:2] else None
 
     @property
     def exhausted(self) -> bool:
