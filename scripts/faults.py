@@ -59,7 +59,7 @@ class Faults:
         return subprocess.Popen(
             [*before, sys.executable, "-c", program, *map(str, arguments)],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, text=True, errors="replace", process_group=0,
+            stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", process_group=0,
         )  # fmt: skip
 
     def train(self, run, **options):
@@ -126,7 +126,7 @@ def weights(run):
 
 
 def rows(run):
-    with open(run / "log.csv", newline="") as file:
+    with open(run / "log.csv", newline="", encoding="utf-8") as file:
         return [(row["step"], row["loss"], row["validation_loss"]) for row in csv.DictReader(file)]
 
 
@@ -209,7 +209,7 @@ def workers(parent):
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
-            started_by = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            started_by = (path / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1]
             if started_by == str(parent) and b"spawn_main" in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
     return found
