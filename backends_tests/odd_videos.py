@@ -40,7 +40,6 @@ def write_video(
     codec=CODEC,
     pix_fmt="yuv420p",
     options=None,
-    rotation=0,
     gop=12,
     shown=None,
 ):
@@ -57,8 +56,6 @@ def write_video(
         stream.bit_rate = 2_000_000
         if stamps is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
         for index, array in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
             if stamps is not None:

@@ -216,26 +216,6 @@ def test_a_video_of_one_frame(tmp_path):
     assert ticks_of(path) == 1 and read(path, [0, 0, 3]) == [7, 7, 7]
 
 
-@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
-def test_rotation_is_applied(tmp_path, quarter_turns):
-    stored = np.zeros((48, 64, 3), np.uint8)
-    stored[:24, :32] = 250
-    degrees = 90 * quarter_turns  # counter-clockwise
-    path = write_video(tmp_path / "clip.mp4", [stored] * 3, rotation=degrees)
-    upright = read_frames(path, lambda ticks: [1])[0]
-    assert upright.shape == np.rot90(stored, quarter_turns).shape
-    bright = [half.mean() > 60 for side in np.array_split(upright, 2) for half in
-              np.array_split(side, 2, axis=1)]  # fmt: skip
-    assert (
-        bright
-        == {
-            1: [False, False, True, False],  # the top left corner turns to the bottom left
-            2: [False, False, False, True],
-            3: [False, True, False, False],
-        }[quarter_turns]
-    )
-
-
 def test_full_range_and_limited_range_give_the_same_grey(tmp_path):
     for pix_fmt, level in (("yuv420p", 16 + 219 * 128 // 255), ("yuvj420p", 128)):
         path = str(tmp_path / f"{pix_fmt}.mkv")

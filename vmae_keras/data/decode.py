@@ -53,7 +53,7 @@ def _pick(numbered: Numbered, wanted: np.ndarray) -> list[np.ndarray]:
     Stops decoding at the last wanted frame. What lies after the last frame shows the last frame, and
     what lies before the first frame shows the first one.
     """
-    to_rgb = ToRgb()
+    to_rgb, wanted = ToRgb(), wanted.tolist()
     picked: list[np.ndarray] = []
     shown = None
     for number, frame in numbered:
@@ -83,9 +83,13 @@ class ToRgb:
         if self.width is None:
             self.width, self.height = frame.width, frame.height
         # One thread: starting more takes longer than converting a frame.
-        rgb = self.reformatter.reformat(
+        converted = self.reformatter.reformat(
             frame, width=self.width, height=self.height, format="rgb24", threads=1
-        ).to_ndarray()
+        )
+        # A view: `to_ndarray` would copy the pixels, and callers put them together anyway.
+        plane = converted.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(self.height, plane.line_size)
+        rgb = rows[:, : 3 * self.width].reshape(self.height, self.width, 3)
         matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
         return rgb if matrix is None else upright(rgb, np.frombuffer(matrix, np.int32))
 

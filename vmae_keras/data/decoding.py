@@ -62,9 +62,13 @@ def settled(decoded: Decoded, first: int, shows: Sequence[bool]) -> Decoded:
     awaited: set[int] = set()
     for each in decoded:
         index, _, fault = each
-        if index >= first:
+        if index == first and not (held or awaited):
+            first += 1
+            yield each
+            continue
+        if index > first:
             awaited.update(i for i in range(first, index) if shows[i])
-            first = index + 1
+        first = max(first, index + 1)
         awaited.discard(index)
         if fault:
             yield each

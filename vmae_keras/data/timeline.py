@@ -18,22 +18,22 @@ MOST_REORDERED = 16
 MOST_BAD_STAMPS = 0.1
 
 
-class ListedPacket(NamedTuple):
-    """A packet of a video stream.
+class Packets(NamedTuple):
+    """The packets of a video stream in the order in which they are decoded, a column for each property.
 
     pts, dts: time stamps of showing and of decoding.
-    pos: where it begins in the file; None where another packet has brought its first bytes.
-    size: bytes.
-    key: tells the packet of a key frame from all others; None of another frame.
-    shows: whether it becomes a frame that is shown.
+    pos: where a packet begins in the file; None where another packet has brought its first bytes.
+    sizes: bytes.
+    keys: what tells the packet of a key frame from all others; None of another frame.
+    shows: whether a packet becomes a frame that is shown.
     """
 
-    pts: int | None
-    dts: int | None
-    pos: int | None
-    size: int
-    key: tuple | None
-    shows: bool
+    pts: Sequence[int | None]
+    dts: Sequence[int | None]
+    pos: Sequence[int | None]
+    sizes: Sequence[int]
+    keys: Sequence[tuple | None]
+    shows: Sequence[bool]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Timeline:
 
 
 def timeline_of(
-    packets: Sequence[ListedPacket],
+    packets: Packets,
     time_base: Fraction,
     *,
     reordered: bool,
@@ -74,22 +74,25 @@ def timeline_of(
     """Find when the frames of a video are shown.
 
     Args:
-        packets: in the order in which they are decoded; at least one shows a frame.
+        packets: of the video; at least one shows a frame.
         time_base: seconds in a unit of the stamps.
         reordered: whether frames are shown in another order than they are decoded in.
         stored: whether the file stores when its frames are shown.
         stated_rate: frames per second, where no stamps tell.
     """
-    places = np.flatnonzero([packet.shows for packet in packets])
-    showing = [packets[place] for place in places]
-    if showing[0].pos is not None and any(packet.pos is None for packet in showing):
+    places = np.flatnonzero(packets.shows)
+    pts, dts, pos = (
+        [column[place] for place in places.tolist()]
+        for column in (packets.pts, packets.dts, packets.pos)
+    )
+    if None in pos and pos[0] is not None:
         # In an MPEG program stream several frames may come with the time stamps of the first one;
         # those of the others are guessed, not always well.
         stored = False
-        showing = [p if p.pos is not None else p._replace(dts=None) for p in showing]
-    numbers = np.full(len(packets), -1)
-    kept, times = _in_order([packet.pts for packet in showing], reordered)
-    enough = len(kept) >= (1 - MOST_BAD_STAMPS) * len(showing)
+        dts = [None if place is None else stamp for place, stamp in zip(pos, dts, strict=True)]
+    numbers = np.full(len(packets.shows), -1)
+    kept, times = _in_order(pts, reordered)
+    enough = len(kept) >= (1 - MOST_BAD_STAMPS) * len(pts)
     # Of reordered frames with one stamp it is not known which comes first.
     ordered = stored and enough and not (reordered and len(set(times.tolist())) < len(times))
     if ordered:
@@ -98,32 +101,31 @@ def timeline_of(
         numbers[places[kept[order]]] = np.arange(len(kept))
     else:
         numbers[places] = np.arange(len(places))
-        times = _times_in_order(showing, stored)
+        times = _times_in_order(pts if stored else [None], dts)
     positions, period = ticks_of(times)
     rate = 1 / (period * float(time_base)) if period else stated_rate
     return Timeline(positions, rate, numbers, ordered)
 
 
-def _times_in_order(packets: Sequence[ListedPacket], stored: bool) -> np.ndarray:
+def _times_in_order(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
     """(N,) ascending time stamps of frames that are numbered as they come."""
-    stamps = [packet.pts for packet in packets]
-    if stored and None not in stamps:
-        return _spread(np.sort(np.array(stamps, np.int64)))
+    if None not in pts:
+        return _spread(np.sort(np.array(pts, np.int64)))
     # Stamps of decoding are a moment early, but as far apart.
-    kept, times = _in_order([packet.dts for packet in packets], reordered=False)
+    kept, times = _in_order(dts, reordered=False)
     last = np.append(np.diff(times) > 0, True)[: len(times)]  # of those that are repeated
     kept, times = kept[last], times[last]
     if len(kept) < 2:
-        return np.zeros(len(packets))
+        return np.zeros(len(dts))
     period = (times[-1] - times[0]) / (kept[-1] - kept[0])
-    places = np.arange(len(packets))
+    places = np.arange(len(dts))
     beyond = np.minimum(places - kept[0], 0) + np.maximum(places - kept[-1], 0)
     return np.interp(places, kept, times) + period * beyond
 
 
 def _spread(times: np.ndarray) -> np.ndarray:
     """Move frames with one time stamp apart, by a usual gap if there is room: (N,) ascending -> (N,)."""
-    if times[0] == times[-1] or np.diff(times).all():
+    if times[0] == times[-1] or (times[1:] > times[:-1]).all():
         return times
     distinct, counts = np.unique(times, return_counts=True)
     gaps = np.diff(distinct) / counts[:-1]
@@ -144,8 +146,8 @@ def ticks_of(times: np.ndarray) -> tuple[np.ndarray, float]:
     longest first. Where all stamps are equal, a tick is a frame, and the stamps of a tick are 0.
     """
     gaps = np.diff(times)
-    if not gaps.any():
-        return np.arange(len(times)), 0.0
+    if not len(gaps) or gaps.min() == gaps.max():
+        return np.arange(len(times)), float(gaps[0]) if len(gaps) else 0.0
     median = np.median(gaps[gaps > 0])
     steps = np.rint(gaps / median)
     usual = steps <= LONGEST_USUAL_GAP
@@ -166,24 +168,27 @@ def _in_order(stamps: Sequence[int | None], reordered: bool) -> tuple[np.ndarray
     Where frames are reordered, a stamp does not fit that is after all the next ones, or before all the
     last ones, of more frames than can be reordered. Else those fit that nowhere run backwards.
     """
-    kept = np.flatnonzero([stamp is not None for stamp in stamps])
-    times = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
+    kept = np.arange(len(stamps))
+    if None in stamps:
+        kept = np.flatnonzero([stamp is not None for stamp in stamps])
+        stamps = [stamp for stamp in stamps if stamp is not None]
+    times = np.array(stamps, np.int64)
     span = MOST_REORDERED + 1
     if not reordered:
         fits = _longest_ascending(times)
-    elif len(times) > span:
+    elif (abs(np.argsort(times, kind="stable") - np.arange(len(times))) < span).all():
+        fits = slice(None)
+    else:
         spans = np.lib.stride_tricks.sliding_window_view(times, span)
         fits = np.ones(len(times), bool)
         fits[:-span] &= times[:-span] <= spans[1:].max(axis=1)
         fits[span:] &= times[span:] >= spans[:-1].min(axis=1)
-    else:
-        fits = slice(None)
     return kept[fits], times[fits]
 
 
 def _longest_ascending(times: np.ndarray) -> np.ndarray | slice:
     """Indices of a longest subsequence that nowhere descends."""
-    if (np.diff(times) >= 0).all():
+    if (times[1:] >= times[:-1]).all():
         return slice(None)
     ends: list[int] = []  # the least time at which a subsequence of each length ends
     lengths = []

@@ -29,7 +29,7 @@ from vmae_keras.data.decoding import (
     settled,
     whole,
 )
-from vmae_keras.data.timeline import ListedPacket, Timeline, timeline_of
+from vmae_keras.data.timeline import Packets, Timeline, timeline_of
 
 # FFmpeg's formats that hold a whole video in one file. Others, such as playlists, name further files or
 # addresses, which whoever lists a file did not ask for.
@@ -129,9 +129,9 @@ class Video:
 
     def __init__(self, path: str, container: InputContainer, stream: VideoStream):
         self.path, self._container, self._stream = path, container, stream
-        self._packets: list[ListedPacket] = []
         self._first: Packet | None = None
         self._sent_once = False
+        rows = []
         hides = HIDES.get(stream.codec_context.name)
         with contextlib.suppress(av.error.FFmpegError):  # cut short: the packets before count
             for packet in container.demux(stream):
@@ -143,11 +143,10 @@ class Video:
                 # Discarded packets lie before the start that an edit list sets.
                 shows = not packet.is_discard and not (hides and hides(memoryview(packet)))
                 key = _identity(packet) if packet.is_keyframe else None
-                self._packets.append(
-                    ListedPacket(packet.pts, packet.dts, packet.pos, size, key, shows)
-                )
-        if not any(packet.shows for packet in self._packets):
+                rows.append((packet.pts, packet.dts, packet.pos, size, key, shows))
+        if not any(row[-1] for row in rows):
             raise UnreadableVideo(path, "its video stream is empty")
+        self._packets = Packets(*zip(*rows, strict=True))
         reordered = bool(stream.codec_context.has_b_frames)
         self.timeline = timeline_of(
             self._packets,
@@ -168,23 +167,23 @@ class Video:
         # A container of its own: listing has used up what is sent once, such as a palette.
         # A file that has been changed since it was listed ends where it differs.
         with _opened(self.path) as (container, stream), contextlib.suppress(NotAsFromTheStart):
-            keys = [packet.key is not None for packet in self._packets]
+            keys = [key is not None for key in self._packets.keys]
             decoded = self._decode(container.demux(stream), 0)
             yield from ascending(self._numbered(whole(decoded, keys, on_damage)))
 
     def _decode(self, packets: Iterator[Packet], first: int) -> Decoded:
         """Decode packets from index `first` on, which must be those that were listed."""
-        shows = [packet.shows for packet in self._packets]
-        return settled(decode(self._as_listed(packets, first), first), first, shows)
+        return settled(decode(self._as_listed(packets, first), first), first, self._packets.shows)
 
     def _numbered(self, frames: Iterator[tuple[int, VideoFrame]]) -> Numbered:
-        timeline, number = self.timeline, -1
+        ordered, count = self.timeline.ordered, len(self.timeline.positions)
+        numbers, keys, number = self.timeline.numbers.tolist(), self._packets.keys, -1
         for index, frame in frames:
-            following = int(timeline.numbers[index])
-            if not timeline.ordered:
+            following = numbers[index]
+            if not ordered:
                 # A frame that does not decode takes no number; the next key frame makes up for it.
-                following = max(number + 1, following if self._packets[index].key else 0)
-            if 0 <= following < len(timeline.positions):
+                following = max(number + 1, following if keys[index] else 0)
+            if 0 <= following < count:
                 number = following
                 yield number, frame
 
@@ -217,9 +216,9 @@ class Video:
             raise NotAsFromTheStart
         numbers, context = self.timeline.numbers, self._stream.codec_context
         places: dict[tuple | None, int] = {}
-        for index, packet in enumerate(self._packets):
+        for index, key in enumerate(self._packets.keys):
             # One that is like another is no place to tell.
-            places[packet.key] = -1 if packet.key in places else index
+            places[key] = -1 if key in places else index
         keys = [
             i
             for key, i in places.items()
@@ -231,8 +230,9 @@ class Video:
                 self._first.decode()
             context.skip_frame = "DEFAULT"
         # Containers seek by one of the stamps, and some a key frame too far.
-        last = [self._packets[key] for key in keys[:-3:-1]]
-        for stamp in dict.fromkeys(stamp for packet in last for stamp in (packet.pts, packet.dts)):
+        pts, dts = self._packets.pts, self._packets.dts
+        stamps = (stamp for key in keys[:-3:-1] for stamp in (pts[key], dts[key]))
+        for stamp in dict.fromkeys(stamps):
             if stamp is None:
                 continue
             try:
@@ -248,9 +248,10 @@ class Video:
 
     def _as_listed(self, packets: Iterator[Packet], index: int) -> Iterator[Packet]:
         """Packets from `index` on, as long as they are those that were listed."""
+        sizes = self._packets.sizes
         for packet in packets:
-            if packet.size:
-                if index == len(self._packets) or packet.size != self._packets[index].size:
+            if size := packet.size:
+                if index == len(sizes) or size != sizes[index]:
                     raise NotAsFromTheStart
                 index += 1
             yield packet
