@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -91,3 +94,57 @@ def hugging_face_settings(config, **changes):
         "norm_pix_loss": config.norm_pix,
         **changes,
     }
+
+
+def keras_file(
+    path: Path, written, model="pretraining", form="folder", *, replace=None, settings=None, change=None,
+    kept=None, compression=zipfile.ZIP_STORED, **arguments,
+):  # fmt: skip
+    """Write a preset folder or a `.keras` archive by hand; -> its path, the weights in it by our paths.
+
+    Args:
+        written: the configuration of the weights.
+        model: "pretraining", "classifier mean" or "classifier first".
+        replace: the settings, in place of those of our class; `settings`: the text of config.json.
+        change: a function that is given the open HDF5 file.
+        kept: bytes, or share, of the HDF5 file that remain.
+        arguments: of the class, beside or in place of the right ones.
+    """
+    generator = np.random.default_rng(0)
+    weights = {
+        name: generator.normal(size=weight.shape).astype("float32")
+        for name, weight in expand(written, model, 5).items()
+    }
+    folder = path if form == "folder" else path.with_name(f"{path.name} unpacked")
+    folder.mkdir()
+    file = folder / "model.weights.h5"
+    with h5py.File(file, "w") as content:
+        counts: dict[str, int] = {}
+        for name, value in weights.items():
+            layer = name.rpartition("/")[0]
+            number = counts[layer] = counts.get(layer, -1) + 1
+            place = layer.replace("/block_0", "/block").replace("/block", "/blocks/block")
+            place = place.replace("mlp/output", "mlp/output_")
+            if place == "tubelet_embedding":
+                place = "layers/tubelet_embedding"
+            content[f"{place}/vars/{number}"] = value
+        if change:
+            change(content)
+    if kept is not None:
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    kind, _, pooling = model.partition(" ")
+    name = {"pretraining": "VideoMAE", "classifier": "VideoClassifier"}[kind]
+    right = {"name": "a_model", "config": written.to_dict()}
+    if pooling:
+        right |= {"classes": 5, "labels": None, "pooling": pooling, "head_dropout": 0.0}
+    ours = {"class_name": name, "registered_name": f"vmae_keras>{name}"}
+    values = {**ours, "config": {**right, **arguments}} if replace is None else replace
+    text = json.dumps(values).encode() if settings is None else settings
+    (folder / "config.json").write_bytes(text)
+    if form == "archive":
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for part in ("config.json", "model.weights.h5"):
+                archive.write(folder / part, part)
+        shutil.rmtree(folder)
+    return path, weights

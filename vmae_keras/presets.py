@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import warnings
-import zipfile
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,17 +15,17 @@ import numpy as np
 import vmae_keras
 from vmae_keras import backend
 from vmae_keras.backend import without_remarks
+from vmae_keras.compiled import compile_as_saved
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
 from vmae_keras.weights import names
+from vmae_keras.weights.keras_files import CLASSES, SETTINGS, WEIGHTS
 from vmae_keras.weights.recognise import Stored
-from vmae_keras.weights.source import keras_settings, locate, read_stored
-from vmae_keras.weights.tensor_files import Tensor, WeightsError
+from vmae_keras.weights.source import locate, read_stored
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed
 
-_CLASSES = {"pretraining": "VideoMAE", "encoder": "VideoEncoder", "classifier": "VideoClassifier"}
 _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}
-_WEIGHTS = "model.weights.h5"
 
 
 class Preset:
@@ -58,13 +57,17 @@ class Preset:
             HubError: the hub cannot be reached, or has no such model.
         """
         path, overrides, arguments = _opened(preset, changes)
-        own = _own_model(path)
-        if own is not None and type(own) is cls and not changes and load_weights:
-            return own
-        stored = _stored(own, path) if own is not None else read_stored(path, overrides)
-        if type(own) is cls:
-            arguments = {**_arguments(own), **arguments}
-        return _build(cls, stored, load_weights, overrides, arguments)
+        stored = read_stored(path, overrides)
+        saved = stored.saved if stored.kind == cls.kind else None
+        as_saved = saved is not None and not changes and load_weights
+        if saved:
+            arguments = {**saved.arguments, **arguments}
+        if as_saved and saved.name:
+            arguments["name"] = saved.name
+        model = _build(cls, stored, load_weights, overrides, arguments)
+        if as_saved:
+            compile_as_saved(model, stored)
+        return model
 
     def save_to_preset(self, preset):
         """Writes a folder that `from_preset` reads: config.json, metadata.json, model.weights.h5.
@@ -73,14 +76,14 @@ class Preset:
         """
         folder = Path(preset)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").unlink(missing_ok=True)
-        partial_file = folder / f"partial.{_WEIGHTS}"
+        (folder / SETTINGS).unlink(missing_ok=True)
+        partial_file = folder / f"partial.{WEIGHTS}"
         optimizer, self.optimizer = getattr(self, "optimizer", None), None  # is no part of a preset
         try:
             self.save_weights(partial_file)
         finally:
             self.optimizer = optimizer
-        os.replace(partial_file, folder / _WEIGHTS)
+        os.replace(partial_file, folder / WEIGHTS)
         metadata = {
             "keras_version": keras.__version__,
             "vmae_keras_version": vmae_keras.__version__,
@@ -93,7 +96,7 @@ class Preset:
             "config": _config(self),
             "registered_name": keras.saving.get_registered_name(type(self)),
         }
-        for name, values in (("metadata.json", metadata), ("config.json", settings)):
+        for name, values in (("metadata.json", metadata), (SETTINGS, settings)):
             (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
@@ -103,23 +106,14 @@ def load(preset, **changes):
     Args and errors are those of `from_preset`.
     """
     path, overrides, _ = _opened(preset, changes)
-    own = _own_model(path)
-    if own is not None:
-        return own if not changes else type(own).from_preset(path, **changes)
     kind = read_stored(path, overrides).kind
-    return getattr(vmae_keras, _CLASSES[kind]).from_preset(path, **changes)
+    return getattr(vmae_keras, CLASSES[kind]).from_preset(path, **changes)
 
 
 def preset_config(preset, **changes) -> VideoMAEConfig:
     """The configuration that `from_preset` would build with, without building it."""
     path, overrides, _ = _opened(preset, changes)
-    settings = keras_settings(path)
-    if settings is not None:
-        config = VideoMAEConfig(**settings["config"]["config"])
-    else:
-        own = _own_model(path)
-        config = own.config if own is not None else read_stored(path, overrides).config
-    return _with_places(config, overrides)
+    return _with_places(read_stored(path, overrides).config, overrides)
 
 
 class PresetHead(NamedTuple):
@@ -136,22 +130,22 @@ def preset_head(preset) -> PresetHead:
     Raises:
         WeightsError: it holds no classifier.
     """
-    path = locate(preset)
-    settings = keras_settings(path)
-    if settings is not None:
-        classes, labels, pooling = map(settings["config"].get, PresetHead._fields)
-    else:
-        own = _own_model(path)
-        stored = read_stored(path, {}) if own is None else _stored(own, path)
-        classes, labels, pooling = stored.classes, stored.labels, stored.pooling
-    if not classes:
+    stored = read_stored(locate(preset), {})
+    if not stored.classes:
         raise WeightsError(f"{preset} holds no classifier.")
-    return PresetHead(classes, labels and tuple(labels), pooling or "mean")
+    return PresetHead(stored.classes, stored.labels, stored.pooling or "mean")
 
 
 def stored_model(model) -> Stored:
     """A model as one that was read from a file."""
-    return _stored(model, model.name)
+    tensors = {
+        path: Tensor(tuple(variable.shape), partial(_value, variable))
+        for path, variable in by_path(model).items()
+    }
+    return Stored(
+        model.config, model.kind, getattr(model, "pooling", None), getattr(model, "classes", None),
+        getattr(model, "labels", None), tensors, "keras", model.name,
+    )  # fmt: skip
 
 
 def _opened(preset, changes):
@@ -160,54 +154,9 @@ def _opened(preset, changes):
     return locate(preset), overrides, arguments
 
 
-def _own_model(path):
-    """The model of a preset folder or a `.keras` file; None if it is something else."""
-    if path.is_file():
-        if not zipfile.is_zipfile(path):
-            return None
-        with zipfile.ZipFile(path) as archive:
-            if "metadata.json" not in archive.namelist():
-                return None
-        return keras.saving.load_model(path)
-    settings = keras_settings(path)
-    if settings is None:
-        return None
-    name = settings["class_name"]
-    if name not in _CLASSES.values():
-        raise WeightsError(
-            f"{path} holds a {name!r}. Known are {', '.join(sorted(_CLASSES.values()))}."
-        )
-    try:
-        with filled_by(lambda block: None):
-            model = getattr(vmae_keras, name).from_config(settings["config"])
-        model.load_weights(path / _WEIGHTS)
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        raise WeightsError(f"The preset {path} is damaged or incomplete: {error}") from error
-    for variable in model.trainable_variables:
-        if not np.isfinite(backend.to_numpy(variable)).all():
-            raise WeightsError(f"{path}: `{variable.path}` holds values that are not finite.")
-    return model
-
-
-def _arguments(model):
-    """Of the constructor, without the configuration and the name."""
-    return {name: value for name, value in _config(model).items() if name not in ("config", "name")}
-
-
 def _config(model):
     with without_remarks():  # Keras imports TensorFlow here, where it is installed
         return model.get_config()
-
-
-def _stored(model, source):
-    tensors = {
-        path: Tensor(tuple(variable.shape), partial(_value, variable))
-        for path, variable in by_path(model).items()
-    }
-    return Stored(
-        model.config, model.kind, getattr(model, "pooling", None), getattr(model, "classes", None),
-        getattr(model, "labels", None), tensors, "keras", str(source),
-    )  # fmt: skip
 
 
 def _value(variable):
@@ -241,12 +190,12 @@ def _build(cls, stored, load_weights, overrides, arguments):
     ]
     if faults:
         raise WeightsError(
-            f"{stored.source} holds {_described(stored)}; it does not fit this {cls.__name__}:\n  "
-            + "\n  ".join(faults)
+            f"{stored.source} holds {_described(stored)}; it does not fit this {cls.__name__}:"
+            f"{listed(faults)}"
         )
 
     def read(layer):
-        for variable in layer.trainable_variables:
+        for variable in layer.weights:
             path = variable.path.partition("/")[2]
             if path in readers:
                 variable.assign(readers.pop(path).read())
@@ -277,4 +226,4 @@ def _with_places(config, overrides):
 def _described(stored):
     count = names.count({path: tensor.shape for path, tensor in stored.tensors.items()})
     classes = f", {stored.classes} classes" if stored.classes else ""
-    return f"a {_CLASSES[stored.kind]} ({count / 1e6:.1f} M weights{classes})"
+    return f"a {CLASSES[stored.kind]} ({count / 1e6:.1f} M weights{classes})"

@@ -11,8 +11,9 @@ import numpy as np
 from vmae_keras import masks
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import by_path, load
+from vmae_keras.weights.keras_files import is_preset
 from vmae_keras.weights.names import HUGGING_FACE, VIT
-from vmae_keras.weights.source import keras_settings, locate, read_stored
+from vmae_keras.weights.source import locate, read_stored
 
 # Of the largest output: float32 through dozens of blocks, and epsilons of 1e-5 in place of 1e-6.
 TOLERANCE = 1e-4
@@ -48,8 +49,9 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
     ours = load(source, **changes)
     # A folder says these itself; an official file does not.
     c = ours.config
-    unsaid = {name: getattr(c, name) for name in ("frames", "height", "width", "heads")}
-    unsaid |= {"position_grid": c.grid, "norm_pix": c.norm_pix, "mean": c.mean, "std": c.std}
+    unsaid = {name: getattr(c, name) for name in (
+        "frames", "height", "width", "position_grid", "heads", "decoder_heads", "norm_pix", "mean", "std",
+    )}  # fmt: skip
     again = load(out, **({} if out.is_dir() else unsaid))
     batch = _batch(ours.config)
     outputs, loss = _run(ours, batch)
@@ -63,7 +65,7 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
 
 
 def _in_transformers(what, place, ours, batch, outputs, loss):
-    if place.is_dir() and (keras_settings(place) or (place / "run.json").is_file()):
+    if place.is_dir() and (is_preset(place) or (place / "run.json").is_file()):
         return []  # of this library
     origin = read_stored(place, {}).origin if place.is_dir() else None
     if origin != HUGGING_FACE:

@@ -1,6 +1,8 @@
 """Presets: official files, our own folders, the hub; models of another kind, size or number of classes."""
 
 import json
+import sys
+import zipfile
 from functools import partial
 
 import keras
@@ -16,10 +18,12 @@ from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, 
 from vmae_keras.convert import convert
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
+from vmae_keras.presets import by_path as by_all_paths
 from vmae_keras.presets import preset_config, stored_model
 from vmae_keras.training.overrides import config_changes
 from vmae_keras.verify import verify
 from vmae_keras.weights.hub import HubError, fetch
+from vmae_keras.weights.source import read_stored
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors, write_safetensors
 from vmae_keras.weights.write import write_official
 
@@ -45,7 +49,7 @@ def same_weights(model, expected):
 def random_encoder(config, **kwargs):
     model = VideoEncoder(config, **kwargs)
     generator = np.random.default_rng(0)
-    for variable in by_path(model).values():
+    for variable in by_all_paths(model).values():
         variable.assign(generator.normal(size=variable.shape))
     return model
 
@@ -153,6 +157,103 @@ def test_a_keras_file_is_a_preset_too(tmp_path):
     same_weights(again, weights)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "sgd",
+        keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(1e-3, 10), weight_decay=0.1),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+    ],
+    ids=["by name", "with a schedule", "around another"],
+)
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_keras_file_comes_back_compiled(optimizer, steps, tmp_path):
+    model, _ = random_classifier(CONFIG)
+    if not isinstance(optimizer, str):
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+    accuracy = keras.metrics.SparseTopKCategoricalAccuracy(2)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy", accuracy])
+    for _ in range(steps):
+        model.train_on_batch(random_video(CONFIG), np.array([0, 1]))
+    model.save(tmp_path / "x.keras")
+    again = VideoClassifier.from_preset(tmp_path / "x.keras")
+    assert again.get_compile_config() == model.get_compile_config()
+    for mine, theirs in zip(again.optimizer.variables, model.optimizer.variables, strict=False):
+        np.testing.assert_array_equal(numpy(mine.value), numpy(theirs.value))
+    changed = VideoClassifier.from_preset(tmp_path / "x.keras", drop_path=0.1)
+    assert getattr(changed, "optimizer", None) is None
+
+
+IOU = {"module": "keras.metrics", "class_name": "MeanIoU", "config": {"num_classes": 10**6}}
+FUNCTION = {"module": "builtins", "class_name": "function", "config": "system"}
+LAMBDA = {"class_name": "__lambda__", "config": {"value": "gASVAAAA"}}
+OF_OURS = {"registered_name": "vmae_keras>Block", "class_name": "Block", "config": {}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "unknown"),
+    [
+        ("metrics", [IOU], "MeanIoU"),
+        ("loss", FUNCTION, "function"),
+        ("loss", LAMBDA, "__lambda__"),
+        ("loss", OF_OURS, "Block"),
+    ],
+)
+def test_a_keras_file_compiled_with_something_else_is_not_compiled(
+    key, value, unknown, tmp_path, monkeypatch
+):
+    model, weights = random_classifier(CONFIG)
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "x.keras")
+    with zipfile.ZipFile(tmp_path / "x.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    settings = json.loads(parts["config.json"])
+    settings["compile_config"][key] = value
+    parts["config.json"] = json.dumps(settings)
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    monkeypatch.setattr(keras.saving, "load_model", None)
+    with pytest.warns(UserWarning, match=rf"was compiled with {unknown}, not made from files"):
+        again = load(tmp_path / "x.keras")
+    assert getattr(again, "optimizer", None) is None
+    same_weights(again, weights)
+
+
+def test_the_module_of_a_class_in_a_file_is_not_imported(tmp_path):
+    """Keras imports what a file names; here each class has one module."""
+    model, _ = random_classifier(CONFIG)
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "x.keras")
+    content = (tmp_path / "x.keras").read_bytes()
+    stored = read_stored(tmp_path / "x.keras", {})
+    module = stored.saved.compiled["optimizer"]["module"]
+    strange = ("antigravity" + " " * len(module))[: len(module)]
+    (tmp_path / "x.keras").write_bytes(content.replace(module.encode(), strange.encode()))
+    again = load(tmp_path / "x.keras")
+    assert type(again.optimizer).__name__ == "SGD" and "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("changes", [{}, {"drop_path": 0.1}])
+def test_a_frozen_model_keeps_its_weights(changes, tmp_path):
+    model = random_encoder(CONFIG, trainable=False)
+    model.save_to_preset(tmp_path)
+    again = VideoEncoder.from_preset(tmp_path, **changes)
+    assert not again.trainable and not again.trainable_variables
+    for path, variable in by_all_paths(again).items():
+        np.testing.assert_array_equal(numpy(variable.value), numpy(by_all_paths(model)[path].value))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX computes in float32 by default")
+def test_a_model_of_float64_loses_no_digit(tmp_path):
+    model = random_encoder(CONFIG, dtype="float64")
+    model.save_to_preset(tmp_path)
+    value = values(VideoEncoder.from_preset(tmp_path))["encoder/block_0/mlp/hidden/kernel"]
+    assert value.dtype == np.float64
+    np.testing.assert_array_equal(value, values(model)["encoder/block_0/mlp/hidden/kernel"])
+
+
 def test_a_preset_that_was_not_written_to_its_end_is_none(tmp_path, monkeypatch):
     model, _ = with_random_weights(CONFIG)
     model.save_to_preset(tmp_path / "preset")
@@ -179,7 +280,7 @@ def test_damaged_presets_are_refused(tmp_path):
     model, _ = random_classifier(CONFIG)
     by_path(model)["head/bias"].assign(np.full(5, np.nan))
     model.save_to_preset(tmp_path)
-    with pytest.raises(WeightsError, match=r"head/bias. holds values that are not finite"):
+    with pytest.raises(WeightsError, match=r"head/bias. holds values that are NaN or infinite"):
         load(tmp_path)
     file = tmp_path / "model.weights.h5"
     file.write_bytes(file.read_bytes()[:2000])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from backends_tests.support import numpy, random_batch, with_random_weights
-from vmae_keras import VideoMAE, VideoMAEConfig
+from vmae_keras import VideoMAE, VideoMAEConfig, load
 from vmae_keras.layers import MLP, Attention, Block, Transformer
 from vmae_keras.training import checkpoint
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
@@ -74,13 +74,14 @@ def trained(config, batch, epochs=2):
     return model
 
 
-def test_reloaded_model_goes_on_training_as_it_would_have(tmp_path):
+@pytest.mark.parametrize("read", [keras.models.load_model, load], ids=["Keras", "ours"])
+def test_reloaded_model_goes_on_training_as_it_would_have(read, tmp_path):
     """Optimizer state, schedule and the rule of what decays must all come back."""
     config = VideoMAEConfig.variant("tiny")
     batch = random_batch(config)
     model = trained(config, batch)
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
+    again = read(tmp_path / "model.keras")
     for one in (model, again):
         one.fit(batch, epochs=2, shuffle=False, verbose=0)
     assert int(numpy(again.optimizer.iterations.value)) == 4

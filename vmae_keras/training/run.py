@@ -23,7 +23,7 @@ from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
 from vmae_keras.training.recipe import Recipe
 from vmae_keras.training.values import check_key, typed
-from vmae_keras.weights.source import read_settings
+from vmae_keras.weights.json_files import read_settings
 
 COLUMNS = (
     "step", "epoch", "loss", "validation_loss", "validation_accuracy", "learning_rate",

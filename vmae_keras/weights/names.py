@@ -131,6 +131,20 @@ def shapes(
     return found
 
 
+def totals(
+    config: VideoMAEConfig, kind: str, pooling: str | None = None, classes: int | None = None
+) -> tuple[int, int]:
+    """Return how many weights a model has, and how many numbers in them, without a list of its blocks."""
+    weights = numbers = 0
+    one = shapes(config.replace(depth=1, decoder_depth=1), kind, pooling, classes)
+    for path, shape in one.items():
+        stack, block, _ = path.partition("/block_0/")
+        times = {"encoder": config.depth, "decoder": config.decoder_depth}[stack] if block else 1
+        weights += times
+        numbers += times * math.prod(shape)
+    return weights, numbers
+
+
 def _norm(path, dim):
     return {f"{path}/gamma": (dim,), f"{path}/beta": (dim,)}
 

@@ -43,6 +43,23 @@ _WITHOUT_PLACE = ("attention.key.bias", "vit.pooler.dense.weight", "vit.pooler.d
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What Keras's file of a model says besides its configuration and its weights.
+
+    Args:
+        name: of the model.
+        arguments: of its class, without those that `Stored` has.
+        compiled: how the model was compiled, as Keras writes it, not checked; {} if it was not.
+        optimizer: the optimizer's variables in Keras's order.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    compiled: dict[str, Any]
+    optimizer: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Stored:
     """A model in a file: what it is, and its weights by our paths, not read yet.
 
@@ -53,6 +70,7 @@ class Stored:
         origin: whose file it is: "official", "huggingface", "vit", "mmaction2" or "keras".
         source: where it is, for messages.
         notes: what had to be assumed or was corrected, for people.
+        saved: of a file that Keras wrote.
     """
 
     config: VideoMAEConfig
@@ -64,6 +82,7 @@ class Stored:
     origin: str
     source: str
     notes: tuple[str, ...] = ()
+    saved: Saved | None = None
 
 
 def recognise(

@@ -1,16 +1,16 @@
 """From a handle (a folder, a file, `hf://owner/name`) to what lies there."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.weights import hub
+from vmae_keras.weights import hub, names
+from vmae_keras.weights.json_files import read_settings
+from vmae_keras.weights.keras_files import read_keras
 from vmae_keras.weights.recognise import Stored, recognise
-from vmae_keras.weights.tensor_files import Tensor, WeightsError, read_tensors
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, read_tensors
 
-_LARGEST_SETTINGS = 4 * 2**20  # bytes; names of classes take most of it
 _WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
     "pytorch_model.bin.index.json",
@@ -34,15 +34,8 @@ def locate(handle: str | Path) -> Path:
     return path
 
 
-def keras_settings(path: Path) -> dict[str, Any] | None:
-    """The `config.json` of a folder that `save_to_preset` wrote; None if it is another folder."""
-    settings = read_settings(path / "config.json") if path.is_dir() else {}
-    ours = str(settings.get("registered_name", "")).startswith("vmae_keras>")
-    return settings if ours else None
-
-
 def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
-    """The model in a folder or a file that other implementations or `vmae pretrain` wrote.
+    """The model in a folder or a file that other implementations, Keras or `vmae pretrain` wrote.
 
     Args:
         overrides: fields of the configuration that the user sets.
@@ -52,6 +45,8 @@ def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
     """
     if path.is_dir() and (path / "run.json").is_file():
         return _read_run(path)
+    if (saved := read_keras(path)) is not None:
+        return saved
     file = _weights_file(path) if path.is_dir() else path
     settings, preprocessing = (
         read_settings(file.parent / name) for name in ("config.json", "preprocessor_config.json")
@@ -73,25 +68,6 @@ def _weights_file(folder):
     )
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file that may be a stranger's, {} where there is no such file.
-
-    Raises:
-        WeightsError: it is too large, damaged, or holds something else.
-    """
-    if not path.is_file():
-        return {}
-    if path.stat().st_size > _LARGEST_SETTINGS:
-        raise WeightsError(f"{path} is too large for settings: {path.stat().st_size} bytes.")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path} must hold a JSON object. Received: {type(values).__name__}.")
-    return values
-
-
 def _read_run(folder):
     """A run's best checkpoint, else its newest: our own paths, with optimizer and seeds beside them."""
     checkpoints = [
@@ -111,7 +87,7 @@ def _read_run(folder):
         named = classifier and values["labels"] is not None
         labels = tuple(map(str, values["labels"])) if named else None
         accumulate = int(values["recipe"].get("accumulate", 1))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
     batches = checkpoints[-1].stem.removeprefix("step-")
@@ -121,7 +97,24 @@ def _read_run(folder):
     # By the weights: of a mapped head, earlier versions wrote down the recipe's pooling.
     pooling = ("mean" if "fc_norm/gamma" in tensors else "first") if classifier else None
     kind = "classifier" if classifier else "pretraining"
-    classes = tensors["head/bias"].shape[0] if classifier else None
+    classes = None
+    if classifier:
+        head = tensors.get("head/bias")
+        classes = head.shape[0] if head and head.shape else 0
+    if labels is not None and len(labels) != classes:
+        raise WeightsError(f"{settings} names {len(labels)} classes, {file.path} has {classes}.")
+    expected = names.shapes(config, kind, pooling, classes)
+    faults = [f"missing: {name}" for name in expected if name not in tensors]
+    faults += [f"unexpected: {name}" for name in tensors if name not in expected]
+    faults += [
+        f"shape {tensors[name].shape}, wanted {shape}: {name}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    if faults:
+        raise WeightsError(
+            f"{settings} does not fit the weights in {file.path}.{listed(faults, 20)}"
+        )
     return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))
 
 
@@ -139,9 +132,17 @@ def _model_of_run(tensors, model, averaged):
             used[name.removeprefix(model)] = tensors[taken]
     for name in [name for name in used if name.endswith("/lora_kernel_a")]:
         path = name.removesuffix("lora_kernel_a")
-        parts = [used.pop(path + "lora_kernel_" + part) for part in "ab"]
-        kernel = used[path + "kernel"]
-        used[path + "kernel"] = Tensor(kernel.shape, partial(_with_lora, kernel, *parts))
+        kernel, a, b = (
+            used.get(path + part) for part in ("kernel", "lora_kernel_a", "lora_kernel_b")
+        )
+        if (
+            kernel
+            and b
+            and kernel.shape == a.shape[:1] + b.shape[1:]
+            and a.shape[1:] == b.shape[:1]
+        ):
+            used[path + "kernel"] = Tensor(kernel.shape, partial(_with_lora, kernel, a, b))
+            del used[path + "lora_kernel_a"], used[path + "lora_kernel_b"]
     return used
 
 

@@ -42,8 +42,9 @@ class WeightsError(ValueError):
 class Tensor:
     """A tensor in a file, not read yet.
 
-    `read()` gives float32, every value finite, whatever the file holds; it raises WeightsError, naming file
-    and tensor, where the file holds other than 16, 32 or 64-bit floats, or a NaN or an infinite value.
+    `read()` gives float32, every value finite, whatever the file holds; float64 of Keras models of float64.
+    It raises WeightsError, naming file and tensor, where the file holds other than 16, 32 or 64-bit floats,
+    or a NaN or an infinite value.
     """
 
     shape: tuple[int, ...]
@@ -99,14 +100,15 @@ def at_one_stroke(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def as_float32(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+def as_float32(path: Path, name: str, values: np.ndarray, keep_float64: bool = False) -> np.ndarray:
     """Floats as float32; uint16 are the bits of bfloat16. Raises WeightsError for NaN and infinity."""
     if values.dtype == np.uint16:  # the upper half of a float32
         values = values.astype(np.uint32)
         values <<= 16
         values = values.view(np.float32)
-    with np.errstate(over="ignore"):  # counted below
-        values = values.astype(np.float32, copy=False)
+    if not (keep_float64 and values.dtype == np.float64):
+        with np.errstate(over="ignore"):  # counted below
+            values = values.astype(np.float32, copy=False)
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
         raise WeightsError(

@@ -1,0 +1,103 @@
+"""How a model in a `.keras` file was compiled, and its optimizer's state."""
+
+import warnings
+from typing import Any
+
+import keras
+
+from vmae_keras.weights.recognise import Stored
+from vmae_keras.weights.tensor_files import WeightsError
+
+# Classes by the name that a file gives them; the module is ours to say. None of them takes code, or memory
+# that the file does not pay for, as metrics with tables do.
+_MODULES = {
+    **dict.fromkeys(
+        (
+            "Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax", "AdamW", "Ftrl", "Lamb", "Lion",
+            "LossScaleOptimizer", "Nadam", "RMSprop", "SGD",
+        ),
+        "keras.optimizers",
+    ),
+    **dict.fromkeys(
+        (
+            "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay",
+            "PiecewiseConstantDecay", "PolynomialDecay",
+        ),
+        "keras.optimizers.schedules",
+    ),
+    **dict.fromkeys(
+        (
+            "BinaryCrossentropy", "CategoricalCrossentropy", "CosineSimilarity", "Huber", "KLDivergence",
+            "MeanAbsoluteError", "MeanSquaredError", "SparseCategoricalCrossentropy",
+        ),
+        "keras.losses",
+    ),
+    **dict.fromkeys(
+        (
+            "Accuracy", "BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy",
+            "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy",
+        ),
+        "keras.metrics",
+    ),
+    "vmae_keras>AdamW": "vmae_keras.training.optimizer",
+    "vmae_keras>WarmupCosine": "vmae_keras.training.optimizer",
+}  # fmt: skip
+
+
+def compile_as_saved(model: keras.Model, stored: Stored) -> None:
+    """Compile a model as the one in a `.keras` file was, and give its optimizer the state in the file.
+
+    A model that was compiled with anything but optimizers, losses and accuracies of Keras or this library
+    is left as it is, with a warning.
+
+    Raises:
+        WeightsError: the optimizer's settings make no sense, or do not fit its state.
+    """
+    compiled = stored.saved.compiled
+    if not compiled:
+        return
+    unknown: set[str] = set()
+    compiled = _named_by_us(compiled, unknown)
+    if unknown:
+        warnings.warn(
+            f"{stored.source} was compiled with {', '.join(sorted(unknown))}, not made from files: "
+            "the model is not compiled. If you trust the file, read it with keras.saving.load_model.",
+            stacklevel=3,
+        )
+        return
+    try:
+        model.compile_from_config(compiled)
+        _restore(model.optimizer, stored.saved.optimizer)
+    except Exception as error:  # whatever Keras's classes raise for other arguments than theirs
+        raise WeightsError(
+            f"{stored.source}: its optimizer cannot be restored. {type(error).__name__}: {error}"
+        ) from error
+
+
+def _named_by_us(value: Any, unknown: set[str]) -> Any:
+    """Return a configuration with the modules of `_MODULES`; what is not there is added to `unknown`."""
+    if isinstance(value, list):
+        return [_named_by_us(each, unknown) for each in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _named_by_us(each, unknown) for key, each in value.items()}
+    if inner.keys().isdisjoint(("class_name", "module", "registered_name")):
+        return inner
+    name, registered = str(inner.get("class_name")), str(inner.get("registered_name"))
+    ours = registered if registered == f"vmae_keras>{name}" else name
+    if ours not in _MODULES or not isinstance(inner.get("config"), dict):
+        unknown.add(name)
+        return None
+    return {
+        "module": _MODULES[ours], "class_name": name, "config": inner["config"],
+        "registered_name": ours if ours != name else None,
+    }  # fmt: skip
+
+
+def _restore(optimizer, state):
+    """Give an optimizer its variables; one that has not trained yet was saved with the first ones alone."""
+    shapes = [tuple(variable.shape) for variable in optimizer.variables]
+    if shapes[: len(state)] != [tensor.shape for tensor in state]:
+        raise ValueError(f"It has {len(shapes)} variables, the file {len(state)} of other shapes.")
+    for variable, tensor in zip(optimizer.variables, state, strict=False):
+        variable.assign(tensor.read())

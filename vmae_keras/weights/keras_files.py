@@ -1,0 +1,277 @@
+"""Keras's own files of our models: presets (config.json beside model.weights.h5) and `.keras` archives.
+
+Keras builds whatever a file's settings name, and looks at its weights afterwards. Here nothing is built and
+no class is looked up: the settings are checked value by value and compared with the shapes that the file
+stores. Values are read straight from the file, one tensor at a time.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.weights import names
+from vmae_keras.weights.json_files import LARGEST_SETTINGS, parse_settings, read_settings
+from vmae_keras.weights.keras_archives import Part, Window, read_archive
+from vmae_keras.weights.recognise import Saved, Stored
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, as_float32, listed
+
+CLASSES = {"pretraining": "VideoMAE", "encoder": "VideoEncoder", "classifier": "VideoClassifier"}
+SETTINGS, WEIGHTS = "config.json", "model.weights.h5"
+_PACKAGE = "vmae_keras>"  # before the names under which our classes are registered with Keras
+_POLICIES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+_MOST_CLASSES = 2**20
+_HEADER = 64  # bytes at least that HDF5 needs for a dataset beside its values
+_MISTAKES = (
+    ArithmeticError, AttributeError, LookupError, OSError, RecursionError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+
+
+def is_preset(path: Path) -> bool:
+    """Return whether a path is a folder that `save_to_preset` wrote."""
+    return path.is_dir() and _is_ours(read_settings(path / SETTINGS))
+
+
+def read_keras(path: Path) -> Stored | None:
+    """Return the model in a preset folder or in a `.keras` file, None where the path is neither.
+
+    Raises:
+        WeightsError: a class that is not this library's, settings that make no sense or do not fit the
+            weights, or a damaged file.
+    """
+    if path.is_dir():
+        settings = read_settings(path / SETTINGS)
+        if not _is_ours(settings):
+            return None
+        source, part = f"The preset {path}", None
+    else:
+        source, parts = str(path), read_archive(path, (SETTINGS, WEIGHTS))
+        if parts is None:
+            return None
+        settings = parse_settings(parts[SETTINGS].read(LARGEST_SETTINGS + 1), f"{path}, {SETTINGS}")
+        part = parts[WEIGHTS]
+    kind = _kind(settings, source)
+    try:
+        config, arguments = _checked(settings["config"], kind)
+        of_model = {name: arguments.pop(name, None) for name in ("pooling", "classes", "labels")}
+        name = arguments.pop("name", None)
+    except _MISTAKES as error:
+        raise WeightsError(
+            f"{source}: its {SETTINGS} describes no {CLASSES[kind]}. {type(error).__name__}: {error}"
+        ) from error
+    try:
+        part = part or Part(path / WEIGHTS, 0, (path / WEIGHTS).stat().st_size)
+        with open(part.path, "rb") as raw, h5py.File(Window(raw, part), "r") as file:
+            tensors = _tensors(file, part, config, kind, of_model["pooling"], of_model["classes"])
+            optimizer = _optimizer(file, part)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    except _MISTAKES as error:
+        raise WeightsError(f"{source} is damaged or incomplete: {error}") from error
+    saved = Saved(name, arguments, settings.get("compile_config") or {}, optimizer)
+    return Stored(
+        config, kind, **of_model, tensors=tensors, origin="keras", source=str(path), saved=saved
+    )
+
+
+def _is_ours(settings):
+    return str(settings.get("registered_name", "")).startswith(_PACKAGE)
+
+
+# Settings ----------------------------------------------------------------------------------------
+
+
+def _kind(settings, source):
+    name = settings.get("class_name")
+    for kind, known in CLASSES.items():
+        if name == known and settings.get("registered_name") == _PACKAGE + known:
+            return kind
+    raise WeightsError(
+        f"{source} holds a {name!r}. Known are {', '.join(sorted(CLASSES.values()))} of this library. "
+        "If you trust its source, read it with keras.saving.load_model."
+    )
+
+
+def _policy(value):
+    """The name of a dtype policy that Keras wrote."""
+    if isinstance(value, dict) and value.get("class_name") == "DTypePolicy":
+        value = value["config"]["name"]
+    if value not in _POLICIES:
+        raise ValueError(
+            f"`dtype` must be one of {', '.join(_POLICIES)}. Received: dtype={value!r}."
+        )
+    return value
+
+
+def _is_number(value, most):
+    return type(value) in (int, float) and 0 <= value < most
+
+
+_OF_ALL: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and re.fullmatch(r"[^/]{1,200}", value),
+    "trainable": lambda value: type(value) is bool,
+    "dtype": _policy,
+    "remat": lambda value: type(value) is bool,
+}
+_OF_KIND: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "pretraining": {},
+    "encoder": {"pooling": lambda value: value in (None, "mean", "first")},
+    "classifier": {
+        "pooling": lambda value: value in ("mean", "first"),
+        "classes": lambda value: type(value) is int and 1 <= value <= _MOST_CLASSES,
+        "labels": lambda value: value is None or all(isinstance(label, str) for label in value),
+        "head_dropout": lambda value: _is_number(value, 1),
+        "init_scale": lambda value: _is_number(value, math.inf),
+    },
+}
+
+
+def _checked(settings, kind):
+    """-> configuration, the other arguments of the class; raises whatever a value leads to."""
+    config = VideoMAEConfig(**settings["config"])
+    allowed = _OF_ALL | _OF_KIND[kind]
+    arguments = {name: value for name, value in settings.items() if name != "config"}
+    for name, value in arguments.items():
+        if name not in allowed or not allowed[name](value):
+            raise ValueError(f"it has no argument like this: {name}={value!r:.100}")
+    if "dtype" in arguments:
+        arguments["dtype"] = _policy(arguments["dtype"])
+    if kind == "classifier":
+        labels = arguments.get("labels")
+        arguments["labels"] = None if labels is None else tuple(labels)
+        if labels is not None and len(labels) != arguments["classes"]:
+            raise ValueError(f"it has {len(labels)} labels and {arguments['classes']} classes")
+    return config, arguments
+
+
+# Weights -----------------------------------------------------------------------------------------
+
+
+def _tensors(file, part, config, kind, pooling, classes):
+    """Our weights by path, each compared with what the configuration wants."""
+    weights, numbers = names.totals(config, kind, pooling, classes)
+    if weights * _HEADER + 2 * numbers > part.size:
+        raise WeightsError(
+            f"its {SETTINGS} describes {weights} weights of {numbers / 1e6:.1f} M numbers, more than the "
+            f"{part.size} bytes of {WEIGHTS} can hold. The file is damaged, or somebody changed it."
+        )
+    expected = names.shapes(config, kind, pooling, classes)
+    places = _places(expected)
+    counts = Counter(layer for layer, _ in places.values())
+    groups = {layer: _group(file, layer) for layer in counts}
+    found, faults, size = {}, [], 0
+    for path, (layer, index) in places.items():
+        dataset = _child(groups[layer], str(index))
+        if not isinstance(dataset, h5py.Dataset):
+            faults.append(f"missing: {path}")
+        elif dataset.shape != expected[path]:
+            faults.append(f"shape {dataset.shape}, wanted {expected[path]}: {path}")
+        else:
+            found[path] = _tensor(part, path, dataset, _floats)
+            size += dataset.id.get_storage_size()
+    for layer in _layers(counts):
+        group = groups[layer] if layer in groups else _group(file, layer)
+        if group is not None and len(group) > counts[layer]:
+            faults.append(f"unexpected: {layer} holds {len(group)}, {counts[layer]} are wanted")
+    for stack, depth in (("encoder", config.depth), ("decoder", config.decoder_depth)):
+        blocks = _group(file, f"{stack}/blocks")
+        if blocks is not None and len(blocks) > depth:
+            faults.append(f"unexpected: {len(blocks)} blocks of the {stack}, {depth} are wanted")
+    if faults:
+        raise WeightsError(f"its {SETTINGS} does not fit its weights.{listed(faults, 20)}")
+    if size > part.size:
+        raise WeightsError(f"its weights repeat the same values beyond its {part.size} bytes.")
+    return found
+
+
+def _places(paths):
+    """Path -> (group, number in it), where Keras keeps a weight: by attributes of layers, then counted."""
+    counts, places = Counter(), {}
+    for path in paths:
+        layer = path.rpartition("/")[0]
+        layer = re.sub(r"/block_(\d+)", lambda found: f"/blocks/block_{found[1]}", layer)
+        layer = re.sub(r"(/blocks/block)_0\b", r"\1", layer)
+        layer = re.sub(r"/mlp/output$", "/mlp/output_", layer)
+        places[path] = f"{layer}/vars".lstrip("/"), counts[layer]
+        counts[layer] += 1
+    return places
+
+
+def _layers(groups):
+    """The groups of weights, and those in which a model of other options would have some."""
+    inner = (group.removesuffix("/vars").split("/") for group in groups)
+    above = {"/".join(parts[:end]) for parts in inner for end in range(1, len(parts))}
+    others = {"encoder/norm", "decoder/norm", "fc_norm", "bridge", "head", *above}
+    return sorted({*groups, "vars", *(f"{layer}/vars" for layer in others)})
+
+
+def _group(file, path):
+    """The group at a path; Keras keeps a layer whose name comes after "layers" in a group of this name."""
+    for place in (path, f"layers/{path}"):
+        group = file
+        for name in place.split("/"):
+            group = _child(group, name)
+        if group is not None:
+            return group
+    return None
+
+
+def _child(group, name):
+    """What a group holds under a name; links to elsewhere are not followed."""
+    if not isinstance(group, h5py.Group):
+        return None
+    hard = isinstance(group.get(name, getlink=True), h5py.HardLink)
+    return group[name] if hard else None
+
+
+def _tensor(part, path, dataset, convert):
+    """A dataset that lies in its file in one piece, as Keras writes them; no other is unpacked."""
+    offset, dtype = dataset.id.get_offset(), dataset.dtype
+    if dtype.kind == "V" and dtype.itemsize == 2:
+        dtype = np.dtype("<u2")  # the bits of bfloat16
+    if dtype.kind not in "fiub":
+        raise WeightsError(f"{path} holds no numbers. Received: {dataset.dtype}.")
+    size = dataset.id.get_storage_size()
+    whole = size == math.prod(dataset.shape) * dtype.itemsize
+    if offset is None or not whole or offset + size > part.size:
+        raise WeightsError(f"{path} is compressed, lies elsewhere or is cut short.")
+    place = part.start + offset
+    return Tensor(
+        dataset.shape, partial(_values, part.path, path, place, dtype, dataset.shape, convert)
+    )
+
+
+def _values(file, path, place, dtype, shape, convert):
+    try:
+        values = np.fromfile(file, dtype, math.prod(shape), offset=place).reshape(shape)
+    except ValueError as error:
+        raise WeightsError(f"{file}: `{path}` cannot be read: {error}.") from error
+    return convert(file, path, values)
+
+
+def _floats(file, path, values):
+    """float32, or float64 where the model computes in float64."""
+    if values.dtype.kind == "f" or values.dtype == np.uint16:
+        return as_float32(file, path, values, keep_float64=True)
+    raise WeightsError(f"{file}: `{path}` holds no floats. Received: {values.dtype}.")
+
+
+def _optimizer(file, part):
+    group = _group(file, "optimizer/vars")
+    if group is None or len(group) * _HEADER > part.size:
+        return ()
+    datasets = [_child(group, str(number)) for number in range(len(group))]
+    if not all(isinstance(dataset, h5py.Dataset) for dataset in datasets):
+        return ()
+    return tuple(
+        _tensor(part, f"optimizer/{number}", dataset, lambda file, path, values: values)
+        for number, dataset in enumerate(datasets)
+    )
