@@ -86,7 +86,7 @@ def _read_run(folder):
         config = VideoMAEConfig(**values["config"])
         named = classifier and values["labels"] is not None
         labels = tuple(map(str, values["labels"])) if named else None
-        accumulate = int(values["recipe"].get("accumulate", 1))
+        accumulate = int(values.get("recipe", {}).get("accumulate", 1))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
     file = read_tensors(checkpoints[-1])
