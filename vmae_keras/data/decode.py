@@ -48,7 +48,7 @@ def read_frames(
 
 
 def _pick(numbered: Numbered, wanted: np.ndarray) -> list[np.ndarray]:
-    """For each wanted number, ascending, the last frame at or before it, as RGB.
+    """Return for each wanted number, ascending, the last frame at or before it, as RGB.
 
     Stops decoding at the last wanted frame. What lies after the last frame shows the last frame, and
     what lies before the first frame shows the first one.

@@ -23,7 +23,7 @@ class NotAsFromTheStart(Exception):
 
 
 def decode(packets: Iterator[Packet], index: int) -> Decoded:
-    """(index of its packet, frame, fault) for each frame, in the order in which frames are shown.
+    """Yield (index of its packet, frame, fault) for each frame, in the order of showing.
 
     `index` is that of the first packet. A fault is the reason why the frame of a packet is damaged, or
     why there is none.
@@ -84,7 +84,7 @@ def settled(decoded: Decoded, first: int, shows: Sequence[bool]) -> Decoded:
 def whole(
     decoded: Decoded, keys: Sequence[bool], on_damage: OnDamage
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames that are not damaged, each with the index of its packet.
+    """Yield the frames that are not damaged, each with the index of its packet.
 
     Those that are decoded after a damaged one are left out up to the next key frame, as they are made
     from it; `on_damage` is then called, once. Frames before the first key frame are left out too.

@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, from the time stamps of its packets. Clauses TIME-1 to TIME-5."""
+"""When the frames of a video are shown, from its packets' time stamps. Clauses DECODE-4 and DECODE-5."""
 
 import bisect
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ def timeline_of(
 
 
 def _times_in_order(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
-    """(N,) ascending time stamps of frames that are numbered as they come."""
+    """Return (N,) ascending time stamps of frames that are numbered as they come."""
     if None not in pts:
         return _spread(np.sort(np.array(pts, np.int64)))
     # Stamps of decoding are a moment early, but as far apart.
@@ -163,7 +163,7 @@ def ticks_of(times: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _in_order(stamps: Sequence[int | None], reordered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the stamps that fit the order of decoding, ascending, and these stamps.
+    """Return the indices of the stamps that fit the order of decoding, ascending, and these stamps.
 
     Where frames are reordered, a stamp does not fit that is after all the next ones, or before all the
     last ones, of more frames than can be reordered. Else those fit that nowhere run backwards.
@@ -187,7 +187,7 @@ def _in_order(stamps: Sequence[int | None], reordered: bool) -> tuple[np.ndarray
 
 
 def _longest_ascending(times: np.ndarray) -> np.ndarray | slice:
-    """Indices of a longest subsequence that nowhere descends."""
+    """Return the indices of a longest subsequence that nowhere descends."""
     if (times[1:] >= times[:-1]).all():
         return slice(None)
     ends: list[int] = []  # the least time at which a subsequence of each length ends

@@ -198,7 +198,7 @@ class Video:
         return ascending(self._numbered(self._as_from_the_start(decoded, landed)), strict=True)
 
     def _as_from_the_start(self, decoded: Decoded, landed: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames, each with the index of its packet, as long as all is as decoding from the start."""
+        """Yield frames, each with its packet's index; raise where decoding from the start may differ."""
         begun, numbers = False, self.timeline.numbers.tolist()
         for index, frame, fault in decoded:
             if not begun and frame and numbers[index] < numbers[landed]:
@@ -211,7 +211,7 @@ class Video:
             raise NotAsFromTheStart
 
     def _seek(self, number: int) -> tuple[int, Iterator[Packet]]:
-        """Index of the packet of a key frame at or before frame `number`, and the packets from it on."""
+        """Find a key frame at or before frame `number`: the index of its packet, and packets from it on."""
         if not self.timeline.ordered or self._sent_once:
             raise NotAsFromTheStart
         numbers, context = self.timeline.numbers, self._stream.codec_context
@@ -247,7 +247,7 @@ class Video:
         raise NotAsFromTheStart
 
     def _as_listed(self, packets: Iterator[Packet], index: int) -> Iterator[Packet]:
-        """Packets from `index` on, as long as they are those that were listed."""
+        """Yield packets from `index` on; raise where they are not those that were listed."""
         sizes = self._packets.sizes
         for packet in packets:
             if size := packet.size:
@@ -262,7 +262,7 @@ def _identity(packet: Packet) -> tuple:
 
 
 def _stated_rate(stream: VideoStream) -> float:
-    """Frames per second as headers say it, those of the codec first."""
+    """Return the frames per second that headers state, those of the codec first."""
     for rate in (stream.codec_context.framerate, stream.guessed_rate, stream.average_rate):
         if rate and 1 <= rate <= 1000:
             return float(rate)

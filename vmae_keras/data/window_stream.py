@@ -54,7 +54,7 @@ class WindowStream:
         times: (W, 2) float64 seconds at which the windows begin and end; the first frame's is 0. Where a
             file breaks halfway fewer windows come.
         rate: ticks per second.
-        damage: once all are read, why the file does not decode to its end; None if it does.
+        damage: once all are read, why frames of the file could not be used; None if all could.
 
     Raises:
         UnreadableVideo: no such file, not a video, no video stream; while reading, if no frame can be
