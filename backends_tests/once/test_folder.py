@@ -66,7 +66,7 @@ KILLED = """
 import os, pathlib, signal, subprocess, sys
 from vmae_keras.commands.folder import locked
 with locked(pathlib.Path("out")):
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=0)
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=0)
     print(child.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -42,16 +42,17 @@ def locked(folder: Path, first: bool = True):
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            if lock:
+        if lock:
+            with contextlib.suppress(OSError):
                 (folder / LOCK).unlink()  # before others can take it; they look whether it is there
-                lock.release()
+            lock.release()
+        with contextlib.suppress(OSError):
             for each in made:
                 each.rmdir()  # as far as they are empty: nothing came of the command
 
 
 def _acquire(folder):
-    """The lock; None where there are none."""
+    """Return the lock; None where the file system has none."""
     import filelock
 
     path = folder / LOCK

@@ -160,7 +160,7 @@ def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def read_ahead(samples: Sequence[dict[str, np.ndarray]], workers: int) -> grain.IterDataset:
-    """The samples in order, made ahead by threads of this process, or by so many worker processes."""
+    """Return the samples in order, made ahead by so many worker processes; with 0 by threads."""
     check_at_least(0, workers=workers)
     if workers:
         return WorkerDataset(samples, workers)

@@ -139,9 +139,10 @@ class Progress(keras.callbacks.Callback):
                 checkpoint.save(
                     self.run.best, self.step, self.model, keep=None, writes=self.run.writes
                 )
-                self.best = better  # only now: the weights before it are needed until it is written
-                self._keep_best()
             self.run.append(row)
+            if better:  # only now: the weights before it are needed until both are written
+                self.best = better
+                self._keep_best()
         if row.get("validation_loss") is not None:
             self.validated = row["step"]
         with self.writing():
