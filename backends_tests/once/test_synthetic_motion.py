@@ -70,6 +70,25 @@ def test_a_circle_turns_as_it_is_seen(clockwise):
     turned = np.diff(np.unwrap(np.arctan2(y, x)))
     expected = 0.04 * 64 / (0.85 * (32 - 12.8)) * (1 if clockwise else -1)
     np.testing.assert_allclose(turned, expected, atol=0.03)
+    assert LABELLED["clockwise" if clockwise else "anticlockwise"][::2] == ("circle", clockwise)
+
+
+@pytest.mark.parametrize(
+    ("label", "line"),
+    [
+        ("horizontal", (1, 0)),
+        ("vertical", (0, 1)),
+        ("falling diagonal", (1, 1)),
+        ("rising diagonal", (1, -1)),
+    ],
+)
+def test_a_labelled_shape_moves_along_its_line(label, line):
+    """To the right and downwards; .3 radians off it at most."""
+    for seed in range(3):
+        of = synthetic.random_motion(np.random.default_rng(seed), label)
+        of = dataclasses.replace(of, shape="disc", position=(0.5, 0.5))
+        step = np.diff(centres(of, 2), axis=0)[0]
+        assert abs(step @ line) / np.linalg.norm(step) / np.linalg.norm(line) > math.cos(0.4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
