@@ -514,6 +514,13 @@ MUTANTS = [
     Mutant("a ViT-S's heads corrected against the user", "weights/settings.py",
            '== (384, 16) and "heads" not in overrides:', "== (384, 16):",
            f"{RECOGNISE}::test_sixteen_heads_of_a_vit_s_are_taken_as_six_and_said"),
+    Mutant("links out of a Keras file are followed", "weights/keras_files.py",
+           "group.get(name, getlink=True), h5py.HardLink)", "group.get(name, getlink=True), object)",
+           "once/test_hostile_keras_files.py::test_links_in_place_of_groups_are_not_followed"),
+    Mutant("sizes of a Keras file listed before they are judged", "weights/keras_files.py",
+           "weights * _HEADER + 2 * numbers > part.size", "False",
+           "once/test_hostile_keras_files.py::"
+           "test_sizes_beyond_the_weights_are_refused_before_anything_is_listed"),
     Mutant("last norm with the epsilon of the settings", "weights/settings.py",
            '"last_norm_epsilon": 1e-5,',
            '"last_norm_epsilon": float(settings.get("layer_norm_eps", 1e-12)),',

@@ -37,7 +37,9 @@ def convert(
     change: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="What no shape tells, as heads=6, frames=32."
+            "--set",
+            metavar="KEY=VALUE",
+            help="What no shape tells, as heads=6, frames=32; position_grid=None: trained at this size.",
         ),
     ] = None,
     backend: BackendOption = None,
