@@ -93,6 +93,8 @@ HELD_OF_CLASSES = (
 )
 CROPS = "once/test_data_augment.py"
 OFFICIAL_CROPS = f"{CROPS}::test_the_official_sizes_and_offsets_are_equally_likely"
+WIRING = "once/test_wiring.py"
+STAGE_BATCHES = "once/test_stage_batches.py"
 RESIZED = f"{VECTORS}::test_resized_positions[resize/0]"
 
 # On an entry's lines: its name and what is changed where; into what, and which test must notice.
@@ -845,5 +847,56 @@ MUTANTS = [
     Mutant("workers that receive Ctrl-C", "data/workers.py", "with interrupts.held():", "if True:",
            "once/test_data_pipeline.py::"
            "test_workers_receive_no_signals_use_no_shared_memory_and_are_missed_when_killed"),
+
+    # From a recipe to a run
+    Mutant("flip whatever the recipe says", "data/labelled.py", "recipe.flip_probability,", "0.5,", WIRING),
+    Mutant("mixup and cutmix swapped", "data/labelled.py", "recipe.mixup, recipe.cutmix,",
+           "recipe.cutmix, recipe.mixup,", WIRING),
+    Mutant("smoothing whatever the recipe says", "data/labelled.py", "recipe.label_smoothing,", "0.3,",
+           WIRING),
+    Mutant("mean and std not the model's", "data/labelled.py", "config.mean,\n            config.std,",
+           "", WIRING),
+    Mutant("probabilities of mixing swapped", "data/labelled.py",
+           "recipe.mixup_probability, recipe.cutmix_switch_probability",
+           "recipe.cutmix_switch_probability, recipe.mixup_probability", WIRING),
+    Mutant("sampling not the recipe's", "training/pretrain.py", '"sampling": recipe.sampling, ', "",
+           WIRING),
+    Mutant("mask not the recipe's", "training/pretrain.py", '"mask": recipe.mask, ', "", WIRING),
+    Mutant("repeats not the recipe's", "training/pretrain.py", "repeats=recipe.repeats,", "", WIRING),
+    Mutant("a continued run from its first batch", "training/pretrain.py", "start_step=first",
+           "start_step=0", WIRING),
+    Mutant("remat not the recipe's", "training/pretrain.py", "remat=recipe.remat, ", "", WIRING),
+    Mutant("precision not the recipe's", "training/pretrain.py", ", dtype=recipe.precision", "", WIRING),
+    Mutant("no limit of the gradients", "training/loop.py", "global_clipnorm=recipe.clip_norm,", "",
+           WIRING),
+    Mutant("no layer decay", "training/finetune.py", ", recipe.layer_decay)", ")", WIRING),
+    Mutant("beta_2 whatever the recipe says", "training/loop.py", "beta_2=recipe.beta_2", "beta_2=0.95",
+           WIRING),
+    Mutant("warm-up counted in batches", "training/loop.py", "steps_per_epoch / recipe.accumulate)",
+           "steps_per_epoch)", WIRING),
+    Mutant("no averages", "training/loop.py", "average_decay=recipe.average_decay,", "", WIRING),
+    Mutant("views of another stride", "training/run.py", '"stride": r.stride,', '"stride": 4,', WIRING),
+    Mutant("drop-path not the recipe's", "training/begin.py",
+           "drop_path=chosen.drop_path)\n    fine_tuning_clips(config, chosen, len",
+           "drop_path=0.1)\n    fine_tuning_clips(config, chosen, len", WIRING),
+    Mutant("the teacher in float32", "training/distill.py", 'pooling="mean", dtype=recipe.precision',
+           'pooling="mean"', WIRING),
+    Mutant("validation masks of another seed", "training/pretrain.py",
+           "validation=_load(held_out, settings.config, common)",
+           'validation=_load(held_out, settings.config, common | {"seed": 0})', STAGE_BATCHES),
+    Mutant("validated by what is trained on", "training/pretrain.py", "validation=_load(held_out,",
+           "validation=_load(training,", STAGE_BATCHES),
+    Mutant("answers to other clips", "training/distill.py", '(batch["video"], answer(batch["video"]))',
+           '(batch["video"], answer(batch["video"][::-1]))', STAGE_BATCHES),
+    Mutant("one draw for all repeats", "data/stream.py",
+           "[self.sample(index, frames, draws) for _ in range(self.repeats)]",
+           "[self.sample(index, frames, draws)] * self.repeats", STAGE_BATCHES),
+    Mutant("each epoch in the first one's order", "data/stream.py",
+           "_file_order(count, self.seed, epoch)", "_file_order(count, self.seed, 0)", STAGE_BATCHES),
+    Mutant("pretraining clips mirrored", "data/pipeline.py",
+           '{"video": augment.resize(frames, box, size), **',
+           '{"video": augment.resize(frames, box, size)[:, :, ::-1], **', STAGE_BATCHES),
+    Mutant("validation clips masked alike", "data/pipeline.py", "Purpose.VALIDATION_MASK, index)",
+           "Purpose.VALIDATION_MASK, 0)", STAGE_BATCHES),
 ]
 # fmt: on

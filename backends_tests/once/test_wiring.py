@@ -1,0 +1,223 @@
+"""Every value of a recipe arrives where it has to, seen at the library's own seams.
+
+A field that the tables below do not have fails its test: say there where it must arrive.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from backends_tests import stages
+from spec import distillation_reference
+from vmae_keras.training import run
+from vmae_keras.training.distillation_recipe import DistillationRecipe
+from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
+from vmae_keras.training.recipe import Recipe
+
+# 20 files, of which a fifth is held out: four steps of four videos an epoch, 28 steps, 9 updates.
+FILES, SEED = 20, 7
+VIDEO = np.zeros((2, 4, 8, 12, 3), np.uint8)
+MASKED = {
+    "video": VIDEO,
+    "visible": np.zeros((2, 1), np.int32),
+    "decoded": np.zeros((2, 3), np.int32),
+}
+MODEL = {
+    "frames": 4,
+    "height": 8,
+    "width": 12,
+    "tubelet": (2, 4, 4),
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.6, 0.7, 0.8),
+}
+
+
+def training(clips):
+    """Field -> (a value off its default, {what is noted: what must be noted}); `clips` has the sampling."""
+    return {
+        "epochs": (7, {"WarmupCosine.total_steps": 9, "display.total_steps": 28}),
+        "warmup_epochs": (2.25, {"WarmupCosine.warmup_steps": 3}),
+        "batch_size": (
+            4, {"dataset.batch_size": 4, "fit.steps_per_epoch": 4, "Progress.steps_per_epoch": 4}
+        ),
+        "base_learning_rate": (0.75, {"WarmupCosine.peak": 0.75 * 4 * 3 / 256}),
+        "minimum_learning_rate": (0.5, {"WarmupCosine.minimum": 0.5 * 4 * 3 / 256}),
+        "repeats": (
+            6, {"dataset.repeats": 6, "Progress.clips_per_step": 24, "fit.validation_batch_size": 12}
+        ),
+        "accumulate": (3, {"WarmupCosine.accumulate": 3, "AdamW.gradient_accumulation_steps": 3}),
+        "weight_decay": (0.31, {"AdamW.weight_decay": 0.31}),
+        "beta_1": (0.32, {"AdamW.beta_1": 0.32}),
+        "beta_2": (0.33, {"AdamW.beta_2": 0.33}),
+        "clip_norm": (0.34, {"AdamW.global_clipnorm": 0.34}),
+        "sampling": ("uniform", {f"{place}sampling": "uniform" for place in clips}),
+        "stride": (3, {f"{place}stride": 3 for place in clips}),
+        "validation": (0.2, {"hold_out.share": 0.2, "display.training": 16, "display.held_out": 4}),
+        "average_decay": (0.35, {"AdamW.average_decay": 0.35}),
+        "patience": (2, {"Progress.patience": 2}),
+        "precision": ("mixed_bfloat16", {"model.dtype": "mixed_bfloat16"}),
+        "remat": (True, {"model.remat": True}),
+    }  # fmt: skip
+
+
+MASKS = {"mask": "frame", "mask_ratio": 0.5, "decoder_mask_ratio": 0.25}
+PRETRAINING = training(("dataset.", "validation.", "views.")) | {
+    name: (value, {f"dataset.{name}": value, f"validation.{name}": value})
+    for name, value in MASKS.items()
+}
+CHANGES, MIXES = "dataset.clips.augmentation.", "dataset.clips.mixing."
+FINE_TUNING = training(("dataset.clips.", "validation.clips.", "views.")) | {
+    "layer_decay": (0.41, {"AdamW.layer_decay": 0.41}),
+    "drop_path": (0.42, {"model.config.drop_path": 0.42}),
+    "head_dropout": (0.43, {"model.head_dropout": 0.43}),
+    "pooling": ("first", {"model.pooling": "first"}),
+    "init_scale": (0.44, {"model.init_scale": 0.44}),
+    "freeze_encoder": (True, {"trainable": stages.PATHS[2:], "lora_ranks": (None,) * 4}),
+    "lora_rank": (None, {"lora_ranks": (None,) * 4}),
+    "label_smoothing": (0.45, {f"{MIXES}label_smoothing": 0.45}),
+    "mixup": (0.46, {f"{MIXES}mixup": 0.46}),
+    "cutmix": (0.47, {f"{MIXES}cutmix": 0.47}),
+    "mixup_probability": (0.48, {f"{MIXES}probability": 0.48}),
+    "cutmix_switch_probability": (0.49, {f"{MIXES}switch_probability": 0.49}),
+    "auto_augment": (
+        "rand-m6-n2-mstd0.25-inc1",
+        {
+            f"{CHANGES}rand_augment.magnitude": 6,
+            f"{CHANGES}rand_augment.operations": 2,
+            f"{CHANGES}rand_augment.deviation": 0.25,
+        },
+    ),
+    "crop_area": ((0.51, 0.52), {f"{CHANGES}crop_area": (0.51, 0.52)}),
+    "crop_aspect": ((0.53, 0.54), {f"{CHANGES}crop_aspect": (0.53, 0.54)}),
+    "flip_probability": (0.55, {f"{CHANGES}flip_probability": 0.55}),
+    "erasing_probability": (0.56, {f"{CHANGES}erasing_probability": 0.56}),
+    "test_clips": (1, {"views.clips": 1}),
+    "test_crops": (9, {"views.crops": 9}),
+}
+LOGITS = stages.says(VIDEO[:1])
+SOFTENED = distillation_reference.softened(LOGITS, 2.5)
+WHITENED = distillation_reference.whitened(LOGITS)
+DISTILLATION = FINE_TUNING | {
+    "label_smoothing": (0.0, {f"{MIXES}label_smoothing": 0.0}),  # any other value is refused
+    "match": ("classes", {"predict.model": "VideoClassifier"}),
+    "temperature": (2.5, {"loss.temperature": 2.5, "targets": SOFTENED, "validated": SOFTENED}),
+    "precision": (
+        "mixed_bfloat16", {"model.dtype": "mixed_bfloat16", "teacher.dtype": "mixed_bfloat16"}
+    ),
+}  # fmt: skip
+# Values that a recipe cannot have beside others.
+LORA = {
+    "freeze_encoder": (False, {}),
+    "lora_rank": (5, {"lora_ranks": (5,) * 4, "trainable": stages.PATHS[2:]}),
+}
+FEATURES = {
+    "match": ("features", {"predict.model": "VideoEncoder", "teacher.pooling": "mean"}),
+    "temperature": (1.0, {"targets": WHITENED, "validated": WHITENED}),
+}
+FREE = {"freeze_encoder": (False, {"trainable": stages.PATHS})}
+
+# The stage's recipe, its table and the changes of it that are tried too.
+STAGES = {
+    "pretraining": (Recipe, PRETRAINING, [{}]),
+    "fine-tuning": (FineTuningRecipe, FINE_TUNING, [{}, LORA, FREE]),
+    "distillation": (DistillationRecipe, DISTILLATION, [{}, LORA | FEATURES]),
+}
+# What is no recipe's: the same in every stage, and in each by itself.
+EVERYWHERE = {
+    "set_seed.seed": SEED, "dataset.seed": SEED, "generator.seed": SEED, "dataset.part": 1,
+    "dataset.parts": 2, "dataset.workers": 3, "dataset.start_step": 8, "hold_out.most": 128,
+    "model.config.mean": (0.1, 0.2, 0.3), "model.config.height": 8,
+}  # fmt: skip
+OF_STAGE = {
+    "pretraining": {
+        "validation.seed": SEED,
+        "validation.batch_size": 4,
+        "hold_out.by_class": False,
+    },
+    "fine-tuning": {
+        f"{MIXES}classes": 3,
+        "model.labels": stages.LABELS,
+        "hold_out.by_class": True,
+        "model.classes": 3,
+    },
+    "distillation": {
+        f"{MIXES}classes": 1,
+        "hold_out.by_class": False,
+        "teacher.preset": "hf://a/teacher",
+    },
+}
+AUGMENTED = {
+    f"{CHANGES}size": (8, 12),
+    f"{CHANGES}mean": (0.1, 0.2, 0.3), f"{CHANGES}std": (0.6, 0.7, 0.8),
+    "dataset.clips.config.frames": 4, f"{MIXES}mode": "batch",
+}  # fmt: skip
+
+
+def settings(stage, recipe, folder, patch):
+    """A new run's settings, on empty files."""
+    for number in range(FILES):
+        label = folder / "videos" / stages.LABELS[number % 3]
+        label.mkdir(parents=True, exist_ok=True)
+        (label / f"{number}.mp4").touch()
+    model = MODEL | ({"drop_path": 0.01} if stage == "pretraining" else {})
+    return stages.begun(patch, stage, folder / "videos", folder / "run", model, recipe, SEED)
+
+
+def seen_of(stage, chosen, folder, patch):
+    """What is noted in a run of these settings, continued after step 5 by the second of two processes."""
+    batch = {"video": VIDEO, "target": np.zeros((2, 3), "float32")}
+    data = ([batch], (VIDEO, batch["target"]))
+    if stage == "pretraining":
+        data = ([MASKED], [MASKED])
+    seen = stages.run(
+        patch, chosen, folder / "run", start=5, workers=3, devices=stages.SecondOfTwo(), data=data
+    )
+    seen.note("views", run.evaluation_views(chosen))
+    ((_, *targets),) = seen["fit.batches"]
+    _, *validated = seen["fit.validation_data"]
+    seen |= {"targets": targets, "validated": validated}
+    return seen
+
+
+CASES = [
+    pytest.param(stage, case, id=f"{stage} {number}")
+    for stage, (_, _, cases) in STAGES.items()
+    for number, case in enumerate(cases)
+]
+
+
+@pytest.mark.parametrize(("stage", "case"), CASES)
+def test_every_value_of_a_recipe_arrives(stage, case, tmp_path, monkeypatch):
+    recipe, table, _ = STAGES[stage]
+    table = table | case
+    values = {name: value for name, (value, _) in table.items()}
+    chosen = settings(stage, values, tmp_path, monkeypatch)
+    assert chosen.recipe == recipe(**values)
+    wanted = EVERYWHERE | OF_STAGE[stage] | ({} if stage == "pretraining" else AUGMENTED)
+    for _, places in table.values():
+        wanted |= places
+    seen = seen_of(stage, chosen, tmp_path, monkeypatch)
+    wrong = {
+        place: f"{seen.get(place, 'nothing')!r}, not {value!r}"
+        for place, value in wanted.items()
+        if not same(seen.get(place), value)
+    }
+    assert not wrong
+
+
+def same(one, other):
+    """Whether two values are the same, numbers up to their rounding."""
+    if isinstance(other, float | np.ndarray):
+        return one is not None and np.allclose(one, other, rtol=1e-5, atol=0)
+    return one == other
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_field_of_a_recipe_is_tried_off_its_default(stage):
+    recipe, table, cases = STAGES[stage]
+    fields = {field.name: field.default for field in dataclasses.fields(recipe)}
+    assert table.keys() == fields.keys(), "say in this file's tables where a field must arrive"
+    tried = {name: [(table | case)[name][0] for case in cases] for name in fields}
+    still = {name for name, default in fields.items() if set(tried[name]) == {default}}
+    assert still == ({"label_smoothing"} if stage == "distillation" else set())

@@ -1,0 +1,198 @@
+"""Carry out a stage with a stand-in for its model: what reaches the model, and what seams get.
+
+Everything between a recipe and `fit` is the library's own, and nothing is computed, so that a run takes
+milliseconds. Values are noted by seam and argument, as in "AdamW.beta_1", and those of dataclasses also by
+field, as in "dataset.clips.mixing.mixup".
+"""
+
+import dataclasses
+import inspect
+import itertools
+from types import SimpleNamespace
+from unittest import mock
+
+import av
+import keras
+import numpy as np
+
+from vmae_keras import VideoMAEConfig, presets
+from vmae_keras.distribution import Devices
+from vmae_keras.training import begin, distill, finetune, loop, pretrain
+from vmae_keras.training.display import Display
+from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Run, Settings
+
+# Of each kind of settings: its module, whose function of that name is the stage, and its model's class.
+STAGES = {
+    Settings: (pretrain, "VideoMAE"),
+    FineTuningSettings: (finetune, "VideoClassifier"),
+    DistillationSettings: (distill, "VideoClassifier"),
+}
+LABELS = ("a", "b", "c")
+PATHS = ("tubelet_embedding/kernel", "encoder/block_0/norm1/gamma", "fc_norm/gamma", "head/kernel")
+
+
+class SecondOfTwo(Devices):
+    """The second of two processes that train together; the first always says the same."""
+
+    def __init__(self):
+        super().__init__(count=2, process=1, processes=2)
+
+    def sum(self, values):
+        return 2 * np.asarray(values, "float32")
+
+
+class Seen(dict):
+    """What was noted."""
+
+    def note(self, seam, arguments):
+        for name, value in arguments.items():
+            self._note(f"{seam}.{name}", value)
+
+    def _note(self, key, value):
+        self[key] = value
+        if dataclasses.is_dataclass(value):
+            for name, part in vars(value).items():
+                self._note(f"{key}.{name}", part)
+
+    def spy(self, patch, owner, name, seam=None, gives=None):
+        """Note what `owner.name` is given; it does what it did, or gives what `gives` makes of it."""
+        original = getattr(owner, name)
+        signature = inspect.signature(original)
+
+        def noted(*arguments, **named):
+            bound = signature.bind(*arguments, **named)
+            bound.apply_defaults()
+            given = dict(bound.arguments)
+            for parameter in signature.parameters.values():
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    given |= given.pop(parameter.name)
+            self.note(seam or name, given)
+            return gives(given) if gives else original(*arguments, **named)
+
+        patch.setattr(owner, name, noted)
+
+
+def stand_in(seen, batches):
+    """A model that notes how it is compiled, and the first batches of what it is to fit."""
+    model = mock.MagicMock()
+    model.weights = [SimpleNamespace(path=f"model/{path}", trainable=True) for path in PATHS]
+    model.encoder.blocks = [mock.MagicMock()]
+    model.compile.side_effect = lambda optimizer, loss=None, metrics=(): seen.note(
+        "compile", {"optimizer": optimizer, "loss": loss, "metrics": metrics}
+    )
+    model.evaluate.return_value = {"loss": 1.0, "accuracy": 0.5}
+
+    def fit(x, **named):
+        seen.note("fit", {**named, "batches": list(itertools.islice(x, batches))})
+
+    model.fit.side_effect = fit
+    return model
+
+
+def says(videos):
+    """Return what any teacher says of videos (B, T, H, W, 3), (B, 3): their colours."""
+    return np.log([[1.0, 2.0, 5.0]]).astype("float32") + np.mean(videos, (1, 2, 3), "float32")
+
+
+def begun(patch, stage, data, folder, model, recipe, seed):
+    """Begin a run: the settings of a stage, of values of model and recipe as they are written with `--set`.
+
+    Args:
+        data: a folder that holds a folder for each of the labels.
+    """
+    given = {
+        "variant": "tiny", "changes": [f"{key}={value}" for key, value in {**model, **recipe}.items()],
+        "seed": seed, "backend": keras.backend.backend(),
+    }  # fmt: skip
+    made = Run(folder)
+    if stage == "pretraining":
+        return begin.pretraining(made, str(data), **given)
+    if stage == "fine-tuning":
+        return begin.fine_tuning(made, str(data), **given)
+    patch.setattr(presets, "preset_head", lambda teacher: (3, LABELS, "mean"))
+    patch.setattr(presets, "preset_config", lambda teacher: VideoMAEConfig(dim=768))
+    return begin.distillation(made, str(data), teacher="hf://a/teacher", **given)
+
+
+def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1, data=None) -> Seen:
+    """Carry out a stage and return what was noted.
+
+    Args:
+        patch: pytest's `monkeypatch`.
+        start: the step of the checkpoint that the run goes on from; 0 for none.
+        batches: how many of them to take.
+        data: in place of the data set, so that no video is read: (batches, validation arrays).
+    """
+    seen = Seen()
+    stage, kind = STAGES[type(settings)]
+    model = stand_in(seen, batches)
+    maker = finetune if stage is distill else stage
+    seen.spy(patch, maker, kind, "model", gives=lambda _: model)
+    if stage is distill:
+        for each, name in (("VideoClassifier", "teacher"), ("VideoEncoder", "teacher")):
+            loader = SimpleNamespace(from_preset=getattr(distill, each).from_preset)
+            seen.spy(patch, loader, "from_preset", name, gives=lambda _, each=each: each)
+            patch.setattr(distill, each, loader)
+        seen.spy(patch, distill, "SoftenedCrossentropy", "loss")
+        seen.spy(patch, distill.backend, "predict", gives=lambda given: says(given["batch"]))
+    seen.spy(patch, stage.backend, "set_seed", gives=lambda _: None)
+    for name in ("AdamW", "WarmupCosine", "Progress", "hold_out", "generator"):
+        seen.spy(patch, loop, name)
+    makers = {"dataset": "fine_tuning_dataset", "validation": "centre_clips"}
+    if stage is pretrain:
+        makers = {"dataset": "pretraining_dataset", "validation": "validation_dataset"}
+    for (seam, name), given in zip(makers.items(), data or (None, None), strict=True):
+        seen.spy(patch, stage, name, seam, gives=given and (lambda _, given=given: given))
+    if start:
+        patch.setattr(loop.checkpoint, "latest", lambda folder: folder / "a checkpoint")
+        patch.setattr(loop.checkpoint, "restore", lambda path, model: start)
+    made = Run(folder)
+    seen["outcome"] = getattr(stage, stage.__name__.rsplit(".", 1)[-1])(
+        settings, made, display(seen), workers=workers, devices=devices
+    )
+    seen["trainable"] = tuple(
+        path for path, weight in zip(PATHS, model.weights, strict=True) if weight.trainable
+    )
+    block = model.encoder.blocks[0]
+    seen["lora_ranks"] = tuple(
+        dense.enable_lora.call_args and dense.enable_lora.call_args.args[0]
+        for dense in (
+            block.attention.qkv, block.attention.projection, block.mlp.hidden, block.mlp.output_
+        )
+    )  # fmt: skip
+    return seen
+
+
+def display(seen):
+    """A display that shows nothing, and notes what it is to start with."""
+    shown = mock.Mock()
+    names = [*inspect.signature(Display.start).parameters][1:]
+    shown.start.side_effect = lambda *given: seen.update(
+        {f"display.{name}": value for name, value in zip(names, given, strict=True)}
+    )
+    return shown
+
+
+def write_losslessly(path, frames):
+    """Write (T, H, W, 3) uint8 frames so that a reader gets the same ones."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def write_videos(folder, count, height=40):
+    """Write so many videos, the same number of each label; return their frames, in the list's order."""
+    made = []
+    for number in range(count):
+        path = folder / LABELS[number * len(LABELS) // count] / f"{number:02}.mkv"
+        path.parent.mkdir(exist_ok=True)
+        coarse = np.random.default_rng(number).integers(
+            0, 256, (20, height // 4, 13, 3), dtype=np.uint8
+        )
+        made.append(coarse.repeat(4, axis=1).repeat(4, axis=2))
+        write_losslessly(path, made[-1])
+    return made
