@@ -73,6 +73,10 @@ def clips(tmp_path_factory):
     return folder
 
 
+# PyTorch starts soonest.
+once = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
+
+
 def start(*arguments, **environment):
     environment = {
         **os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **environment,
@@ -193,6 +197,7 @@ def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips,
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
 
 
+@once
 def test_a_signal_while_saving_lets_the_file_be_written(unbroken, clips, tmp_path, monkeypatch):
     folder, write = tmp_path / "run", checkpoint._write
 
@@ -211,7 +216,10 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("file", ["log.csv", "tensorboard", "checkpoint"])
+@pytest.mark.parametrize(
+    "file",
+    ["log.csv", *(pytest.param(each, marks=once) for each in ("tensorboard", "checkpoint"))],
+)
 def test_a_full_disk_ends_a_run_with_what_could_be_saved(file, clips, tmp_path, monkeypatch):
     folder, save = tmp_path / "run", checkpoint.save_file
 
@@ -242,6 +250,7 @@ def test_a_full_disk_ends_a_run_with_what_could_be_saved(file, clips, tmp_path, 
     assert {path.suffix for path in (folder / "checkpoints").iterdir()} == {".safetensors"}
 
 
+@once
 def test_on_a_full_disk_the_oldest_checkpoint_makes_room(tmp_path, monkeypatch):
     model, write = VideoMAE(VideoMAEConfig.variant("tiny")), checkpoint._write
     folder = tmp_path / "checkpoints"

@@ -18,6 +18,7 @@ from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.export import export
 from vmae_keras.probes import encoded
 
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
 # In the middle of the work: what each command calls there, and its arguments.
 WORK = {
     "evaluate": (evaluate, "predicted_views", "MODEL CLIPS"),
