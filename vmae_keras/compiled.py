@@ -57,7 +57,10 @@ def compile_as_saved(model: keras.Model, stored: Stored) -> None:
     if not compiled:
         return
     unknown: set[str] = set()
-    compiled = _named_by_us(compiled, unknown)
+    try:
+        compiled = _named_by_us(compiled, unknown)
+    except RecursionError:
+        unknown.add("lists within lists")
     if unknown:
         warnings.warn(
             f"{stored.source} was compiled with {', '.join(sorted(unknown))}, not made from files: "

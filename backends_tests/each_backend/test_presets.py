@@ -188,6 +188,7 @@ def test_a_keras_file_comes_back_compiled(optimizer, steps, tmp_path):
 IOU = {"module": "keras.metrics", "class_name": "MeanIoU", "config": {"num_classes": 10**6}}
 FUNCTION = {"module": "builtins", "class_name": "function", "config": "system"}
 LAMBDA = {"class_name": "__lambda__", "config": {"value": "gASVAAAA"}}
+DEEP = json.loads("[" * 700 + "]" * 700)
 OF_OURS = {"registered_name": "vmae_keras>Block", "class_name": "Block", "config": {}}
 
 
@@ -198,6 +199,7 @@ OF_OURS = {"registered_name": "vmae_keras>Block", "class_name": "Block", "config
         ("loss", FUNCTION, "function"),
         ("loss", LAMBDA, "__lambda__"),
         ("loss", OF_OURS, "Block"),
+        ("metrics", DEEP, "lists within lists"),
     ],
 )
 def test_a_keras_file_compiled_with_something_else_is_not_compiled(

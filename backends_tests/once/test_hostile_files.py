@@ -652,7 +652,7 @@ def test_every_cut_and_every_changed_byte_is_refused_or_harmless(tmp_path):
     assert outcomes == {"read", "refused"}
 
 
-@pytest.mark.parametrize("opcode", [b"]", b"}", b"(", b")", b"N", b"K\0", b"q\0", b"h\0", b"\x85"])
+@pytest.mark.parametrize("opcode", [b"]", b"(", b"N", b"q\0"])
 def test_opcodes_are_counted(opcode):
     """Two MiB of one opcode took up to 4 s and 200 MB; torch reads them after us."""
     stream = io.BytesIO(PROTOCOL + b"]q\0" + opcode * (2**21 // len(opcode)) + b".")
