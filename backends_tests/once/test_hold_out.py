@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends_tests.chi_square import assert_distribution, assert_uniform
+from backends_tests.recorded import RecordedGenerator
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.hold_out import distinct, hold_out
 from vmae_keras.training.run import digest
@@ -100,6 +101,21 @@ def test_every_choice_of_a_share_of_each_class_is_equally_likely():
     shares = dict.fromkeys(itertools.product(range(6), range(6, 10)), 0.75 / 24)
     shares |= dict.fromkeys(itertools.combinations(range(6), 2), 0.25 / 15)
     assert_distribution(held_places(files, 1500, 0.2, by_class=True), shares)
+
+
+@pytest.mark.clause("HOLD-3")
+@pytest.mark.parametrize("seed", range(10))
+def test_held_out_are_at_the_places_that_the_clause_names(seed):
+    files = [VideoFile(f"{n}.mp4", "aaaaaabbbbbcccc"[n]) for n in range(15)]
+    generator = RecordedGenerator(seed)
+    held = hold_out(files, 0.3, 128, generator, by_class=True)[1]
+    order, start = (draw.value for draw in generator.draws)
+    assert generator.draws[1].arguments == (12,)  # one file of each class stays
+    row = []
+    for label in dict.fromkeys(files[place].label for place in order):
+        row += [place for place in order if files[place].label == label][1:]
+    expected = sorted(row[(i * 12 + start) // 4] for i in range(4))
+    assert [files.index(file) for file in held] == expected
 
 
 def test_a_digest_tells_orders_names_and_where_they_matter_labels():

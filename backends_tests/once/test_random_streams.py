@@ -34,6 +34,13 @@ def test_no_two_streams_draw_alike():
 
 
 @pytest.mark.clause("RANDOM-1")
+def test_no_two_numbers_of_a_stream_draw_alike():
+    numbers = {*range(1000), *(2**power + 5 for power in range(10, 64))}
+    drawn = {generator(0, Purpose.SAMPLE, number).bit_generator.random_raw() for number in numbers}
+    assert len(drawn) == len(numbers)
+
+
+@pytest.mark.clause("RANDOM-1")
 def test_a_stream_is_given_by_seed_purpose_and_number():
     for number in (3, np.int64(3)):
         again = generator(np.uint32(7), Purpose.SAMPLE, number).random(4)
