@@ -61,6 +61,15 @@ def kept(axes, rates):
     return (DRAWN[axes] < survive) / survive
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Keep torch to one thread: of models as small as these, several wait for each other."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(count)
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """A folder of videos, and their frames, as high as the clips: views are not resized."""
