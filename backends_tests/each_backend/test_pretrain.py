@@ -187,8 +187,8 @@ def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips,
         assert code == 1 and text.count("Error: ") == 1, text
         assert "was killed by SIGKILL" in words and "Use fewer --workers (received: 1)" in words
         assert f"Training is saved up to step {stopped}." in words
-    # What was made ahead may be trained on.
-    assert 1 <= stopped < 10
+    # What was made ahead may be trained on, and Keras tells of steps on JAX after they are begun.
+    assert 1 <= stopped < 52
     assert int(weights(folder)["optimizer/adamw/iteration"]) == stopped
     code, text = run("pretrain", "--out", folder, "--resume")
     assert code == 0, text
