@@ -94,6 +94,7 @@ HELD_OF_CLASSES = (
 CROPS = "once/test_data_augment.py"
 OFFICIAL_CROPS = f"{CROPS}::test_the_official_sizes_and_offsets_are_equally_likely"
 WIRING = "once/test_wiring.py"
+OF_COMMANDS = "once/test_wiring_of_commands.py"
 STAGE_BATCHES = "once/test_stage_batches.py"
 RESIZED = f"{VECTORS}::test_resized_positions[resize/0]"
 
@@ -918,5 +919,13 @@ MUTANTS = [
            '{"video": augment.resize(frames, box, size)[:, :, ::-1], **', STAGE_BATCHES),
     Mutant("validation clips masked alike", "data/pipeline.py", "Purpose.VALIDATION_MASK, index)",
            "Purpose.VALIDATION_MASK, 0)", STAGE_BATCHES),
+    Mutant("clips and crops asked for swapped", "commands/classifier.py",
+           '    given = {"clips": clips, "crops": crops}', '    given = {"clips": crops, "crops": clips}',
+           OF_COMMANDS),
+    Mutant("a probe of random weights with the trained ones", "commands/probe.py",
+           "load_weights=not random", "load_weights=True", OF_COMMANDS),
+    Mutant("whole frames asked for and cropped", "commands/features.py", "crop=crop, ", "", OF_COMMANDS),
+    Mutant("draws from another stream", "random_streams.py", "SAMPLE = 3", "SAMPLE = 13",
+           "once/test_golden_batches.py"),
 ]
 # fmt: on

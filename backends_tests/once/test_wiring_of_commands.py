@@ -1,0 +1,129 @@
+"""Every option of the commands that look at videos arrives, seen where they call the library.
+
+An option that the tables below do not have fails its test: say there where it must arrive.
+"""
+
+import inspect
+from types import SimpleNamespace
+
+import keras
+import pytest
+from typer.testing import CliRunner
+
+import vmae_keras.backend
+from backends_tests.stages import LABELS, Seen
+from vmae_keras import VideoClassifier, evaluate, features
+from vmae_keras.cli import app
+from vmae_keras.commands import terminal
+from vmae_keras.commands.evaluate import evaluate as evaluate_command
+from vmae_keras.commands.features import features as features_command
+from vmae_keras.commands.probe import probe as probe_command
+from vmae_keras.frozen import FrozenEncoder
+from vmae_keras.probes import encoded, probe
+
+MODEL, BACKEND = "hf://a/model", keras.backend.backend()
+# Option -> (what is written, {what is noted: what must be noted}); {} stands for the test's folder.
+FEATURES = {
+    "model": (MODEL, {"from_preset.preset": MODEL}),
+    "data": ("{}/videos", {"files": ["a.mp4", "b.mp4", "c.mp4"]}),
+    "out": ("{}/out", {"extract.folder": "{}/out"}),
+    "stride": (3, {"extract.stride": 3}),
+    "sampling_stride": (2, {"extract.sampling_stride": 2}),
+    "pooling": ("none", {"from_preset.pooling": None}),
+    "format": ("safetensors", {"extract.format": "safetensors"}),
+    "crop": (False, {"extract.crop": False}),
+    "batch_windows": (5, {"extract.batch_windows": 5}),
+    "backend": (BACKEND, {"select.name": BACKEND}),
+}
+EVALUATION = {
+    "model": (MODEL, {"from_preset.preset": MODEL}),
+    "data": ("{}/videos", {"files": ["a.mp4", "b.mp4", "c.mp4"]}),
+    "out": ("{}/out", {"evaluate.folder": "{}/out"}),
+    "clips": (3, {"evaluate.clips": 3}),
+    "crops": (2, {"evaluate.crops": 2}),
+    "backend": (BACKEND, {"select.name": BACKEND}),
+    "workers": (4, {"evaluate.workers": 4}),
+}
+PROBE = {
+    "model": (MODEL, {"from_preset.preset": MODEL}),
+    "train": ("{}/videos", {"files": ["a.mp4", "b.mp4", "c.mp4"]}),
+    "test": ("{}/others", {"asked": ["a.mp4", "b.mp4", "c.mp4"]}),
+    "kind": ("linear", {"from_preset.pooling": "mean", "probe.kind": "linear"}),
+    "out": ("{}/out", {"Encoding.folder": "{}/out/pooled"}),
+    "random": (True, {"from_preset.load_weights": False}),
+    "epochs": (9, {"probe.epochs": 9}),
+    "learning_rates": ("0.1,0.2", {"probe.rates": [0.1, 0.2]}),
+    "clips": (2, {"Encoding.clips": 2}),
+    "crops": (3, {"Encoding.crops": 3}),
+    "sampling": ("uniform", {"Encoding.sampling": "uniform"}),
+    "stride": (6, {"Encoding.stride": 6}),
+    "seed": (8, {"probe.seed": 8, "set_seed.seed": 8}),
+    "backend": (BACKEND, {"select.name": BACKEND}),
+    "workers": (4, {"encode.workers": 4}),
+}
+COMMANDS = {
+    "features": (features_command, FEATURES),
+    "evaluate": (evaluate_command, EVALUATION),
+    "probe": (probe_command, PROBE),
+}
+
+
+def refused(_):
+    """End the command, all being noted."""
+    raise ValueError("enough")
+
+
+def noted(patch, command, arguments):
+    """What the library is given by a command line."""
+    seen = Seen()
+    encoder = SimpleNamespace(labels=LABELS, config=None)
+    seen.spy(patch, FrozenEncoder, "from_preset", gives=lambda _: encoder)
+    seen.spy(patch, VideoClassifier, "from_preset", gives=lambda _: encoder)
+    seen.spy(patch, vmae_keras.backend, "set_seed", gives=lambda _: None)
+    seen.spy(patch, terminal, "select")
+    seen.spy(patch, features, "extract", gives=refused)
+    seen.spy(patch, evaluate, "evaluate", gives=refused)
+    seen.spy(patch, probe, "probe", gives=refused)
+    encoding = SimpleNamespace(
+        bytes=1, folder="", run=lambda skipped, workers, progress: seen.note("encode", locals())
+    )
+    seen.spy(patch, encoded, "Encoding", gives=lambda _: encoding)
+    result = CliRunner().invoke(app, [command, *arguments])
+    assert result.exit_code == 1 and "enough" in result.output, result.output
+    sets = seen.get("Encoding.sets") or {
+        "train": seen.get("extract.files", seen.get("evaluate.files"))
+    }
+    for name, files in zip(("files", "asked"), sets.values(), strict=False):
+        seen[name] = [file.path.rsplit("/", 1)[-1] for file in files]
+    return seen
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_arrives(command, tmp_path, monkeypatch):
+    function, table = COMMANDS[command]
+    parameters = inspect.signature(function).parameters
+    assert table.keys() == parameters.keys(), (
+        "say in this file's tables where an option must arrive"
+    )
+    for folder in ("videos", "others"):
+        for label in LABELS:
+            (tmp_path / folder / label).mkdir(parents=True)
+            (tmp_path / folder / label / f"{label}.mp4").touch()
+    words, options = [], []
+    for name, (value, _) in table.items():
+        option = f"--{name.replace('_', '-')}"
+        if parameters[name].default in (inspect.Parameter.empty, None) and name in (
+            "model", "data", "train", "test"
+        ):  # fmt: skip
+            words.append(value.format(tmp_path))
+        elif isinstance(value, bool):
+            options.append(option if value else f"--no-{option[2:]}")
+        else:
+            options += [option, str(value).format(tmp_path)]
+    seen = noted(monkeypatch, command, [*words, *options])
+    for _, places in table.values():
+        for place, value in places.items():
+            found = seen.get(place, "nothing")
+            found = str(found) if place.endswith("folder") else found
+            expected = value.format(tmp_path) if isinstance(value, str) else value
+            assert found == expected, place
