@@ -1,8 +1,9 @@
-"""Every option of the commands that look at videos arrives, seen where they call the library.
+"""Every option of evaluate, features and probe, and of a plan's stage, arrives where the library is called.
 
 An option that the tables below do not have fails its test: say there where it must arrive.
 """
 
+import dataclasses
 import inspect
 from types import SimpleNamespace
 
@@ -14,12 +15,14 @@ import vmae_keras.backend
 from backends_tests.stages import LABELS, Seen
 from vmae_keras import VideoClassifier, evaluate, features
 from vmae_keras.cli import app
-from vmae_keras.commands import terminal
+from vmae_keras.commands import progressive, terminal
 from vmae_keras.commands.evaluate import evaluate as evaluate_command
 from vmae_keras.commands.features import features as features_command
 from vmae_keras.commands.probe import probe as probe_command
 from vmae_keras.frozen import FrozenEncoder
+from vmae_keras.plan import Stage
 from vmae_keras.probes import encoded, probe
+from vmae_keras.training import begin, finetune
 
 MODEL, BACKEND = "hf://a/model", keras.backend.backend()
 # Option -> (what is written, {what is noted: what must be noted}); {} stands for the test's folder.
@@ -127,3 +130,35 @@ def test_every_option_arrives(command, tmp_path, monkeypatch):
             found = str(found) if place.endswith("folder") else found
             expected = value.format(tmp_path) if isinstance(value, str) else value
             assert found == expected, place
+
+
+STAGE = {
+    "name": (
+        "tuned",
+        {"fine_tuning.run.folder": "{}/tuned", "run_training.run.folder": "{}/tuned"},
+    ),
+    "kind": ("finetune", {"run_training.train": finetune.finetune}),
+    "data": (("a",), {"fine_tuning.data": "{}/videos.csv"}),  # as `progressive.begin` lists it
+    "start": ("first", {"fine_tuning.start": "{}/first"}),
+    "head": ("mapped", {"fine_tuning.head": "mapped"}),
+    "variant": ("v1-s", {"fine_tuning.variant": "v1-s"}),
+    "recipe": ("v1-k400-s", {"fine_tuning.recipe_name": "v1-k400-s"}),
+    "changes": (("epochs=3",), {"fine_tuning.changes": ("epochs=3",)}),
+}
+OF_PLAN = {"fine_tuning.seed": 8, "fine_tuning.backend": BACKEND, "run_training.workers": 4}
+
+
+def test_every_field_of_a_plans_stage_arrives(tmp_path, monkeypatch):
+    assert STAGE.keys() == {field.name for field in dataclasses.fields(Stage)}
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "stage.json").touch()
+    seen = Seen()
+    seen.spy(monkeypatch, begin, "fine_tuning", gives=lambda _: "settings")
+    seen.spy(monkeypatch, progressive, "run_training", gives=lambda _: None)
+    stage = Stage(**{name: value for name, (value, _) in STAGE.items()})
+    progressive._train(stage, tmp_path, f"{tmp_path}/videos.csv", 8, BACKEND, 4, "again")
+    for made in ("fine_tuning", "run_training"):
+        seen.note(f"{made}.run", {"folder": str(seen[f"{made}.run"].folder)})
+    wanted = OF_PLAN | {key: value for _, places in STAGE.values() for key, value in places.items()}
+    for place, value in wanted.items():
+        assert seen[place] == (value.format(tmp_path) if isinstance(value, str) else value), place
