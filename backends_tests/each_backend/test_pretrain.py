@@ -21,7 +21,9 @@ from backends_tests.support import BACKEND, ROOT
 from vmae_keras import VideoMAE, VideoMAEConfig, interrupts
 from vmae_keras.cli import app
 from vmae_keras.commands.folder import LOCK
+from vmae_keras.data import pipeline
 from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.data.workers import WorkerDied
 from vmae_keras.distribution import Devices
 from vmae_keras.training import callbacks, checkpoint
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
@@ -190,6 +192,27 @@ def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips,
     # What was made ahead may be trained on, and Keras tells of steps on JAX after they are begun.
     assert 1 <= stopped < 52
     assert int(weights(folder)["optimizer/adamw/iteration"]) == stopped
+    code, text = run("pretrain", "--out", folder, "--resume")
+    assert code == 0, text
+    mine, theirs = weights(folder), weights(unbroken[0])
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+def test_a_batch_that_cannot_be_made_ends_a_run_before_its_step(unbroken, clips, tmp_path):
+    folder, make = tmp_path / "run", pipeline._Batches.__getitem__
+
+    def made(self, index):
+        if self.start_step + index == 14:
+            raise WorkerDied(1, -signal.SIGKILL)
+        return make(self, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline._Batches, "__getitem__", made)
+        code, text = run("pretrain", clips, "--out", folder, *SMALL)
+    assert code == 1 and text.count("Error: ") == 1 and "Traceback" not in text, text
+    stopped = int(curve(folder)[-1][0])
+    assert stopped == int(weights(folder)["optimizer/adamw/iteration"]) and 10 <= stopped <= 14
     code, text = run("pretrain", "--out", folder, "--resume")
     assert code == 0, text
     mine, theirs = weights(folder), weights(unbroken[0])

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -74,6 +75,7 @@ class Progress(keras.callbacks.Callback):
         self.saved_best = self.best
         self._keep_best()  # what lies after this step, or is of another run, is not this run's
         self.failure: Exception | None = None
+        self._news, self._made, self._begun = threading.Condition(), 0, 0  # batches and steps
         self.stopped_by = interrupts.received()
         self.stop_requested, self.stop_noted = self.stopped_by is not None, False
         # What an earlier attempt logged after this step never was.
@@ -95,6 +97,7 @@ class Progress(keras.callbacks.Callback):
             self.stop_noted = True
         if self.stop_requested and self.devices.processes == 1:
             self.model.stop_training = True
+        self._wait_for_batch()
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
@@ -162,12 +165,33 @@ class Progress(keras.callbacks.Callback):
 
     def until_failure(self, batches: Iterable) -> Iterable:
         """Yield batches until one cannot be made, which ends training after the steps before it."""
+        self._made, self._begun = 0, 0
         try:
-            yield from batches
+            for batch in batches:
+                with self._news:
+                    self._made += 1
+                    self._news.notify()
+                yield batch
         except Exception as error:
-            self.fail(error)
+            with self._news:
+                self.fail(error)
+                self._news.notify()
             if self.devices.processes > 1:  # the others wait for this one's part
                 raise
+
+    def _wait_for_batch(self):
+        """End the interval before a step that has no batch.
+
+        TensorFlow takes the batch inside of the step. By the time that it finds none, the step's draws (of
+        drop-path) are done, and a resumed run would draw others.
+        """
+        if self.devices.count > 1:
+            return
+        with self._news:
+            self._news.wait_for(lambda: self.failure or self._made > self._begun)
+            self._begun += 1
+            if self._made < self._begun:
+                raise StopIteration  # Keras takes it for the end of the batches
 
     def fail(self, error: Exception):
         """End training after the running step, because of an error."""
