@@ -97,6 +97,13 @@ def without_remarks():
             os.close(standard_error)
 
 
+def fetches_inside_steps() -> bool:
+    """Return whether `fit` takes a batch within its step, from a thread that reads ahead."""
+    import keras
+
+    return keras.backend.backend() == "tensorflow"
+
+
 def device() -> str:
     """What the running backend computes on, for people: "cpu", "NVIDIA H100", ..."""
     import keras

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import keras
 
-from vmae_keras import interrupts
+from vmae_keras import backend, interrupts
 from vmae_keras.distribution import Devices
 from vmae_keras.training import checkpoint
 from vmae_keras.training.run import Run
@@ -185,7 +185,7 @@ class Progress(keras.callbacks.Callback):
         TensorFlow takes the batch inside of the step. By the time that it finds none, the step's draws (of
         drop-path) are done, and a resumed run would draw others.
         """
-        if self.devices.count > 1:
+        if self.devices.count > 1 or not backend.fetches_inside_steps():
             return
         with self._news:
             self._news.wait_for(lambda: self.failure or self._made > self._begun)
