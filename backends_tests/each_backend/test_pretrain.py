@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -200,14 +201,23 @@ def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips,
 
 
 def test_a_batch_that_cannot_be_made_ends_a_run_before_its_step(unbroken, clips, tmp_path):
-    folder, make = tmp_path / "run", pipeline._Batches.__getitem__
+    folder, make, begun = tmp_path / "run", pipeline._Batches.__getitem__, threading.Event()
+    begin = Progress.on_train_batch_begin
+
+    def begins(self, batch, logs=None):
+        if self.step == 14:
+            begun.set()
+        begin(self, batch, logs)
 
     def made(self, index):
         if self.start_step + index == 14:
+            if BACKEND == "tensorflow":  # which otherwise knows long before that step
+                assert begun.wait(60)
             raise WorkerDied(1, -signal.SIGKILL)
         return make(self, index)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_begin", begins)
         patch.setattr(pipeline._Batches, "__getitem__", made)
         code, text = run("pretrain", clips, "--out", folder, *SMALL)
     assert code == 1 and text.count("Error: ") == 1 and "Traceback" not in text, text
