@@ -1,4 +1,4 @@
-"""How a model in a `.keras` file was compiled, and its optimizer's state."""
+"""Compiles a model as its `.keras` file says, and restores the state of its optimizer."""
 
 import warnings
 from typing import Any

@@ -59,7 +59,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan's file says; paths in it start from its folder.
+    """A plan, read from its file; paths in it start from the file's folder.
 
     Args:
         aliases: other names for classes, or the name of aliases of the package.

@@ -1,4 +1,4 @@
-"""What people read of a command: its errors, its notes, how far it is.
+"""Prints what a command tells people: its errors, its notes, its progress.
 
 All that commands print goes through `say` or a `vmae_keras.console.Console`, which escape what comes from
 outside; the linter refuses other ways.

@@ -211,7 +211,7 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def exhausted(self) -> bool:
-        """Whether the last validation came `patience` epochs or more after the best. Clause FT-10."""
+        """True once a validation came `patience` epochs or more after the best one. Clause FT-10."""
         if self.best is None or self.validated is None:
             return False
         return self.validated - self.best.step >= self.patience * self.steps_per_epoch

@@ -225,7 +225,7 @@ def _group(file, path):
 
 
 def _child(group, name):
-    """What a group holds under a name; links to elsewhere are not followed."""
+    """Return what a group holds under a name; links to elsewhere are not followed."""
     if not isinstance(group, h5py.Group):
         return None
     hard = isinstance(group.get(name, getlink=True), h5py.HardLink)

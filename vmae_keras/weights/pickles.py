@@ -57,7 +57,7 @@ class _Global:
 
 @dataclass(eq=False, slots=True)
 class _Made:
-    """What a pickle builds, by what makes it; its content is counted, not followed.
+    """An object that a pickle builds, by what makes it; its content is counted, not followed.
 
     Args:
         plain: whether all its items may be keys of a dict.

@@ -44,7 +44,7 @@ _WITHOUT_PLACE = ("attention.key.bias", "vit.pooler.dense.weight", "vit.pooler.d
 
 @dataclass(frozen=True)
 class Saved:
-    """What Keras's file of a model says besides its configuration and its weights.
+    """The rest of a model's Keras file, besides its configuration and its weights.
 
     Args:
         name: of the model.
