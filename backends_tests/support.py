@@ -1,6 +1,7 @@
 """What several tests share: models with large random weights, batches, tolerances."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from spec import training_reference
 from vmae_keras import masks
+from vmae_keras.backend import installed
 
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +23,17 @@ def shared(path):
             f"{SHARED / path} does not exist; name the folder of shared files in VMAE_SHARED"
         )
     return SHARED / path
+
+
+def running_backend():
+    """Return the backend that Keras runs on in this process, else the first that is installed; or skip.
+
+    Tests that need no backend share a process, in which the first import of Keras decides.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"].backend.backend()
+    names = installed()
+    return names[0] if names else pytest.skip("no backend is installed")
 
 
 def by_path(model):

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from vmae_keras import backend
+from backends_tests.support import running_backend
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.training import begin
@@ -173,9 +173,8 @@ def list_of(folder, labels):
     return write(folder / "list.txt", "".join(f"b.mp4 {label}\n" for label in labels))
 
 
-@pytest.mark.skipif(not backend.installed(), reason="no backend is installed")
 def test_one_class_alone_is_warned_of(folder, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", name := backend.installed()[0])
+    monkeypatch.setenv("KERAS_BACKEND", name := running_backend())
     with pytest.warns(UserWarning, match="All videos have one class, 'a'"):
         begin.fine_tuning(Run(folder / "run"), str(list_of(folder, "a")), backend=name)
     begin.fine_tuning(Run(folder / "other"), str(list_of(folder, "ab")), backend=name)

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from backends_tests.support import ROOT
+from backends_tests.support import ROOT, running_backend
 from vmae_keras.cli import app
 from vmae_keras.commands.folder import LOCK, continued_by, locked
 from vmae_keras.failures import Unfinished
@@ -34,7 +34,7 @@ WRITERS = {
 @pytest.mark.parametrize("command", WRITERS)
 def test_a_folder_in_use_is_refused_with_its_holder(command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["vmae", "pretrain", "a b"])
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv("KERAS_BACKEND", running_backend())
     folder = tmp_path / "out"
     with locked(folder):
         before = sorted(folder.iterdir())
@@ -49,7 +49,8 @@ def test_a_folder_in_use_is_refused_with_its_holder(command, tmp_path, monkeypat
     assert not folder.exists()  # as nothing came of it
 
 
-def test_a_folder_that_synthesize_or_convert_writes_is_refused(tmp_path):
+def test_a_folder_that_synthesize_or_convert_writes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", running_backend())
     with locked(tmp_path):
         for command in (["synthesize", tmp_path], ["convert", "model", tmp_path]):
             result = CliRunner().invoke(app, [*map(str, command)])
