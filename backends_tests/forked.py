@@ -3,6 +3,7 @@
 Importing Keras with a backend takes longer than most tests; Python's "fork server" does it once.
 """
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from unittest import mock
 
 LIMIT = 240  # seconds
+# Imported once, with what they import; nothing of this project, as each copy has its own.
+PRELOADED = ["keras", "hypothesis", "pytest", "grain", "av", "PIL.Image", "matplotlib.figure"]
 
 
 def run(copy: Path, arguments: list[str], **environment: str) -> tuple[int | None, str]:
@@ -18,7 +21,7 @@ def run(copy: Path, arguments: list[str], **environment: str) -> tuple[int | Non
     `environment` is that of the first call: it must be the same in each.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras", "hypothesis"])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_pytest, args=(copy, arguments))
     with mock.patch.dict(os.environ, environment):
         process.start()
@@ -30,6 +33,7 @@ def run(copy: Path, arguments: list[str], **environment: str) -> tuple[int | Non
 
 def _pytest(copy, arguments):
     """In the new process: nothing of this project may be taken for the copy's."""
+    gc.freeze()  # what Keras made stays: to look through it takes longer than most tests
     for name in [name for name in sys.modules if name.startswith("backends_tests")]:
         del sys.modules[name]
     for name in [name for name in os.environ if name.startswith("PYTEST")]:  # of the outer run

@@ -1,6 +1,6 @@
 """Wrong details that the tests must notice: one replaced text each, and the test that must then fail.
 
-`once/test_mutants.py` applies each to a copy of the library. To add one, add an entry; its old text must
+`once/test_mutants*.py` apply each to a copy of the library. To add one, add an entry; its old text must
 occur exactly once in its file.
 """
 
