@@ -1,10 +1,18 @@
-"""Refuses clauses that spec/SPEC.md does not have; `--clauses FOLDER` records what tests found."""
+"""Refuses clauses that spec/SPEC.md does not have, starts long files first, records what tests found."""
 
 from pathlib import Path
 
 import pytest
 
 from backends_tests import clauses
+
+# Those that take longest on two cores, first. A file is one worker's, so that one begun last is waited for.
+LONG_FILES = (
+    "test_distribution", "test_mutants", "test_mutants_on_a_backend", "test_gradients",
+    "test_processes_of_a_job", "test_pretrain", "test_conformance", "test_dry_run", "test_vectors",
+    "test_batches", "test_presets", "test_progressive", "test_stages", "test_training_options",
+    "test_readme", "test_finetune", "test_probe", "test_hugging_face_files", "test_export",
+)  # fmt: skip
 
 
 def pytest_addoption(parser):
@@ -37,3 +45,8 @@ def pytest_make_collect_report(collector):
             owner = clauses.implementation(item.path)
             item.user_properties += [("clauses", ids), ("implementation", owner)]
     return report
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))

@@ -12,6 +12,7 @@ from vmae_keras import masks
 from vmae_keras.backend import installed
 
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VMAE_SHARED", ROOT.parent / "shared"))
 

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -100,14 +99,12 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(
     folder, start_from = tmp_path / "killed", tmp_path / "start"
     shutil.copytree(pretrained, start_from)
     arguments = ("finetune", clips, "--start", start_from, "--out", folder, *SETTINGS)
-    process = start(*arguments, "--workers", 1)
-    while (
-        process.poll() is None and not (folder / "checkpoints/step-00000012.safetensors").exists()
-    ):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    code, text = start(*arguments, "--workers", 1, SIGNALLED=f"trainer 15 {signal.SIGKILL.value}")
+    assert code == -signal.SIGKILL, text
+    assert (
+        sorted((folder / "checkpoints").glob("*.safetensors"))[-1].name
+        == "step-00000012.safetensors"
+    )
     shutil.rmtree(start_from)  # no longer needed
     code, text = run("finetune", "--out", folder, "--resume")
     assert code == 0, text

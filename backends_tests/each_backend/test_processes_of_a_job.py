@@ -1,0 +1,74 @@
+"""Processes that train together begin, stop and fail together."""
+
+import re
+import signal
+
+import pytest
+
+from backends_tests.job_processes import (
+    PROGRAM,
+    SETTINGS,
+    ended,
+    ended_together,
+    start,
+    start_two,
+    write_data,
+)
+from backends_tests.support import BACKEND, ROOT
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def test_a_stop_asked_of_one_process_stops_all_and_waits_for_the_checkpoint(data, tmp_path):
+    run = tmp_path / "run"
+    processes = start_two(
+        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
+        SIGNALLED=f"3 {signal.SIGTERM.value}", SAVE_TAKES="2",
+    )  # fmt: skip
+    outputs = ended_together(processes, (143, 143))
+    assert "Stopped after step 5 of 10; all up to there is saved." in outputs[0]
+    (saved,) = (run / "checkpoints").iterdir()
+    assert saved.name == "step-00000005.safetensors"
+
+
+def test_an_error_of_one_process_ends_all_and_is_told(data, tmp_path):
+    run = tmp_path / "run"
+    processes = start_two(
+        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS), SAVE_FAILS="1"
+    )
+    failed, other = ended_together(processes, (1, 1))
+    assert failed.count("Error: ") == 1 and "Error: No space left on device" in failed
+    assert other.count("Error: ") == 1 and "process 0 of 2" in other
+    assert not list((run / "checkpoints").glob("*.safetensors"))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="asked alike on each; PyTorch starts soonest")
+def test_processes_that_do_not_train_the_same_are_refused(data, tmp_path):
+    fewer = tmp_path / "clips"
+    fewer.mkdir()
+    for path in sorted(data[0].iterdir())[:-1]:
+        (fewer / path.name).symlink_to(path)
+    common = ("-c", PROGRAM, "pretrain", "--out", tmp_path / "run", *SETTINGS)
+    processes = start_two((*common, data[0]), second=(*common, fewer))
+    for output in ended_together(processes, (1, 1)):
+        assert output.count("Error: The processes of this job do not train the same") == 1
+
+
+def test_the_example_of_plain_fit_runs(data, tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
+    long = "steps_per_epoch=100, epochs=10"
+    assert long in example
+    example = example.replace(long, "steps_per_epoch=2, epochs=1")
+    (tmp_path / "clips").symlink_to(data[0])
+    script = tmp_path / "script.py"
+    script.write_text(f"{example}\nprint('loss', history.history['loss'])\n")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    launcher = torchrun if BACKEND == "torch" else ()
+    output = ended(start((*launcher, script), tmp_path))
+    losses = [float(loss) for loss in re.findall(r"loss \[([\d.]+)\]", output)]
+    assert len(losses) == (2 if BACKEND == "torch" else 1)
+    assert all(0.5 < loss < 2.0 for loss in losses)
+    assert (tmp_path / "videomae.keras").is_file()
