@@ -157,11 +157,16 @@ class Progress(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def writing(self):
-        """End training after the running step where the block cannot write its file."""
+        """End training after the running step where the block cannot write its file.
+
+        Of several processes this one ends at once: the others are in their next step, and wait for it.
+        """
         try:
             yield
         except OSError as error:
             self.fail(error)
+            if self.devices.processes > 1:
+                raise
 
     def until_failure(self, batches: Iterable) -> Iterable:
         """Yield batches until one cannot be made, which ends training after the steps before it."""
