@@ -58,6 +58,7 @@ ALL_FAULTS = f"{RECOGNISE}::test_all_faults_are_listed_in_one_error_and_no_other
 NORMAL = f"{CLASSIFIER}::test_initial_weights_follow_the_rules"
 WHERE_WEIGHTS_LIE = "once/test_layout.py::test_every_weight_lies_as_the_oracle_says[v2-g]"
 DEVICE_MEMORY = "once/test_memory.py::test_published_models_take_what_the_oracle_says[v2-g]"
+ANY_MEMORY = "once/test_memory.py::test_any_recipe_takes_what_the_oracle_says"
 WINDOWS = "once/test_windows.py"
 ODD_VIDEOS = "once/test_odd_videos.py"
 SAME_FRAMES = "test_all_readers_give_the_same_frames"
@@ -836,11 +837,25 @@ MUTANTS = [
            '(r"(attention/projection|mlp/output)/kernel$", (1,))', WHERE_WEIGHTS_LIE),
     Mutant("one moment", "distribution/memory.py", "MOMENTS = 2", "MOMENTS = 1", DEVICE_MEMORY),
     Mutant("no memory of what is accumulated", "distribution/memory.py", " + (recipe.accumulate > 1)",
-           "", "once/test_memory.py::test_any_recipe_takes_what_the_oracle_says"),
+           "", ANY_MEMORY),
     Mutant("each device has the whole batch", "distribution/memory.py", " // devices.shares", "",
            DEVICE_MEMORY),
     Mutant("kernels gathered for all blocks at once", "distribution/memory.py",
            "max(sizes.values(), default=0) if remat", "sizes.total() if remat", DEVICE_MEMORY),
+    Mutant("gradients in 16 bits", "distribution/memory.py", "gradients=weights", "gradients=weights // 2",
+           DEVICE_MEMORY),
+    Mutant("no 16-bit copy of attention's matrices", "distribution/memory.py",
+           "(4 if width == 4 else 6) *", "4 *", ANY_MEMORY),
+    Mutant("norms keep their inputs in 16 bits", "distribution/memory.py",
+           "width * numbers + 8 * dim", "width * numbers + 4 * dim", DEVICE_MEMORY),
+    Mutant("the decoder sees no visible tokens", "distribution/memory.py", "seen + decoded, config",
+           "decoded, config", DEVICE_MEMORY),
+    Mutant("no memory of inputs with remat", "distribution/memory.py", "(inputs + largest,", "(largest,",
+           DEVICE_MEMORY),
+    Mutant("kernels are gathered in mixed precision alone", "distribution/memory.py",
+           "(width < 4 or shape != parts[path])", "width < 4", DEVICE_MEMORY),
+    Mutant("heads divided among more devices than there are heads", "distribution/memory.py",
+           "math.gcd(heads, split)", "split", DEVICE_MEMORY),
     Mutant("playlists followed", "data/video.py", '",".join(CONTAINERS)',
            '",".join(av.formats_available)', "once/test_local_files.py"),
     Mutant("a repeated row trained on and held out", "data/hold_out.py", "for place in places}",

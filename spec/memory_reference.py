@@ -1,8 +1,14 @@
-"""The oracle's layouts over devices and memory on each of them: SPEC.md's LAYOUT and MEMORY clauses."""
+"""The oracle's layouts over devices and memory on each of them: SPEC.md's LAYOUT and MEMORY clauses.
+
+Memory is counted array by array: a step's arrays are listed by name, shape and bytes per number.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from spec.weight_table import expand
@@ -27,6 +33,128 @@ def part(path: str, shape: tuple[int, ...], parallel: str, devices: int) -> tupl
     return shape
 
 
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """One array on a device: its shape and the bytes of each of its numbers."""
+
+    name: str
+    shape: tuple[int, ...]
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """What a block holds on a device: of one clip for the backward pass, and of its kernels.
+
+    Args:
+        input: the tokens that it is given, all that is kept with remat.
+        kept: all that its operations' derivatives read.
+        matrices: besides, where attention is no single kernel.
+        copies: its kernels as they are multiplied, where they do not lie so.
+    """
+
+    input: Array
+    kept: tuple[Array, ...]
+    matrices: tuple[Array, ...]
+    copies: tuple[Array, ...]
+
+
+# The arrays of the forward pass that the derivative of each operation of a block reads. BLOCK-1 to -5.
+READ = {
+    "norm1": {"input"},
+    "qkv": {"norm1"},
+    "attention": {"queries", "keys", "values", "attended"},
+    "projection": {"attended"},
+    "norm2": {"middle"},
+    "hidden": {"norm2"},
+    "gelu": {"hidden"},
+    "output": {"activated"},
+}
+KEPT = sorted(set().union(*READ.values()))  # one array that two read is kept once
+
+
+def size(arrays: Iterable[Array]) -> int:
+    """Return the bytes of some arrays together."""
+    return sum(array.width * math.prod(array.shape) for array in arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One of the `devices` that share one copy of the weights of a pretraining model."""
+
+    config: Any
+    visible: int
+    decoded: int
+    parallel: str = "data"
+    devices: int = 1
+    mixed: bool = False
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number that is computed with: a."""
+        return 2 if self.mixed else 4
+
+    def part(self, path: str) -> tuple[int, ...]:
+        """The shape of what the device holds of a weight."""
+        return part(path, self.whole[path], self.parallel, self.devices)
+
+    @functools.cached_property
+    def whole(self) -> dict[str, tuple[int, ...]]:
+        """The whole shape of each weight."""
+        return {path: weight.shape for path, weight in expand(self.config, "pretraining").items()}
+
+    def weights(self) -> list[Array]:
+        """List the device's parts of the weights. MEMORY-1."""
+        return [Array(path, self.part(path), 4) for path in self.whole]
+
+    def copies(self, paths: Iterable[str]) -> tuple[Array, ...]:
+        """List the kernels among some weights that are gathered or cast to be multiplied. MEMORY-6."""
+        found = []
+        for path in paths:
+            shape = self.part(path) if self.parallel == "tensor" else self.whole[path]
+            if path.endswith("kernel") and (self.mixed or shape != self.part(path)):
+                found.append(Array(path, shape, self.width))
+        return tuple(found)
+
+    def outside(self) -> tuple[Array, ...]:
+        """List the copies of kernels outside of blocks."""
+        return self.copies(path for path in self.whole if "/block_" not in path)
+
+    def blocks(self) -> list[Block]:
+        """List the blocks, those of the encoder first. MEMORY-4 to MEMORY-6."""
+        c, seen = self.config, self.visible + self.config.class_token
+        return [
+            *self._stack("encoder", seen, c.depth, c.dim, c.heads),
+            *self._stack(
+                "decoder", seen + self.decoded, c.decoder_depth, c.decoder_dim, c.decoder_heads
+            ),
+        ]
+
+    def _stack(self, name: str, tokens: int, depth: int, dim: int, heads: int) -> Iterable[Block]:
+        a = self.width
+        groups = 1  # of devices that have heads of their own
+        if self.parallel == "tensor":
+            groups = max(n for n in range(1, heads + 1) if heads % n == self.devices % n == 0)
+        tensor = self.parallel == "tensor"
+        hidden = (self.part if tensor else self.whole.get)(f"{name}/block_0/mlp/hidden/kernel")[1]
+        shapes = dict.fromkeys(("input", "norm1", "middle", "norm2"), (tokens, dim))
+        shapes |= dict.fromkeys(
+            ("queries", "keys", "values", "attended"), (tokens, heads // groups, dim // heads)
+        )
+        shapes |= dict.fromkeys(("hidden", "activated"), (tokens, hidden))
+        widths = {"input": 4, "middle": 4}  # a norm computes in float32
+        shares = (heads // groups, tokens, tokens)
+        for index in range(depth):
+            yield Block(
+                input=Array("input", shapes["input"], a),
+                kept=tuple(Array(each, shapes[each], widths.get(each, a)) for each in KEPT),
+                matrices=(Array("shares", shares, 4), *[Array("cast", shares, 2)] * self.mixed),
+                copies=self.copies(
+                    path for path in self.whole if path.startswith(f"{name}/block_{index}/")
+                ),
+            )
+
+
 def device_memory(
     config: Any,
     *,
@@ -45,61 +173,32 @@ def device_memory(
 
     `devices` share one copy of the weights; `clips` are those of one device.
     """
-    shapes = {path: weight.shape for path, weight in expand(config, "pretraining").items()}
-    parts = {path: part(path, shape, parallel, devices) for path, shape in shapes.items()}
-    multiplied = parts if parallel == "tensor" else shapes
-    numbers = sum(math.prod(shape) for shape in parts.values())
-    a = 2 if mixed else 4
-    video = config.frames * config.height * config.width * config.channels
-    values = math.prod(config.tubelet) * config.channels
-    sharing = devices if parallel == "tensor" else 1
-    kept, matrices = _stacks(config, multiplied, sharing, visible, decoded, a, remat)
+    device = Device(config, visible, decoded, parallel, devices, mixed)
+    weights, blocks, outside = device.weights(), device.blocks(), size(device.outside())
+    # AdamW's variables, each like its weight.
+    kinds = ["first moment", "second moment", *["average"] * average, *["sum"] * accumulates]
+    tubelet = math.prod(config.tubelet) * config.channels
+    clip = [
+        Array("video", (config.frames, config.height, config.width, config.channels), 1),
+        Array("visible", (visible,), 4),
+        *[Array(name, (decoded,), 4) for name in ("decoded", *["weight"] * decoder_mask)],
+    ]
+    pixels = [
+        Array("pixels", (visible, tubelet), 4),
+        *[Array(name, (decoded, tubelet), 4) for name in ("prediction", "target")],
+    ]
+    kept, matrices, copies = (
+        [size(getattr(block, name)) for block in blocks] for name in ("kept", "matrices", "copies")
+    )
+    if remat:  # the backward pass computes each block again from its input, one after the other
+        inputs = size(block.input for block in blocks)
+        kept, matrices, copies = [inputs + max(kept)], [max(matrices)], [max(copies)]
     return {
-        "weights": 4 * numbers,
-        "optimizer": 4 * numbers * (2 + average + accumulates),
-        "gradients": 4 * numbers,
-        "batch": clips * (video + 4 * (visible + decoded) + (4 * decoded if decoder_mask else 0)),
-        "activations": clips * (kept + 4 * (visible * values + 2 * decoded * values)),
-        "attention": clips * matrices,
-        "copies": _copies(multiplied, parts, mixed, remat),
+        "weights": size(weights),
+        "optimizer": size(weight for _ in kinds for weight in weights),
+        "gradients": size(weights),
+        "batch": clips * size(clip),
+        "activations": clips * (sum(kept) + size(pixels)),
+        "attention": clips * sum(matrices),
+        "copies": outside + sum(copies),
     }
-
-
-def _stacks(
-    config: Any, multiplied: dict, sharing: int, visible: int, decoded: int, a: int, remat: bool
-) -> tuple[int, int]:
-    """Bytes of one clip that the blocks keep, and of their attention's matrices. MEMORY-4, MEMORY-5."""
-    seen = visible + config.class_token
-    sizes = {
-        "encoder": (seen, config.dim, config.depth, config.heads),
-        "decoder": (
-            seen + decoded, config.decoder_dim, config.decoder_depth, config.decoder_heads,
-        ),
-    }  # fmt: skip
-    inputs, whole, matrices = [], [], []
-    for name, (tokens, width, depth, heads) in sizes.items():
-        hidden = multiplied[f"{name}/block_0/mlp/hidden/kernel"][1]
-        g = math.gcd(heads, sharing)
-        numbers = 2 * width + 4 * width // g + 2 * hidden
-        inputs += [tokens * width * a] * depth
-        whole += [tokens * (a * numbers + 8 * width)] * depth
-        matrices += [4 * (heads // g) * tokens**2] * depth
-    if remat:
-        return sum(inputs) + max(whole), max(matrices)
-    return sum(whole), sum(matrices)
-
-
-def _copies(multiplied: dict, parts: dict, mixed: bool, remat: bool) -> int:
-    """Bytes of the kernels as they are multiplied, where they do not lie so. MEMORY-6."""
-    outside, blocks = 0, {}
-    for path, shape in multiplied.items():
-        if not path.endswith("kernel") or (shape == parts[path] and not mixed):
-            continue
-        size = math.prod(shape) * (2 if mixed else 4)
-        if "/block_" in path:
-            block = "/".join(path.split("/")[:2])
-            blocks[block] = blocks.get(block, 0) + size
-        else:
-            outside += size
-    sizes = blocks.values()
-    return outside + (max(sizes, default=0) if remat else sum(sizes))

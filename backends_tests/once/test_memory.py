@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -184,16 +183,11 @@ def test_why_there_is_no_dry_run_is_told(monkeypatch):
         dry_run.dry_run([setup])
 
 
-def test_it_answers_within_a_second_and_loads_no_keras():
+def test_it_loads_no_keras():
     code = (
         "import sys, json; from typer.testing import CliRunner; from vmae_keras.cli import app\n"
         f"done = CliRunner().invoke(app, {ARGUMENTS!r})\n"
         "print(json.dumps([done.exit_code, sorted({'keras', 'jax', 'torch'} & set(sys.modules))]))"
     )
-    taken = []
-    for _ in range(2):  # the better of two, as other tests run beside
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
-        taken.append(time.perf_counter() - began)
-        assert json.loads(done.stdout) == [0, []]
-    assert min(taken) < 1.0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
+    assert json.loads(done.stdout) == [0, []]

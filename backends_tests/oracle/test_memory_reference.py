@@ -93,7 +93,7 @@ def test_four_devices_with_every_option_counted_by_hand():
     largest = 10 * (2 * (6 * 12 + 2 * 28) + 8 * 12)
     inputs = 2 * (4 * 8 * 2) + 10 * 12 * 2
     assert got["activations"] == inputs + largest + 4 * (4 + 6 + 6) * 96
-    assert got["attention"] == 4 * 3 * 100
+    assert got["attention"] == (4 + 2) * 3 * 100
     assert got["copies"] == 2 * (KERNELS["outside"] + KERNELS["decoder"])
 
 

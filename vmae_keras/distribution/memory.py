@@ -112,7 +112,8 @@ def _blocks(config, multiplied, split, visible, decoded, width, remat):
         shared = math.gcd(heads, split)  # so many devices have heads of their own
         numbers = 2 * dim + 4 * dim // shared + 2 * hidden
         block = tokens * (width * numbers + 8 * dim)
-        matrix = 4 * (heads // shared) * tokens**2
+        # Softmax computes in float32; in mixed precision a copy in 16 bits multiplies the values.
+        matrix = (4 if width == 4 else 6) * (heads // shared) * tokens**2
         inputs += depth * tokens * dim * width
         kept += depth * block
         matrices += depth * matrix
