@@ -1,11 +1,13 @@
 """Runs pytest in a copy of the project, in a process forked from one that has imported Keras already.
 
-Importing Keras with a backend takes longer than most tests; Python's "fork server" does it once.
+Importing Keras with a backend takes longer than most tests; Python's "fork server" does it once. A process
+for each run is the surest; where many runs share what they compile, a `Session` takes one process for all.
 """
 
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 from unittest import mock
@@ -15,34 +17,99 @@ LIMIT = 240  # seconds
 PRELOADED = ["keras", "hypothesis", "pytest", "grain", "av", "PIL.Image", "matplotlib.figure"]
 
 
-def run(copy: Path, arguments: list[str], **environment: str) -> tuple[int | None, str]:
-    """Pytest's exit status (None if it took too long) and what it printed.
+def run(
+    copy: Path, arguments: list[str], limit: float = LIMIT, **environment: str
+) -> tuple[int | None, str]:
+    """Return pytest's exit status (None if it took too long) and what it printed.
 
     `environment` is that of the first call: it must be the same in each.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_pytest, args=(copy, arguments))
-    with mock.patch.dict(os.environ, environment):
-        process.start()
-    process.join(LIMIT)
+    process = _start(_run_once, copy, arguments, **environment)
+    process.join(limit)
     if process.is_alive():
         process.kill()
-    return process.exitcode, (copy / "output.txt").read_text("utf-8")
+        process.join()
+    return None if process.exitcode == -signal.SIGKILL else process.exitcode, _output(copy)
 
 
-def _pytest(copy, arguments):
-    """In the new process: nothing of this project may be taken for the copy's."""
+class Session:
+    """A process in which pytest runs again and again, and imports the project anew each time.
+
+    Frameworks stay imported, and what they compiled stays in memory: a run takes a tenth of a second.
+    """
+
+    def __init__(self, copy: Path, **environment: str):
+        self.copy = copy
+        self.mine, theirs = multiprocessing.Pipe()
+        self.process = _start(_serve, copy, theirs, **environment)
+        theirs.close()
+
+    def run(self, arguments: list[str]) -> tuple[int | None, str]:
+        """Return pytest's exit status (None if it took too long) and what it printed."""
+        self.mine.send(arguments)
+        if not self.mine.poll(LIMIT):
+            self.process.kill()
+            return None, _output(self.copy)
+        return self.mine.recv(), _output(self.copy)
+
+    def close(self):
+        self.mine.close()
+        self.process.join()
+
+
+def _start(target, copy, *arguments, **environment):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=target, args=(copy, *arguments))
+    with mock.patch.dict(os.environ, environment):
+        process.start()
+    return process
+
+
+def _output(copy):
+    return (copy / "output.txt").read_text("utf-8")
+
+
+def _enter(copy):
+    """In the new process: print into a file, and import nothing of this project but the copy's."""
     gc.freeze()  # what Keras made stays: to look through it takes longer than most tests
-    for name in [name for name in sys.modules if name.startswith("backends_tests")]:
-        del sys.modules[name]
     for name in [name for name in os.environ if name.startswith("PYTEST")]:  # of the outer run
         del os.environ[name]
     os.chdir(copy)
     sys.path.insert(0, str(copy))
-    with open("output.txt", "w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    _forget()
+    file = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def _forget():
+    """Let the project be imported anew; the specification, which no mutant changes, stays."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("vmae_keras", "backends_tests", "conftest"):
+            del sys.modules[name]
+
+
+def _pytest(arguments):
     import pytest
 
-    sys.exit(pytest.main(arguments))
+    os.truncate("output.txt", 0)
+    status = int(pytest.main(arguments))
+    sys.stdout.flush()
+    return status
+
+
+def _run_once(copy, arguments):
+    _enter(copy)
+    sys.exit(_pytest(arguments))
+
+
+def _serve(copy, connection):
+    _enter(copy)
+    while True:
+        try:
+            arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send(_pytest(arguments))
+        _forget()

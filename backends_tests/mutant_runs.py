@@ -15,7 +15,7 @@ from py_compile import PycInvalidationMode
 import pytest
 
 from backends_tests import forked
-from backends_tests.mutants import MUTANTS, Mutant
+from backends_tests.mutants import MODEL_FILES, MUTANTS, Mutant
 from backends_tests.support import ROOT
 from vmae_keras import backend
 
@@ -35,18 +35,40 @@ settings.load_profile("mutants")
 """
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A copy in which one mutant after another is applied and taken back."""
-    folder = tmp_path_factory.mktemp("copy")
+# Operation by operation: what one mutant's run compiled serves the next, which a whole step would not.
+EAGERLY = """
+import keras
+
+keras.Model.run_eagerly = property(lambda self: True, lambda self, value: None)
+"""
+
+
+def made_copy(folder: Path, conftest: str = HYPOTHESIS) -> Path:
+    """Return a copy in which one mutant after another is applied and taken back."""
     for name in ("vmae_keras", "spec", "backends_tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "conftest.py").write_text(HYPOTHESIS, "utf-8")
-    # Compiled once. By their hashes, as a mutant may have the original's size, and its time in seconds.
+    return prepared(folder, conftest)
+
+
+def prepared(folder: Path, conftest: str = HYPOTHESIS) -> Path:
+    """Return the folder of a copy, with a `conftest.py` and compiled once."""
+    (folder / "conftest.py").write_text(conftest, "utf-8")
+    # By their hashes, as a mutant may have the original's size, and its time in seconds.
     compileall.compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
     return folder
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return made_copy(tmp_path_factory.mktemp("copy"))
+
+
+@pytest.fixture(scope="module")
+def eager_copy(tmp_path_factory):
+    """A copy whose models compute eagerly."""
+    return made_copy(tmp_path_factory.mktemp("copy"), HYPOTHESIS + EAGERLY)
 
 
 @contextmanager
@@ -63,34 +85,48 @@ def applied(mutant: Mutant, copy: Path):
         path.write_text(text, "utf-8")
 
 
-def run(copy: Path, tests: list[str]):
-    """Return pytest's exit status and summary."""
+def arguments(tests: list[str]) -> list[str]:
+    """Return what pytest is called with for these tests."""
     absent = ("cacheprovider", "unraisableexception")  # which collects garbage for long
     options = ["-q", "-rf", "--tb=no", "--assert=plain", *(f"-pno:{name}" for name in absent)]
-    return forked.run(
-        copy, [*options, *(f"backends_tests/{test}" for test in tests)],
-        KERAS_BACKEND=BACKENDS[0], HYPOTHESIS_PROFILE="mutants", OMP_NUM_THREADS="1",
-        TF_CPP_MIN_LOG_LEVEL="3", COLUMNS="1000",  # for whole reasons
-    )  # fmt: skip
+    return [*options, *(f"backends_tests/{test}" for test in tests)]
 
 
-def check_caught(mutant: Mutant, copy: Path):
+def environment(backend: str) -> dict[str, str]:
+    """Return the variables of a process in which mutants are tried."""
+    return {
+        "KERAS_BACKEND": backend, "HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "1000",  # for whole reasons
+    }  # fmt: skip
+
+
+def forked_run(copy: Path):
+    """Return a function from tests to pytest's exit status and output, in a process for each call."""
+    return lambda tests: forked.run(copy, arguments(tests), **environment(BACKENDS[0]))
+
+
+def check_caught(mutant: Mutant, copy: Path, run):
     """Assert that the mutant's test fails by a wrong value, not by a crash that any test would notice."""
     with applied(mutant, copy):
-        status, text = run(copy, [mutant.test])
+        status, text = run([mutant.test])
     assert status == pytest.ExitCode.TESTS_FAILED, text
     reasons = re.findall(r"^FAILED .*? - (.*)", text, re.M)
     assert reasons and all(why.startswith(("AssertionError", "Failed: ")) for why in reasons), text
 
 
-def check_pass_without(mutants: list[Mutant], copy: Path):
+def check_pass_without(mutants: list[Mutant], copy: Path, run):
     """Assert that the tests which mutants name pass without them, and with one that changes nothing."""
-    status, text = run(copy, sorted({mutant.test for mutant in mutants}))
+    status, text = run(sorted({mutant.test for mutant in mutants}))
     assert status == pytest.ExitCode.OK, text
     with applied(replace(mutants[0], new=mutants[0].old), copy):
-        assert run(copy, [mutants[0].test])[0] == pytest.ExitCode.OK
+        assert run([mutants[0].test])[0] == pytest.ExitCode.OK
 
 
 def of(folder: str) -> list[Mutant]:
-    """Return the mutants whose tests lie in a folder of `backends_tests`."""
-    return [mutant for mutant in MUTANTS if mutant.test.startswith(f"{folder}/")]
+    """Return the mutants whose tests lie in a folder of `backends_tests`; `of_models` are apart."""
+    return [m for m in MUTANTS if m.test.startswith(f"{folder}/") and m not in of_models()]
+
+
+def of_models() -> list[Mutant]:
+    """Return the mutants that are tried on each backend."""
+    return [m for m in MUTANTS if m.test.startswith("each_backend/") and m.file in MODEL_FILES]

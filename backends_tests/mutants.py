@@ -9,13 +9,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` becomes `new` in vmae_keras/`file`; then backends_tests/`test` must fail."""
+    """`old` becomes `new` in vmae_keras/`file`; then backends_tests/`test` must fail.
+
+    Those of `MODEL_FILES` are tried on each backend, or on `backends` where the others have no such code.
+    """
 
     name: str
     file: str
     old: str
     new: str
     test: str
+    backends: tuple[str, ...] = ("jax", "tensorflow", "torch")
+
+
+MODEL_FILES = (
+    "backend.py", "classifier.py", "encoder.py", "initializers.py", "layers.py", "model.py", "target.py",
+    "tubelets.py", "distribution/jax_devices.py", "distribution/tensorflow_devices.py",
+    "distribution/torch_devices.py",
+)  # fmt: skip
 
 
 def conforms(check: str, case: str) -> str:
@@ -97,6 +108,14 @@ OFFICIAL_CROPS = f"{CROPS}::test_the_official_sizes_and_offsets_are_equally_like
 WIRING = "once/test_wiring.py"
 OF_COMMANDS = "once/test_wiring_of_commands.py"
 STAGE_BATCHES = "once/test_stage_batches.py"
+DEVICES = "each_backend/test_devices.py"
+NOT_JAX = ("tensorflow", "torch")
+LOSS_OF_PARTS = f"{DEVICES}::test_a_parts_loss_counts_by_its_share_of_the_weight"
+CLIPPED = f"{DEVICES}::test_the_sum_of_all_replicas_gradients_is_clipped"
+LAID_OUT = f"{DEVICES}::test_keras_lays_weights_out_as_the_oracle_says"
+USED = f"{DEVICES}::test_as_many_devices_of_each_process_are_used"
+BUCKETS = f"{DEVICES}::test_gradients_are_averaged_in_buckets_within_the_backward_pass"
+JOINED = f"{DEVICES}::test_a_process_joins_with_its_number_and_its_card"
 RESIZED = f"{VECTORS}::test_resized_positions[resize/0]"
 
 # On an entry's lines: its name and what is changed where; into what, and which test must notice.
@@ -116,9 +135,11 @@ MUTANTS = [
     Mutant("floats divided by 255", "target.py", 'return ops.cast(tubelets, "float32")\n',
            'return ops.cast(tubelets, "float32") / 255.0\n', FLOATS),
     Mutant("rows and columns of a tubelet swapped", "tubelets.py", "(0, 2, 1, 3))  # (B * t",
-           "(0, 1, 2, 3))  # (B * t", f"{TUBELETS}::test_tubelets_equal_the_oracle_and_invert"),
+           "(0, 1, 2, 3))  # (B * t", PREDICTIONS),
     Mutant("every clip takes the first one's rows", "backend.py", "ids + first", "ids",
-           f"{TUBELETS}::test_take_gathers_each_clips_own_rows"),
+           f"{TUBELETS}::test_take_gathers_each_clips_own_rows", NOT_JAX),
+    Mutant("a row of the neighbouring place", "backend.py", "ids[:, :, None], axis=1",
+           "ids[:, ::-1, None], axis=1", f"{TUBELETS}::test_take_gathers_each_clips_own_rows", ("jax",)),
     Mutant("positions off by one", "positions.py", "np.arange(count)",
            "np.arange(1, count + 1)", f"{VECTORS}::test_positions[sinusoid/0]"),
     Mutant("sine and cosine swapped", "positions.py", "columns % 2 == 0",
@@ -193,7 +214,7 @@ MUTANTS = [
            "ops.take(position, ops.sort(decoded), axis=0)",
            conforms("predictions follow the order of decoded", "V1")),
     Mutant("half of the encoder's gradient", "model.py", "self.bridge(seen)",
-           "self.bridge((seen + ops.stop_gradient(seen)) / 2)", SLOPES),
+           "self.bridge((seen + ops.stop_gradient(seen)) / 2)", SLOPES, NOT_JAX),
 
     # Target, loss, pictures
     Mutant("biased variance", "target.py", "(size // together - 1)",
@@ -281,6 +302,78 @@ MUTANTS = [
            f"{CELLS}::test_the_surplus_is_drawn[grid0-0.5]"),
     Mutant("weight of the visible", "masks.py", "np.isin(decoded, masked",
            "np.isin(decoded, visible", f"{MASKS}::test_pretraining_masks_have_the_published_counts"),
+
+    # What depends on the backend: replicas, layouts, devices
+    Mutant("each replica the first one's draw", "backend.py", "number * size + ops.arange",
+           "0 * number + ops.arange",
+           f"{DEVICES}::test_a_replica_takes_its_part_of_the_whole_draw[2]"),
+    Mutant("losses of parts averaged", "backend.py", "return value * count / total", "return 1.0",
+           LOSS_OF_PARTS, NOT_JAX),
+    Mutant("losses of parts summed", "backend.py", "return value * count / total", "return value / total",
+           LOSS_OF_PARTS, NOT_JAX),
+    Mutant("losses divided by the own weight", "backend.py", "total = value.detach().clone()",
+           "total = value", LOSS_OF_PARTS, ("torch",)),
+    Mutant("gradients clipped before they are summed", "backend.py", "in clip(summed)]",
+           "in clip(gradients)]", CLIPPED, ("tensorflow",)),
+    Mutant("clipped gradients summed once more", "backend.py", "[gradient / count for", "[gradient for",
+           CLIPPED, ("tensorflow",)),
+    Mutant("gradients summed by nobody", "backend.py",
+           'if count == 1 or keras.backend.backend() != "tensorflow":', "if count != 1:",
+           CLIPPED, ("tensorflow",)),
+    Mutant("attention over the features", "backend.py", "ops.softmax(logits, axis=-1)",
+           "ops.softmax(logits, axis=-2)", PREDICTIONS, ("jax", "tensorflow")),
+    Mutant("attention not scaled where it is fused", "backend.py", "(q, k, v, scale=scale)",
+           "(q, k, v, scale=1.0)", PREDICTIONS, ("torch",)),
+    Mutant("weights split over the batch", "distribution/jax_devices.py",
+           '"model" if parallel == "tensor" else "batch"', '"batch"', f"{LAID_OUT}[tensor]", ("jax",)),
+    Mutant("layers split over processes", "distribution/jax_devices.py",
+           '["batch", "model"]\n', '["model", "batch"]\n', f"{LAID_OUT}[tensor]", ("jax",)),
+    Mutant("weights split along every axis", "distribution/jax_devices.py", "if each == axis else None",
+           "if each >= axis else None", f"{LAID_OUT}[fsdp]", ("jax",)),
+    Mutant("devices of the processes mixed", "distribution/jax_devices.py",
+           "if each.process_index == process][:here]", "][process::2][:here]", USED, ("jax",)),
+    Mutant("all devices whatever is asked for", "distribution/jax_devices.py", "][:here]", "]",
+           USED, ("jax",)),
+    Mutant("the mean of the processes for their sum", "distribution/jax_devices.py", ".sum(axis=0)",
+           ".mean(axis=0)", USED, ("jax",)),
+    Mutant("a local model spread over devices", "distribution/jax_devices.py",
+           "keras.distribution.set_distribution(None)", "pass",
+           f"{DEVICES}::test_a_local_model_is_not_distributed", ("jax",)),
+    Mutant("every worker the first", "distribution/tensorflow_devices.py", '"index": cluster.process}',
+           '"index": 0}', f"{DEVICES}::test_the_cluster_is_told_to_the_strategy", ("tensorflow",)),
+    Mutant("a given TF_CONFIG overwritten", "distribution/tensorflow_devices.py",
+           'if "TF_CONFIG" in os.environ:', "if False:",
+           f"{DEVICES}::test_the_cluster_is_told_to_the_strategy", ("tensorflow",)),
+    Mutant("the GPU of another number", "distribution/tensorflow_devices.py",
+           "cards[cluster.local_process]]", "cards[cluster.process % len(cards)]]",
+           f"{DEVICES}::test_each_process_takes_the_gpu_of_its_number", ("tensorflow",)),
+    Mutant("one CPU whatever is asked for", "distribution/tensorflow_devices.py",
+           "for _ in range(wanted)]", "for _ in range(1)]",
+           f"{DEVICES}::test_each_process_takes_the_gpu_of_its_number", ("tensorflow",)),
+    Mutant("parts of a batch out of order", "distribution/tensorflow_devices.py", "np.split(array, parts)",
+           "np.split(array, parts)[::-1]", f"{DEVICES}::test_a_batch_is_cut_into_parts_in_order",
+           ("tensorflow",)),
+    Mutant("gradients summed over the processes", "distribution/torch_devices.py",
+           "flat /= dist.get_world_size()", "pass", BUCKETS, ("torch",)),
+    Mutant("the last bucket not sent", "distribution/torch_devices.py", "        if self.ready:\n",
+           "        if False:\n", BUCKETS, ("torch",)),
+    Mutant("one bucket for all", "distribution/torch_devices.py", "self.bytes >= BUCKET_BYTES", "False",
+           BUCKETS, ("torch",)),
+    Mutant("sent again in the next step", "distribution/torch_devices.py",
+           "self.sent, self.open = [], False", "self.open = False", BUCKETS, ("torch",)),
+    Mutant("averaged in the first step alone", "distribution/torch_devices.py",
+           "self.sent, self.open = [], False", "self.sent = []", BUCKETS, ("torch",)),
+    Mutant("each process its own moments", "distribution/torch_devices.py",
+           "(optimizer.variables if optimizer else ())", "()",
+           f"{DEVICES}::test_all_begin_with_the_first_ones_weights_and_moments", ("torch",)),
+    Mutant("the last process's weights", "distribution/torch_devices.py", "src=0", "src=1",
+           f"{DEVICES}::test_all_begin_with_the_first_ones_weights_and_moments", ("torch",)),
+    Mutant("sums of the logs for their means", "distribution/torch_devices.py", "/ self.count).tolist()",
+           ").tolist()", JOINED, ("torch",)),
+    Mutant("the card of the process's own number", "distribution/torch_devices.py",
+           "cluster.local_process % cards", "0", JOINED, ("torch",)),
+    Mutant("a rank on the machine for the job's", "distribution/torch_devices.py",
+           '("RANK", cluster.process)', '("RANK", cluster.local_process)', JOINED, ("torch",)),
 
     # Weights at the start
     Mutant("xavier of qkv as three kernels", "layers.py",

@@ -4,9 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from backends_tests.mutant_runs import applied, check_caught, check_pass_without, needs_backend, of
+from backends_tests.mutant_runs import (
+    applied,
+    check_caught,
+    check_pass_without,
+    forked_run,
+    needs_backend,
+    of,
+    of_models,
+)
 from backends_tests.mutant_runs import copy as copy
 from backends_tests.mutants import MUTANTS
+from vmae_keras.backend import BACKENDS
 
 pytestmark = needs_backend
 HERE = of("once")
@@ -14,11 +23,11 @@ HERE = of("once")
 
 @pytest.mark.parametrize("mutant", HERE, ids=lambda mutant: mutant.name)
 def test_mutant_is_caught(mutant, copy):
-    check_caught(mutant, copy)
+    check_caught(mutant, copy, forked_run(copy))
 
 
 def test_named_tests_pass_without_a_mutant(copy):
-    check_pass_without(HERE, copy)
+    check_pass_without(HERE, copy, forked_run(copy))
 
 
 def test_a_stale_mutant_is_refused(copy):
@@ -35,4 +44,6 @@ def test_names_are_unique():
 
 
 def test_every_mutant_is_tried():
-    assert {mutant.name for mutant in (*HERE, *of("each_backend"))} == {m.name for m in MUTANTS}
+    tried = (*HERE, *of("each_backend"), *of_models())
+    assert {mutant.name for mutant in tried} == {mutant.name for mutant in MUTANTS}
+    assert all(set(mutant.backends) <= set(BACKENDS) for mutant in MUTANTS)

@@ -1,0 +1,268 @@
+"""Change the library at random, one small change at a time, and see whether a test notices.
+
+    python scripts/mutation.py                             # 12 changes of each module, on torch
+    python scripts/mutation.py --modules masks views --count 30 --seed 7
+
+Of each module of `MODULES` it draws changes of operators, constants, conditions and returned values
+(`backends_tests/random_mutants.py`), with today's date as the seed unless --seed is given. First each test
+is run once, and the lines that it runs are kept in build/mutation/lines; that takes some ten minutes. Then
+each change is tried on the tests that run its line, the quickest first, until one fails. Results go into
+build/mutation/results-BACKEND.jsonl; those that are there already are not tried again.
+
+Ends with a table and the changes that no test noticed, and with exit status 1 where fewer than nine of ten
+were noticed.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import queue
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from backends_tests import forked, mutant_runs  # noqa: E402
+from backends_tests.random_mutants import Change, changed, changes  # noqa: E402
+from backends_tests.support import SHARED  # noqa: E402
+
+LIBRARY = ROOT / "vmae_keras"
+MODULES = {
+    name: files.split()
+    for name, files in {
+        "masks": "masks.py", "tubelets": "tubelets.py", "target": "target.py",
+        "positions": "positions.py", "layers": "layers.py", "model": "model.py",
+        "encoder": "encoder.py", "classifier": "classifier.py", "sampling": "data/sampling.py",
+        "augment": "data/augment.py data/finetune_augment.py", "mixing": "data/mixing.py",
+        "views": "data/views.py", "optimizer": "training/optimizer.py", "loop": "training/loop.py",
+        "callbacks": "training/callbacks.py", "checkpoint": "training/checkpoint.py",
+        "pipeline": "data/pipeline.py", "stream": "data/stream.py",
+        "decode": "data/decode.py data/decoding.py data/video.py data/timeline.py",
+        "evaluate": "evaluate.py",
+    }.items()
+}  # fmt: skip
+NEEDED = 0.9  # the share of changes that the tests must notice
+FIRST = 20  # tests that are tried before the slower ones are collected
+SECONDS = 90.0  # of tests for a change, at most
+# Not of the library's lines in their own process, and long.
+LEFT_OUT = (
+    "test_mutants",
+    "test_mutants_on_a_backend",
+    "test_distribution",
+    "test_processes_of_a_job",
+)
+
+
+def copied(folder: Path) -> Path:
+    """Return a copy of the project in which changes are tried."""
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, folder / "copy", ignore=ignored)
+    return mutant_runs.prepared(folder / "copy")
+
+
+def digest(*texts: bytes) -> str:
+    """Return a short name of some contents."""
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+class Progress:
+    """Prints lines with how many of them have come, and how long the others will take."""
+
+    def __init__(self, count: int):
+        self.count, self.done, self.start = count, 0, time.monotonic()
+
+    def say(self, text: str):
+        self.done += 1
+        left = (time.monotonic() - self.start) / self.done * (self.count - self.done)
+        print(
+            f"{self.done}/{self.count}  left {left // 60:.0f}:{left % 60:02.0f}  {text}", flush=True
+        )
+
+
+class Copies:
+    """Copies of the project, each for one process at a time; runs functions on them side by side."""
+
+    def __init__(self, folder: Path, jobs: int):
+        self.jobs, self.free = jobs, queue.SimpleQueue()
+        for job in range(jobs):
+            self.free.put(copied(folder / str(job)))
+
+    def each(self, function, items: list):
+        """Call function(copy, item) for every item."""
+
+        def call(item):
+            copy = self.free.get()
+            try:
+                function(copy, item)
+            finally:
+                self.free.put(copy)
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(call, items))
+
+
+def lines_of_tests(copies: Copies, folder: Path, stems: list[str]) -> dict[str, dict]:
+    """Return test -> its seconds and the lines that it runs; kept in `folder`."""
+    library = digest(*(path.read_bytes() for path in sorted(LIBRARY.rglob("*.py"))))
+    files = [
+        path.relative_to(ROOT)
+        for part in ("once", "each_backend")
+        for path in sorted((ROOT / "backends_tests" / part).glob("test_*.py"))
+        if path.stem not in LEFT_OUT and (not stems or path.stem in stems)
+    ]
+    kept = {
+        file: folder / f"{file.stem}-{digest((ROOT / file).read_bytes())}-{library}.json"
+        for file in files
+    }
+    absent = [file for file in files if not kept[file].exists()]
+    progress = Progress(len(absent))
+
+    def collect(copy, file):
+        out = copy / "lines.json"
+        out.unlink(missing_ok=True)
+        options = ["-pbackends_tests.line_tracer", f"--lines={out}"]
+        names = [str(file.relative_to("backends_tests"))]
+        forked.run(copy, [*options, *mutant_runs.arguments(names)], limit=1200)
+        tests = json.loads(out.read_text("utf-8")) if out.exists() else {}
+        if tests:
+            kept[file].write_text(json.dumps(tests), "utf-8")
+        progress.say(f"{file}: {len(tests)} tests" + ("" if tests else ", LEFT OUT"))
+
+    copies.each(collect, absent)
+    found = {}
+    for path in kept.values():
+        found |= json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+def covering(tests: dict, file: str, change: Change) -> list[str]:
+    """Return the tests that run a change's lines, the quickest first, as far as `SECONDS` go."""
+    found = [
+        (test["seconds"], name)
+        for name, test in tests.items()
+        if not set(change.lines).isdisjoint(test["lines"].get(file, ()))
+    ]
+    total, names = 0.0, []
+    for seconds, name in sorted(found):
+        total += seconds
+        if names and total > SECONDS:
+            break
+        names.append(name)
+    return names
+
+
+def tried(copy: Path, file: str, change: Change, tests: list[str]) -> dict:
+    """Try one change: return what became of it, and the test that noticed."""
+    path = copy / "vmae_keras" / file
+    source, start = path.read_text("utf-8"), time.monotonic()
+    path.write_text(changed(source, change), "utf-8")
+    result = {"state": "survived" if tests else "no test", "test": ""}
+    try:
+        for some in (tests[:FIRST], tests[FIRST:]):
+            if not some:
+                continue
+            names = [name.removeprefix("backends_tests/") for name in some]
+            status, text = forked.run(
+                copy, ["-x", *mutant_runs.arguments(names)], limit=2 * SECONDS
+            )
+            if status == 0:
+                continue
+            failed = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", text, re.M)
+            state = "noticed" if status is not None else "took too long"
+            result = {"state": state, "test": failed[1] if failed else f"exit status {status}"}
+            break
+    finally:
+        path.write_text(source, "utf-8")
+    return result | {"tests": len(tests), "seconds": round(time.monotonic() - start, 1)}
+
+
+def drawn(module: str, count: int, seed: int) -> list[tuple[str, str, Change]]:
+    """Draw changes of a module: (file, digest of its source, change) of each."""
+    every = []
+    for file in MODULES[module]:
+        source = (LIBRARY / file).read_text("utf-8")
+        every += [(file, digest(source.encode()), change) for change in changes(source)]
+    return random.Random(f"{seed} {module}").sample(every, min(count, len(every)))
+
+
+def report(results: dict[str, list[dict]]) -> bool:
+    """Print a row for each module and the changes that nothing noticed; return whether they are few."""
+    print(f"\n{'module':12}{'noticed':>9}{'of':>6}{'share':>8}")
+    total, noticed = 0, 0
+    for module, found in results.items():
+        good = sum(each["state"] in ("noticed", "took too long") for each in found)
+        print(f"{module:12}{good:9}{len(found):6}{good / max(len(found), 1):8.0%}")
+        total, noticed = total + len(found), noticed + good
+    print(f"{'all':12}{noticed:9}{total:6}{noticed / max(total, 1):8.1%}\n")
+    for found in results.values():
+        for each in found:
+            if each["state"] in ("survived", "no test"):
+                where = f"vmae_keras/{each['file']}:{each['line']}"
+                print(f"{each['state']}: {where}  {each['old']}  ->  {each['new']}")
+    return noticed >= NEEDED * total
+
+
+def main(arguments=None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
+    parser.add_argument("--count", type=int, default=12, help="changes of each module")
+    parser.add_argument("--seed", type=int, default=int(f"{datetime.date.today():%Y%m%d}"))
+    parser.add_argument("--backend", default="torch", choices=("torch", "tensorflow", "jax"))
+    parser.add_argument(
+        "--tests", nargs="*", default=[], help="files of tests, as test_masks; else all"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutation")
+    given = parser.parse_args(arguments)
+    print(f"seed {given.seed}, {given.backend}")
+    os.environ |= mutant_runs.environment(given.backend) | {"VMAE_SHARED": str(SHARED)}
+    (lines := given.out / "lines" / given.backend).mkdir(parents=True, exist_ok=True)
+    kept = given.out / f"results-{given.backend}.jsonl"
+    known = {}
+    if kept.exists():
+        for line in kept.read_text("utf-8").splitlines():
+            result = json.loads(line)
+            known[result["key"]] = result
+    with tempfile.TemporaryDirectory() as folder:
+        copies = Copies(Path(folder), given.jobs)
+        tests = lines_of_tests(copies, lines, given.tests)
+        results, absent = defaultdict(list), []
+        for module in given.modules:
+            for file, source, change in drawn(module, given.count, given.seed):
+                key = f"{file} {source} {change.node} {change.variant}"
+                if key in known:
+                    results[module].append(known[key])
+                else:
+                    absent.append((module, key, file, change))
+        # Of all modules in turn, so that an interrupted run has some of each.
+        random.Random(given.seed).shuffle(absent)
+        progress = Progress(len(absent))
+
+        def attempt(copy, item):
+            module, key, file, change = item
+            texts = {"line": change.line, "old": change.old, "new": change.new}
+            result = {"key": key, "file": file} | texts
+            result |= tried(copy, file, change, covering(tests, file, change))
+            with kept.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(result) + "\n")
+            results[module].append(result)
+            what = f"{change.old} -> {change.new}"
+            progress.say(f"{result['state']}: {file}:{change.line}  {what}  {result['seconds']} s")
+
+        copies.each(attempt, absent)
+    return 0 if report({module: results[module] for module in given.modules}) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
