@@ -12,6 +12,8 @@ from vmae_keras import masks
 from vmae_keras.backend import installed
 
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
+# How a foreign file is read does not depend on the backend: all its options are tried on the quickest one.
+TRIES_ALL_FILES = BACKEND == "torch"
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VMAE_SHARED", ROOT.parent / "shared"))

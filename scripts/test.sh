@@ -16,6 +16,8 @@ fi
 
 prepare dev,jax,tensorflow,torch,peers,export
 export TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=$profile
+# Two workers share the cores: more threads than that in each only wait for one another.
+export OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 # Many tests build the same small models: JAX compiles each once.
 export JAX_COMPILATION_CACHE_DIR=$PWD/build/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1

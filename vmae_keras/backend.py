@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import types
 
 from vmae_keras import interrupts
 from vmae_keras.random_streams import keras_seed
@@ -68,11 +69,35 @@ def import_keras():
 
 
 def set_seed(seed: int):
-    """Seed everything that Keras draws; which imports TensorFlow wherever it is installed."""
+    """Seed everything that Keras draws, without importing TensorFlow for it on another backend.
+
+    Keras seeds TensorFlow wherever it is installed, for users of `tf.data`; its import takes seconds.
+    """
     import keras
 
-    with without_remarks(), interrupts.deferred():
-        keras.utils.set_random_seed(keras_seed(seed))
+    module = sys.modules.get("keras.src.utils.rng_utils")  # absent in a Keras of another shape
+    tensorflow = getattr(module, "tf", None)
+    if tensorflow and keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules:
+        module.tf = types.SimpleNamespace(available=False)
+    try:
+        with without_remarks(), interrupts.deferred():
+            keras.utils.set_random_seed(keras_seed(seed))
+    finally:
+        if tensorflow:
+            module.tf = tensorflow
+
+
+@contextlib.contextmanager
+def hidden(package: str):
+    """Let imports in this block not find a package that they would import for nothing."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 @contextlib.contextmanager

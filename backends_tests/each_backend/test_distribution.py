@@ -24,7 +24,7 @@ from spec.tolerances import TOLERANCES
 # Devices of one process, beside the one device that all are compared with; the most first, as JAX divides a
 # machine's CPUs once.
 TOGETHER = {
-    "jax": {"four": "4", "four-fsdp": "4,fsdp", "two": "2", "two-tensor": "2,tensor"},
+    "jax": {"four": "4", "four-fsdp": "4,fsdp", "two-tensor": "2,tensor"},
     "tensorflow": {"two": "2"},
     "torch": {},  # a process for each
 }[BACKEND]

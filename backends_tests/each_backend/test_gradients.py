@@ -11,24 +11,12 @@ from spec.tolerances import TOLERANCES
 from vmae_keras import VideoMAE, VideoMAEConfig
 
 
-@pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("drop_path", [0.0, 0.3])
-def test_every_weight_learns(remat, drop_path):
-    """Rematerialising a layer instead of its `call` freezes its weights on JAX without a word."""
-    config = VideoMAEConfig.variant("tiny", drop_path=drop_path)
-    keras.utils.set_random_seed(1)
-    model, _ = with_random_weights(config, remat=remat)
-    frozen = [
-        name
-        for name, slope in gradients(model, random_batch(config, clips=8)).items()
-        if not np.abs(slope).max() > 0
-    ]
-    assert frozen == []
-
-
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
-def test_rematerialisation_changes_no_gradient(drop_path):
-    """With drop-path too: the recomputed pass must drop the same branches as the first."""
+def test_every_weight_learns_and_rematerialisation_changes_no_gradient(drop_path):
+    """With drop-path too: the recomputed pass must drop the same branches as the first.
+
+    Rematerialising a layer instead of its `call` freezes its weights on JAX without a word.
+    """
     config = VideoMAEConfig.variant("tiny", drop_path=drop_path)
     batch = random_batch(config, clips=8)
     found = []
@@ -37,9 +25,9 @@ def test_rematerialisation_changes_no_gradient(drop_path):
         model, _ = with_random_weights(config, remat=remat)
         found.append(gradients(model, batch))
     plain, recomputed = found
-    assert np.abs(plain["head/kernel"]).max() > 0
     for name, slope in plain.items():
         scale = np.abs(slope).max()
+        assert scale > 0, name
         assert np.abs(recomputed[name] - slope).max() <= TOLERANCES["gradient"].value * scale, name
 
 

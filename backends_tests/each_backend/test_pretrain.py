@@ -427,11 +427,11 @@ def test_a_second_interrupt_counts_unless_a_launcher_passed_the_first_one_on(mon
     before = signal.getsignal(signal.SIGINT)
     with stop_on_interrupt(Progress):
         assert signal.getsignal(signal.SIGINT) is not before
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert Progress.stop_requested and signal.getsignal(signal.SIGINT) is not before
         monkeypatch.setattr(interrupts, "PASSED_ON_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is before
     assert signal.getsignal(signal.SIGINT) is before

@@ -22,9 +22,9 @@ def vmae(*arguments, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
-def python(code):
+def python(code, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, "-c", code], env=ENVIRONMENT | environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -79,6 +79,20 @@ def test_importing_is_silent_and_adds_little_to_keras():
         "print(time.perf_counter() - began)"
     )
     assert float(added.stdout) < 0.3
+
+
+@pytest.mark.parametrize("name", backend.installed())
+def test_a_run_imports_no_other_backend_than_keras_and_seeds_as_it_does(name):
+    done = python(
+        "import sys, keras; keras_alone = set(sys.modules)\n"
+        "from vmae_keras import backend; from vmae_keras.training import finetune, pretrain\n"
+        "backend.set_seed(3); found = keras.random.normal((3,))\n"
+        "print({'jax', 'tensorflow', 'torch'} & (set(sys.modules) - keras_alone))\n"
+        "keras.utils.set_random_seed(backend.keras_seed(3)); expected = keras.random.normal((3,))\n"
+        "print(bool(keras.ops.all(found == expected)))",
+        KERAS_BACKEND=name, TF_CPP_MIN_LOG_LEVEL="3",
+    )  # fmt: skip
+    assert done.stdout == "set()\nTrue\n"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from vmae_keras import backend, interrupts
 from vmae_keras.distribution import Devices
@@ -223,13 +224,13 @@ class Progress(keras.callbacks.Callback):
 
     def save(self):
         began = time.monotonic()
-        # The last update may have spoilt weights that no loss has been computed of yet.
-        for variable in self.model.trainable_variables:
-            largest = keras.ops.max(keras.ops.abs(variable.value))
-            self._check_finite(
-                f"weight {variable.path}", float(keras.ops.convert_to_numpy(largest))
-            )
-        path = checkpoint.save(self.run.checkpoints, self.step, self.model, writes=self.run.writes)
+        path = checkpoint.save(
+            self.run.checkpoints,
+            self.step,
+            self.model,
+            writes=self.run.writes,
+            check=self._check_weight,
+        )
         self.saved_at, self.saved_step = time.monotonic(), self.step
         self.saved_best = self.best
         self._keep_best()
@@ -244,6 +245,10 @@ class Progress(keras.callbacks.Callback):
         if self.run.writes:
             kept = {best.step for best in (self.best, self.saved_best) if best}
             checkpoint.keep(self.run.best, kept)
+
+    def _check_weight(self, path, value):
+        """Refuse weights that the last update spoilt, of which no loss has been computed yet."""
+        self._check_finite(f"weight {path}", float(np.abs(value).max()))
 
     def _check_finite(self, name, value):
         if not math.isfinite(value):

@@ -7,7 +7,7 @@ drop-path decisions. A file written here also moves between backends.
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,14 @@ class CheckpointError(ValueError):
     """A checkpoint does not fit the model, or there is none."""
 
 
-def save(folder: Path, step: int, model, keep: int | None = 2, writes: bool = True) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    model,
+    keep: int | None = 2,
+    writes: bool = True,
+    check: Callable[[str, np.ndarray], None] | None = None,
+) -> Path:
     """Write `step-XXXXXXXX.safetensors` atomically; the newest `keep` remain, or all with None.
 
     Killed at any moment, it leaves either the old files or the new one, never a part of one. On a full disk
@@ -35,6 +42,8 @@ def save(folder: Path, step: int, model, keep: int | None = 2, writes: bool = Tr
     Args:
         writes: of processes that train together, each holding a part of the weights perhaps, all call
             this and one writes.
+        check: called with the path and value of each variable of the model before anything is
+            written; what it raises ends the saving.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing remains of the new file.
@@ -43,6 +52,8 @@ def save(folder: Path, step: int, model, keep: int | None = 2, writes: bool = Tr
     tensors = {}
     for name, variable in _variables(model).items():
         value = backend.to_numpy(variable)
+        if check and not name.startswith(_OPTIMIZER):
+            check(name, value)
         if writes:
             tensors[name] = np.asarray(value, order="C")
     if not writes:

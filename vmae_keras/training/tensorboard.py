@@ -9,9 +9,12 @@ import struct
 import time
 from pathlib import Path
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
+from vmae_keras.backend import hidden
+
+with hidden("torch"):  # tensorboardX imports it wherever it is installed, which takes seconds
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.record_writer import masked_crc32c
+    from tensorboardX.summary import scalar
 
 
 class TensorBoard:
