@@ -173,13 +173,18 @@ def copied_avi(path, frames=100, rate=25):
     return path
 
 
-def hidden_frames(path, codec="libvpx-vp9", frames=40):
-    """Write VP8 or VP9 that has each key frame twice, first hidden and with a time stamp of its own."""
+def hidden_frames(path, codec="libvpx-vp9", frames=40, joined=False):
+    """Write VP8 or VP9 that has each key frame twice, first hidden and with a time stamp of its own.
+
+    Args:
+        joined: of VP9, put the hidden frame into the packet of the shown one.
+    """
     # show_frame, in the first byte of a key frame
     bit = {"libvpx": 0b10000, "libvpx-vp9": 0b10}[codec]
     source = Path(f"{path}.webm")
     write_video(source, [picture(number) for number in range(frames)], codec=codec)
-    with av.open(str(source)) as reading, av.open(str(path), "w") as writing:
+    options = {} if joined else {"fflags": "-autobsf"}  # FFmpeg's filter joins them
+    with av.open(str(source)) as reading, av.open(str(path), "w", options=options) as writing:
         stream = writing.add_stream_from_template(reading.streams.video[0])
         for packet in reading.demux(video=0):
             if packet.is_keyframe and packet.size:
@@ -208,13 +213,13 @@ def of_old_x264(path):
     Path(path).write_bytes(content.replace(said, b"x264 - core 142"))
 
 
-def program_stream(path, frames=100):
+def program_stream(path, frames=100, size=(64, 128), between=2, gop=12):
     """Write an MPEG program stream of small flat frames, many of which share a packet and its time stamp.
 
-    `picture` tells the number of each frame.
+    `picture` tells the number of each frame; `between` are the B-frames in a row.
     """
-    pictures = [picture(number, 64, 128) for number in range(frames)]
-    write_video(path, pictures, codec="mpeg2video", options={"bf": "2"})
+    pictures = [picture(number, *size) for number in range(frames)]
+    write_video(path, pictures, codec="mpeg2video", options={"bf": str(between)}, gop=gop)
 
 
 def with_a_pause(path, bad_stamp=None, reordered=False):

@@ -1,6 +1,7 @@
 """All readers of a video give the same frames at the same times, whatever kind of file it is."""
 
 import itertools
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
@@ -17,6 +18,7 @@ from spec import video_reference
 from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.timeline import Packets, timeline_of
 from vmae_keras.data.video import open_video
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.window_stream import Windows, WindowStream
@@ -44,9 +46,16 @@ KINDS = {
     "a repeated stamp": odd(odd_videos.with_a_pause, "clip.mkv", lambda stamps: stamps[60]),
     "hidden frames, VP9": odd(odd_videos.hidden_frames, "clip.webm"),
     "hidden frames, VP8": odd(odd_videos.hidden_frames, "clip.mkv", "libvpx"),
+    "hidden frames, VP9 in MP4": odd(odd_videos.hidden_frames, "clip.mp4"),
+    "hidden frames in packets of others": odd(
+        odd_videos.hidden_frames, "clip.webm", "libvpx-vp9", 40, True
+    ),
     "of an old x264": odd(odd_videos.of_old_x264, "clip.mp4"),
     "of an old x264, in Matroska": odd(odd_videos.of_old_x264, "clip.mkv"),
     "several frames with one stamp": odd(odd_videos.program_stream, "clip.mpg"),
+    "guessed stamps": odd(odd_videos.program_stream, "clip.vob", 100, (48, 64), 2, 4),
+    # Its third stamp is that of the next frame, whose first bytes it stands before.
+    "a late stamp": odd(odd_videos.program_stream, "clip.mpg", 100, (48, 64), 0, 4),
     "raw H.264": written("clip.h264", rate=10),
     "transport stream": written("clip.ts", options={"bf": "2"}),
     "open groups of pictures": written(
@@ -196,7 +205,9 @@ def test_display_matrices_are_exact(name, suffix, tmp_path):
     ("kind", "frames", "rate"),
     [
         ("copied into AVI", 100, 25), ("hidden frames, VP9", 40, 25), ("hidden frames, VP8", 40, 25),
-        ("several frames with one stamp", 100, 25), ("raw H.264", 40, 10), ("transport stream", 40, 25),
+        ("hidden frames, VP9 in MP4", 40, 25), ("hidden frames in packets of others", 40, 25),
+        ("several frames with one stamp", 100, 25), ("guessed stamps", 100, 25),
+        ("a late stamp", 100, 25), ("raw H.264", 40, 10), ("transport stream", 40, 25),
         ("AVI with reordered frames", 40, 25), ("intra refresh", 40, 25),
     ],
 )  # fmt: skip
@@ -217,6 +228,22 @@ def test_raw_streams_have_the_rate_that_they_state(suffix, rate, tmp_path):
     path = written(f"clip.{suffix}", rate=rate, codec=codec, options=options)(tmp_path)
     with open_video(path) as video:
         assert (video.timeline.ticks, video.timeline.rate) == (40, pytest.approx(rate))
+
+
+@pytest.mark.clause("DECODE-4")
+@pytest.mark.parametrize(("late", "pause"), [(0, 0), (20, 0), (60, 0), (80, 0), (0, 2), (0, 250)])
+def test_a_shared_stamp_may_be_late_and_a_pause_stays(late, pause):
+    """Each twentieth frame has a stamp, one perhaps that of the next frame; they pause before the 60th."""
+    frames = np.arange(100)
+    ticks = frames + pause * (frames >= 60)
+    stamps = (3600 * (ticks + (frames == late) * (late > 0))).tolist()
+    places = [None if number % 20 else number for number in frames]
+    packets = Packets(stamps, stamps, places, [9] * 100, [None] * 100, [True] * 100)
+    timeline = timeline_of(
+        packets, Fraction(1, 90_000), reordered=False, stored=True, stated_rate=10.0
+    )
+    assert not timeline.ordered and timeline.rate == pytest.approx(25)
+    np.testing.assert_array_equal(timeline.positions, ticks)
 
 
 BAD_STAMPS = {

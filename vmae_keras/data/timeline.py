@@ -14,6 +14,8 @@ MOST_TICKS_PER_FRAME = 100
 LONGEST_USUAL_GAP = 4
 # A decoder holds back at most this many frames to put them in order (H.264, HEVC).
 MOST_REORDERED = 16
+# Frames; a stamp that several frames share is at most this far off in a video of constant frame rate.
+MOST_LATE = 1.5
 # If more stamps than this share are missing or out of order, none of them tells which frame it is of.
 MOST_BAD_STAMPS = 0.1
 
@@ -85,7 +87,8 @@ def timeline_of(
         [column[place] for place in places.tolist()]
         for column in (packets.pts, packets.dts, packets.pos)
     )
-    if None in pos and pos[0] is not None:
+    shared = None in pos and pos[0] is not None
+    if shared:
         # In an MPEG program stream several frames may come with the time stamps of the first one;
         # those of the others are guessed, not always well.
         stored = False
@@ -101,14 +104,18 @@ def timeline_of(
         numbers[places[kept[order]]] = np.arange(len(kept))
     else:
         numbers[places] = np.arange(len(places))
-        times = _times_in_order(pts if stored else [None], dts)
+        times = _times_in_order(pts if stored else [None], dts, shared)
     positions, period = ticks_of(times)
     rate = 1 / (period * float(time_base)) if period else stated_rate
     return Timeline(positions, rate, numbers, ordered)
 
 
-def _times_in_order(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
-    """Return (N,) ascending time stamps of frames that are numbered as they come."""
+def _times_in_order(pts: list[int | None], dts: list[int | None], shared: bool) -> np.ndarray:
+    """Return (N,) ascending time stamps of frames that are numbered as they come.
+
+    Args:
+        shared: whether several frames have one stamp, which may be that of the next frame.
+    """
     if None not in pts:
         return _spread(np.sort(np.array(pts, np.int64)))
     # Stamps of decoding are a moment early, but as far apart.
@@ -117,8 +124,14 @@ def _times_in_order(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
     kept, times = kept[last], times[last]
     if len(kept) < 2:
         return np.zeros(len(dts))
-    period = (times[-1] - times[0]) / (kept[-1] - kept[0])
     places = np.arange(len(dts))
+    if shared:
+        usual = np.median(np.diff(times) / np.diff(kept))
+        steady = times[0] + usual * (places - kept[0])
+        if (abs(steady[kept] - times) < MOST_LATE * usual).all():
+            return steady
+        return _spread(np.repeat(times, np.diff([0, *kept[1:], len(dts)])))
+    period = (times[-1] - times[0]) / (kept[-1] - kept[0])
     beyond = np.minimum(places - kept[0], 0) + np.maximum(places - kept[-1], 0)
     return np.interp(places, kept, times) + period * beyond
 
