@@ -72,6 +72,17 @@ DEVICE_MEMORY = "once/test_memory.py::test_published_models_take_what_the_oracle
 ANY_MEMORY = "once/test_memory.py::test_any_recipe_takes_what_the_oracle_says"
 WINDOWS = "once/test_windows.py"
 ODD_VIDEOS = "once/test_odd_videos.py"
+SHARED_STAMPS = "test_a_shared_stamp_may_be_late_and_a_pause_stays"
+SHOWN = f"{ODD_VIDEOS}::test_ticks_are_frames_that_are_shown_and_last_as_long"
+LISTS = "once/test_data_files.py"
+ODD_LABELS = f"{LISTS}::test_labels_that_mean_nothing_are_refused_with_their_row"
+SAME_LIST = "once/test_hold_out.py::test_a_run_continues_only_with_the_list_that_it_began_with"
+FORMULAS = f"{MERGING}::test_what_may_be_a_formula_has_one_more_quote_and_nothing_else_has"
+WARM_UP = (
+    "once/test_recipe_pages.py::test_a_warm_up_that_leaves_no_room_keeps_its_share_and_this_is_said"
+)
+OTHER_RUN = f"{RECOGNISE}::test_a_run_whose_settings_do_not_fit_its_weights_is_refused"
+OTHER_SIZES = "once/test_hostile_keras_files.py::test_settings_and_weights_that_differ_are_refused"
 SAME_FRAMES = "test_all_readers_give_the_same_frames"
 SHARES = "once/test_shares.py"
 MIXED_PARTS = (
@@ -961,10 +972,57 @@ MUTANTS = [
            "once/test_data_files.py::test_a_field_that_spans_rows_is_refused_with_its_first_row"),
     Mutant("labels that spreadsheets run", "data/label_merging.py", 'guarded(file.label or "")',
            'file.label or ""', MERGING),
+    # Lists, recipes and files of strangers
+    Mutant("negative labels", "data/labelled.py", "number is not None and number < 0", "False",
+           ODD_LABELS),
+    Mutant("a number written in two ways", "data/labelled.py",
+           "spellings.setdefault(number, label) != label", "False", ODD_LABELS),
+    Mutant("several numbers for a class", "data/labelled.py", "_SEVERAL.fullmatch(label)", "False",
+           ODD_LABELS),
+    Mutant("a label without its row", "data/labelled.py",
+           'file.path if file.row is None else f"row {file.row}"', "file.path", ODD_LABELS),
+    Mutant("one class alone unnoticed", "training/begin.py", "    warn_of_one_class(labels)\n", "",
+           f"{LISTS}::test_one_class_alone_is_warned_of"),
+    Mutant("other labels unnoticed", "training/run.py",
+           'f"{file.path}\\n{file.label}" if labelled else file.path', "file.path", SAME_LIST),
+    Mutant("another list unnoticed", "training/loop.py",
+           "settings.videos != digest(files, settings.labelled)", "False", SAME_LIST),
+    Mutant("formulas behind spaces", "data/spreadsheets.py", "[\\\\s']*", "'*", FORMULAS),
+    Mutant("formulas that begin with = alone", "data/spreadsheets.py",
+           "[=+\\\\-@\\uff1d\\uff0b\\uff0d\\uff20]", "=", FORMULAS),
+    Mutant("paths that spreadsheets run", "data/label_merging.py", "guarded(file.path)", "file.path",
+           f"{MERGING}::test_what_is_written_is_read_again_and_nothing_is_a_formula"),
+    Mutant("a warm-up as long as the run", "training/recipe.py", "if self.warmup_epochs < self.epochs:",
+           "if True:", WARM_UP),
+    Mutant("a warm-up that is asked for shortened", "training/recipe.py",
+           'if "warmup_epochs" in changes or epochs', "if epochs", WARM_UP),
+    Mutant("few updates unnoticed", "training/recipe.py", "if updates >= FEW_UPDATES:", "if True:",
+           "once/test_recipe_pages.py::test_a_run_of_few_updates_is_told_what_to_change"),
+    Mutant("shapes of a Keras file believed", "weights/keras_files.py", "dataset.shape != expected[path]",
+           "False", OTHER_SIZES),
+    Mutant("blocks left over in a run", "weights/source.py", "for name in tensors if name not in expected",
+           "for name in ()", OTHER_RUN),
+    Mutant("shapes of a run believed", "weights/source.py", "tensors[name].shape != shape", "False",
+           OTHER_RUN),
+    Mutant("labels of a run believed", "weights/source.py", "len(labels) != classes", "False",
+           f"{RECOGNISE}::test_a_run_with_other_labels_than_its_head_is_refused"),
     Mutant("a seek without the first packet's settings", "data/video.py",
            "context.name in SETTINGS_IN_PACKETS", "False", f"{ODD_VIDEOS}::{SAME_FRAMES}"),
     Mutant("a palette lost in a seek", "data/video.py", "ordered or self._sent_once:", "ordered:",
            f"{ODD_VIDEOS}::{SAME_FRAMES}"),
+    Mutant("stamps that frames share believed", "data/timeline.py", "    if shared:\n        # In an",
+           "    if False:\n        # In an", f"{SHOWN}[guessed stamps-100-25]"),
+    Mutant("a late stamp believed", "data/timeline.py", "    if shared:\n        usual",
+           "    if False:\n        usual", f"{ODD_VIDEOS}::{SHARED_STAMPS}"),
+    Mutant("a pause between shared stamps lost", "data/timeline.py",
+           "if (abs(steady[kept] - times) < MOST_LATE * usual).all():", "if True:",
+           f"{ODD_VIDEOS}::{SHARED_STAMPS}"),
+    Mutant("hidden frames of VP9 counted", "data/video.py", ', "vp9": _vp9_hides', "",
+           f"{SHOWN}[hidden frames, VP9-40-25]"),
+    Mutant("raw streams at the container's rate", "data/video.py",
+           "(stream.codec_context.framerate, stream.guessed_rate, stream.average_rate)",
+           "(stream.average_rate,)",
+           f"{ODD_VIDEOS}::test_raw_streams_have_the_rate_that_they_state[h264-10]"),
     Mutant("mirrored pictures unmirrored", "data/decode.py", "-1 if a < 0 else 1", "-1 if a < d else 1",
            f"{ODD_VIDEOS}::test_display_matrices_are_exact"),
     Mutant("concealed damage unnoticed", "data/decoding.py", "if frame.is_corrupt", "if False",

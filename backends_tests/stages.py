@@ -164,8 +164,9 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
 
 
 def display(seen):
-    """A display that shows nothing, and notes what it is to start with."""
-    shown = mock.Mock()
+    """A display that shows nothing, and notes what it is to start with and to say."""
+    shown, seen["display.notes"] = mock.Mock(), []
+    shown.note.side_effect = seen["display.notes"].append
     names = [*inspect.signature(Display.start).parameters][1:]
     shown.start.side_effect = lambda *given: seen.update(
         {f"display.{name}": value for name, value in zip(names, given, strict=True)}

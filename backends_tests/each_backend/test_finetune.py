@@ -1,7 +1,6 @@
 """The command from labelled files to a classifier: starts, kills, what the run folder then is."""
 
 import csv
-import dataclasses
 import json
 import shutil
 import signal
@@ -12,12 +11,10 @@ import pytest
 from backends_tests.each_backend.test_pretrain import BROKEN, SHOWN, run, start, weights
 from backends_tests.support import numpy
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
-from vmae_keras.data.labelled import list_labelled
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.presets import by_path
 from vmae_keras.training.finetune import build
-from vmae_keras.training.loop import files_of
-from vmae_keras.training.run import Run, RunError, digest
+from vmae_keras.training.run import Run
 
 # Square, as the views of an evaluation are.
 CONFIG = VideoMAEConfig.variant("tiny", height=24, depth=1, mlp_dim=40)
@@ -113,26 +110,6 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(
     assert mine.keys() == theirs.keys()
     for name, value in theirs.items():
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
-
-
-def test_a_run_continues_with_its_labels_only(unbroken, tmp_path):
-    paths = [tmp_path / f"{number}.mp4" for number in range(12)]
-    for path in paths:
-        path.touch()
-
-    def settings(names):
-        rows = (f"{path},{name}\n" for path, name in zip(paths, names, strict=True))
-        (tmp_path / "list.csv").write_text("path,label\n" + "".join(rows), "utf-8")
-        files = list_labelled(tmp_path / "list.csv")
-        data, videos = str(tmp_path / "list.csv"), digest(files, labelled=True)
-        return dataclasses.replace(Run(unbroken[0]).settings(), data=data, videos=videos)
-
-    begun = settings("ab" * 6)
-    training, held_out, _ = files_of(begun, list_labelled)
-    assert (len(training), len(held_out)) == (10, 2)
-    settings("ba" * 6)
-    with pytest.raises(RunError, match="labels"):
-        files_of(begun, list_labelled)
 
 
 def test_a_stage_is_continued_by_its_own_command(unbroken):

@@ -28,13 +28,18 @@ WRITERS = {
     "features": ["model", "clips"],
     "probe": ["model", "clips", "clips"],
     "export": ["model", "--format", "onnx"],
+    "progressive": ["plan.toml"],  # which is read before
 }
+PLAN = '[[stage]]\nname = "one"\nkind = "pretrain"\ndata = "clip.mp4"\nvariant = "tiny"\n'
 
 
 @pytest.mark.parametrize("command", WRITERS)
 def test_a_folder_in_use_is_refused_with_its_holder(command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["vmae", "pretrain", "a b"])
     monkeypatch.setenv("KERAS_BACKEND", running_backend())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    (tmp_path / "clip.mp4").touch()
     folder = tmp_path / "out"
     with locked(folder):
         before = sorted(folder.iterdir())

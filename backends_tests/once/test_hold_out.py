@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from backends_tests.chi_square import assert_distribution, assert_uniform
 from backends_tests.recorded import RecordedGenerator
-from vmae_keras.data.files import VideoFile
+from backends_tests.stages import begun
+from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.hold_out import distinct, hold_out
-from vmae_keras.training.run import digest
+from vmae_keras.data.labelled import list_labelled
+from vmae_keras.training.loop import files_of
+from vmae_keras.training.run import Run, RunError, digest
 
 LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=60)
 
@@ -127,3 +130,31 @@ def test_a_digest_tells_orders_names_and_where_they_matter_labels():
     # As another locale spells the second: by the bytes of the file system.
     respelled = [files[0], VideoFile("caf\udce9 \udcc3\udca9.mp4", "1")]
     assert digest(files, True) == digest(respelled, True)
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "fine-tuning", "distillation"])
+def test_a_run_continues_only_with_the_list_that_it_began_with(stage, tmp_path, monkeypatch):
+    rows = [(f"{number}.mp4", "ab"[number % 2]) for number in range(12)]
+    for name, _ in rows:
+        (tmp_path / name).touch()
+
+    def continued(rows):
+        text = "".join(f"{name},{label}\n" for name, label in rows)
+        (tmp_path / "list.csv").write_text(f"path,label\n{text}", "utf-8")
+        if not (tmp_path / "run").exists():
+            begun(monkeypatch, stage, tmp_path / "list.csv", tmp_path / "run", {}, {}, 0)
+        settings = Run(tmp_path / "run").settings()
+        return files_of(settings, list_labelled if settings.labelled else list_videos)
+
+    first = continued(rows)
+    assert first[1] and len(first[0] + first[1]) == len(rows)
+    for changed in (rows[::-1], rows[:-1], [*rows, rows[0]]):
+        with pytest.raises(RunError, match="has changed since this run began"):
+            continued(changed)
+    relabelled = [("0.mp4", "b"), *rows[1:]]
+    if stage == "fine-tuning":
+        with pytest.raises(RunError, match="its files, their order or labels"):
+            continued(relabelled)
+    else:  # labels are not read
+        assert [f.path for f in continued(relabelled)[1]] == [f.path for f in first[1]]
+    assert continued(rows) == first

@@ -217,6 +217,15 @@ def test_what_is_written_is_read_again_and_nothing_is_a_formula(tmp_path_factory
     assert all(unguarded(guarded(name)) == name for name in names)
 
 
+def test_what_may_be_a_formula_has_one_more_quote_and_nothing_else_has():
+    before = ["", " ", "\t", "\n", "\u3000", "'", "''", " '", "' "]
+    signs = [f"{each}{sign}A1" for each in before for sign in "=+-@\uff1d\uff0b\uff0d\uff20"]
+    for field in [*signs, "\tA1", "\rA1", "\nA1", "'\tA1"]:
+        assert guarded(field) == f"'{field}" and unguarded(guarded(field)) == field, field
+    for field in ["", "A1", " A1", "'tis", "''", "A=1", "A-1"]:
+        assert guarded(field) == unguarded(field) == field, field
+
+
 @pytest.mark.parametrize("file", [VideoFile("a\nb.mp4"), VideoFile("a.mp4", "b\rc")])
 def test_a_name_that_no_row_can_hold_is_refused(tmp_path, file):
     with pytest.raises(ValueError, match="line break"):

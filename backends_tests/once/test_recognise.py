@@ -887,6 +887,43 @@ def test_a_run_folder_with_broken_settings_is_refused(settings, tmp_path):
         read_stored(tmp_path, {})
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"depth": 1}, "unexpected: encoder/block_1/"),
+        ({"depth": 3}, "missing: encoder/block_2/"),
+        ({"mlp_dim": 12}, "shape .*, wanted .*: encoder/block_0/mlp/hidden/kernel"),
+        ({"decoder_depth": 1024}, "missing: decoder/block_1/"),
+        ({"query_value_bias": False}, "unexpected: encoder/block_0/attention/q_bias"),
+        ({"cosine_attention": True}, "missing: encoder/block_0/attention/log_scale"),
+    ],
+)
+def test_a_run_whose_settings_do_not_fit_its_weights_is_refused(change, fault, tmp_path):
+    run_folder(tmp_path, steps=[9])
+    settings = {"config": {**TINY.to_dict(), **change}, "seed": 0}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    with pytest.raises(WeightsError, match=rf"(?s)run\.json does not fit the weights.*{fault}"):
+        read_stored(tmp_path, {})
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a"] * 6, []])
+def test_a_run_with_other_labels_than_its_head_is_refused(labels, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    sizes = {field: getattr(TINY, field) for field in vars(small())}
+    _, stored = tensors(small(**sizes), "classifier mean", "official_classifier")
+    classes = len(stored["head/bias"])
+    assert classes != len(labels)
+    ours = {f"video_classifier/{path}": value for path, value in stored.items()}
+    write(tmp_path / "checkpoints" / "step-00000009.safetensors", ours)
+    settings = {"stage": "fine-tuning", "config": TINY.to_dict(), "seed": 0}
+    (tmp_path / "run.json").write_text(json.dumps({**settings, "labels": labels}))
+    with pytest.raises(WeightsError, match=f"names {len(labels)} classes, .* has {classes}"):
+        read_stored(tmp_path, {})
+    known = [str(number) for number in range(classes)]
+    (tmp_path / "run.json").write_text(json.dumps({**settings, "labels": known}))
+    assert read_stored(tmp_path, {}).labels == tuple(known)
+
+
 def test_a_folder_with_nothing_or_with_several_files_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"no model, or several.*It holds nothing\."):
         read_stored(tmp_path, {})

@@ -44,6 +44,7 @@ def run(patch, stage, videos, folder, recipe):
     """The settings of a run, what it is to fit and to validate on, and the places of either's videos."""
     chosen = stages.begun(patch, stage, videos.folder, folder, MODEL, recipe, SEED)
     seen = stages.run(patch, chosen, folder, batches=STEPS)
+    assert ["makes 6 updates" in note for note in seen["display.notes"]] == [True]
     labels = videos.labels if stage == "fine-tuning" else None
     held = by_hand.held_out(12, 0.25, SEED, labels)
     kept = [place for place in range(12) if place not in held]

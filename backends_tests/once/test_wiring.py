@@ -128,6 +128,7 @@ EVERYWHERE = {
     "set_seed.seed": SEED, "dataset.seed": SEED, "generator.seed": SEED, "dataset.part": 1,
     "dataset.parts": 2, "dataset.workers": 3, "dataset.start_step": 8, "hold_out.most": 128,
     "model.config.mean": (0.1, 0.2, 0.3), "model.config.height": 8,
+    "display.notes": [],  # few updates are told of when a run begins
 }  # fmt: skip
 OF_STAGE = {
     "pretraining": {

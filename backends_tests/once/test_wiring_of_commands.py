@@ -19,6 +19,7 @@ from vmae_keras.commands import progressive, terminal
 from vmae_keras.commands.evaluate import evaluate as evaluate_command
 from vmae_keras.commands.features import features as features_command
 from vmae_keras.commands.probe import probe as probe_command
+from vmae_keras.data import labelled
 from vmae_keras.frozen import FrozenEncoder
 from vmae_keras.plan import Stage
 from vmae_keras.probes import encoded, probe
@@ -50,7 +51,10 @@ EVALUATION = {
 PROBE = {
     "model": (MODEL, {"from_preset.preset": MODEL}),
     "train": ("{}/videos", {"files": ["a.mp4", "b.mp4", "c.mp4"]}),
-    "test": ("{}/others", {"asked": ["a.mp4", "b.mp4", "c.mp4"]}),
+    "test": (
+        "{}/others",
+        {"asked": ["a.mp4", "b.mp4", "c.mp4"], "warn_of_one_class.labels": LABELS},
+    ),
     "kind": ("linear", {"from_preset.pooling": "mean", "probe.kind": "linear"}),
     "out": ("{}/out", {"Encoding.folder": "{}/out/pooled"}),
     "random": (True, {"from_preset.load_weights": False}),
@@ -87,6 +91,7 @@ def noted(patch, command, arguments):
     seen.spy(patch, features, "extract", gives=refused)
     seen.spy(patch, evaluate, "evaluate", gives=refused)
     seen.spy(patch, probe, "probe", gives=refused)
+    seen.spy(patch, labelled, "warn_of_one_class")
     encoding = SimpleNamespace(
         bytes=1, folder="", run=lambda skipped, workers, progress: seen.note("encode", locals())
     )
