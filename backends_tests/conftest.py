@@ -1,10 +1,17 @@
 """Refuses clauses that spec/SPEC.md does not have, starts long files first, records what tests found."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from backends_tests import clauses
+
+if os.environ.get("HYPOTHESIS_PROFILE") != "nightly":
+    # XLA compiles the tests' small models in half the time without optimising them.
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    )
 
 # Those that take longest on two cores, first. A file is one worker's, so that one begun last is waited for.
 LONG_FILES = (
