@@ -22,7 +22,7 @@ def assert_distribution(draws: Iterable[Hashable], shares: Mapping[Hashable, flo
     """Fail unless each cell's part of the draws is its share of 1."""
     counts = Counter(draws)
     total = counts.total()
-    assert abs(sum(shares.values()) - 1) < 1e-9
+    assert abs(sum(shares.values()) - 1) < 1e-9  # a sum in float64
     assert min(shares.values()) * total >= 10, f"{total} draws are too few for the approximation"
     assert counts.keys() <= shares.keys(), f"drawn: {sorted(counts.keys() - shares.keys())[:5]}"
     expected = {cell: share * total for cell, share in shares.items()}

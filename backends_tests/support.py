@@ -1,4 +1,4 @@
-"""What several tests share: models with large random weights, batches, tolerances."""
+"""What several tests share: models with large random weights, batches."""
 
 import os
 import sys
@@ -15,6 +15,8 @@ BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 # How a foreign file is read does not depend on the backend: all its options are tried on the quickest one.
 TRIES_ALL_FILES = BACKEND == "torch"
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+# Added to the seeds of weights and batches: `scripts/tolerances.py` measures with several.
+SEED_SHIFT = int(os.environ.get("VMAE_SEED", "0"))
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VMAE_SHARED", ROOT.parent / "shared"))
 
@@ -57,7 +59,7 @@ def with_random_weights(config, seed=0, **kwargs):
     from vmae_keras import VideoMAE
 
     model = VideoMAE(config, **kwargs)
-    weights = training_reference.random_weights(config, np.random.default_rng(seed))
+    weights = training_reference.random_weights(config, np.random.default_rng(seed + SEED_SHIFT))
     # What the model holds is float32; the oracle must start from the same numbers.
     weights = {name: value.astype("float32") for name, value in weights.items()}
     assign(model, weights)
@@ -66,7 +68,7 @@ def with_random_weights(config, seed=0, **kwargs):
 
 def random_batch(config, clips=2, seed=0, kind="tube", ratio=0.75, decoder_ratio=None, video=None):
     """A batch dict of random pixels with masks of its own for each clip."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed + SEED_SHIFT)
     shape = (clips, config.frames, config.height, config.width, config.channels)
     ids = [
         masks.pretraining(

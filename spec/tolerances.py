@@ -16,17 +16,19 @@ class Tolerance:
         of: what the error is relative to.
         measured: the noise that was seen.
         where: on which implementation, for what.
+        why: the value is more than `MOST` times the noise.
     """
 
     value: float
     of: str
     measured: float
     where: str
+    why: str = ""
 
+
+MOST = 15
+PATH = Path(__file__).with_name("tolerances.toml")
 
 TOLERANCES = {
-    name: Tolerance(**entry)
-    for name, entry in tomllib.loads(
-        Path(__file__).with_name("tolerances.toml").read_text("utf-8")
-    ).items()
+    name: Tolerance(**entry) for name, entry in tomllib.loads(PATH.read_text("utf-8")).items()
 }

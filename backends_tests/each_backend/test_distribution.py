@@ -5,10 +5,10 @@ import json
 import shutil
 import signal
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from backends_tests.compare import assert_close
 from backends_tests.job_processes import (
     PROGRAM,
     SETTINGS,
@@ -19,7 +19,6 @@ from backends_tests.job_processes import (
     write_data,
 )
 from backends_tests.support import BACKEND
-from spec.tolerances import TOLERANCES
 
 # Devices of one process, beside the one device that all are compared with; the most first, as JAX divides a
 # machine's CPUs once.
@@ -29,7 +28,6 @@ TOGETHER = {
     "torch": {},  # a process for each
 }[BACKEND]
 DATA_PARALLEL = [name for name, value in TOGETHER.items() if "," not in value] + ["processes"]
-WEIGHT, LOSS = (TOLERANCES[f"many_devices.{name}"].value for name in ("weight", "loss"))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,8 @@ def assert_equal_runs(run, reference):
     assert expected[-1]["step"] == 10 and len(expected) > 2
     for mine, other in zip(found, expected, strict=True):
         for name in other.keys() - {"clips_per_second"}:
-            assert mine[name] == pytest.approx(other[name], abs=LOSS), (other["step"], name)
+            what = f"{name} of step {other['step']}"
+            assert_close(mine[name], other[name], "many_devices.loss", what=what)
     (*_, last), (*_, other) = (
         sorted((each / "checkpoints").iterdir()) for each in (run, reference)
     )
@@ -68,7 +67,7 @@ def assert_equal_runs(run, reference):
     mine, other = load_file(last), load_file(other)
     assert mine.keys() == other.keys()
     for name, value in other.items():
-        np.testing.assert_allclose(mine[name], value, rtol=0, atol=WEIGHT, err_msg=name)
+        assert_close(mine[name], value, "many_devices.weight", what=name)
 
 
 @pytest.mark.clause("SHARD-1", "SHARD-3", "SHARD-4", "SHARD-5")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from backends_tests.adapters.keras_model import gradients
+from backends_tests.compare import assert_close
 from backends_tests.support import numpy, random_batch, with_random_weights
 from spec import training_reference
-from spec.tolerances import TOLERANCES
 from vmae_keras import VideoMAE, VideoMAEConfig
 
 
@@ -26,9 +26,8 @@ def test_every_weight_learns_and_rematerialisation_changes_no_gradient(drop_path
         found.append(gradients(model, batch))
     plain, recomputed = found
     for name, slope in plain.items():
-        scale = np.abs(slope).max()
-        assert scale > 0, name
-        assert np.abs(recomputed[name] - slope).max() <= TOLERANCES["gradient"].value * scale, name
+        assert np.abs(slope).max() > 0, name
+        assert_close(recomputed[name], slope, "gradient", what=name)
 
 
 def test_rematerialisation_takes_every_block(monkeypatch):
@@ -79,10 +78,12 @@ def test_accumulated_gradients_equal_those_of_the_large_batch():
         model.fit(batch, batch_size=size, epochs=1, shuffle=False, verbose=0)
         results.append([numpy(v.value) for v in model.trainable_variables])
     start, _ = with_random_weights(config)
-    for large, parts, first in zip(*results, start.trainable_variables, strict=True):
-        step = np.abs(large - numpy(first.value)).max()
-        assert step > 0
-        assert np.abs(large - parts).max() <= TOLERANCES["gradient"].value * step + 1e-6
+    large, parts = results
+    before = [numpy(v.value) for v in start.trainable_variables]
+    moved = [np.abs(one - other).max() for one, other in zip(large, before, strict=True)]
+    assert min(moved) > 0
+    for one, other in zip(parts, large, strict=True):
+        assert_close(one, other, "gradient", max(moved))
 
 
 def test_global_norm_is_clipped():
@@ -95,7 +96,7 @@ def test_global_norm_is_clipped():
     norm = np.sqrt(
         sum(((b - a).astype("float64") ** 2).sum() for a, b in zip(before, after, strict=True))
     )
-    assert norm == pytest.approx(0.5, rel=1e-3)
+    assert_close(norm, 0.5, "gradient")
 
 
 def test_ema_of_the_weights_is_what_fit_leaves():
@@ -112,9 +113,8 @@ def test_ema_of_the_weights_is_what_fit_leaves():
     averaged.compile(keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.75))
     averaged.fit(batch, epochs=2, verbose=0)
     assert np.abs(steps[1] - steps[0]).max() > 1e-3
-    np.testing.assert_allclose(
-        numpy(averaged.mask_token.value), 0.75 * steps[0] + 0.25 * steps[1], atol=1e-5
-    )
+    expected = 0.75 * steps[0] + 0.25 * steps[1]
+    assert_close(numpy(averaged.mask_token.value), expected, "float32")
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -135,4 +135,4 @@ def test_mixed_precision_trains(precision):
     assert is_scaled == (precision == "mixed_float16")
     full, half = history.values()
     assert half[-1] < half[0]
-    assert half[-1] == pytest.approx(full[-1], rel=2e-2)
+    assert_close(half[-1], full[-1], "mixed_precision.loss")

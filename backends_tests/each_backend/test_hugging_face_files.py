@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.peers.hugging_face_files import (
     SMALL,
     build,
@@ -19,8 +20,6 @@ from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load
 from vmae_keras.presets import stored_model
 from vmae_keras.weights.write import write_hugging_face
 
-CLOSE = 5e-5  # of the largest output; up to 5e-6 in 24 draws of B, L and H, and once 1.4e-5
-SAME_LOSS = 1e-6
 CLASSES = {"pretraining": VideoMAE, "classifier": VideoClassifier, "encoder": VideoEncoder}
 VARIANTS = {
     "S": published(384, 6, 192, 3),
@@ -69,9 +68,9 @@ def all_equal(ours, *theirs):
     got, our_loss = outputs(ours, video, visible, decoded)
     for model in theirs:
         expected, loss = run(model, video, None if our_loss is None else visible)
-        assert np.abs(got - expected).max() < CLOSE * np.abs(expected).max()
+        assert_close(got, expected, "hugging_face.output")
         if loss is not None:
-            assert our_loss == pytest.approx(loss, rel=SAME_LOSS)
+            assert_close(our_loss, loss, "hugging_face.loss")
 
 
 @pytest.mark.clause("WEIGHT-3", "WEIGHT-5")

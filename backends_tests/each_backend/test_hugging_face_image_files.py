@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.peers.hugging_face_image_files import (
     BASE,
     BASE_DECODER,
@@ -18,16 +19,10 @@ from backends_tests.peers.hugging_face_image_files import (
 from backends_tests.support import TRIES_ALL_FILES, numpy
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load, masks
 
-CLOSE = 3e-5  # of the largest output; measured 2.6e-6, TensorFlow, widths of B
-SAME_LOSS = 2.4e-6  # measured 2.4e-7, JAX
 OPTIONS = {
     "pixels": {**SMALL, **DECODER},
     "normalised pixels, widths of B": {**BASE, **BASE_DECODER, "norm_pix_loss": True},
 }
-
-
-def error(got, expected):
-    return np.abs(got - expected).max() / np.abs(expected).max()
 
 
 @pytest.mark.clause("IMAGE-1", "IMAGE-2", "IMAGE-4", "IMAGE-5", "IMAGE-6", "IMAGE-7", "WEIGHT-3")
@@ -46,10 +41,10 @@ def test_a_pretrained_mae_predicts_the_same(name, tmp_path):
     expected, expected_loss = run(theirs, video, batch["visible"])
     expected = np.take_along_axis(expected, batch["decoded"][..., None], axis=1)
     predictions = ours.predict(batch, verbose=0)
-    assert error(predictions, expected) < CLOSE
+    assert_close(predictions, expected, "hugging_face.output")
     ours.compile()
     loss = ours.compute_loss(batch, y_pred=keras.ops.convert_to_tensor(predictions))
-    assert float(numpy(loss)) == pytest.approx(expected_loss, rel=SAME_LOSS)
+    assert_close(numpy(loss), expected_loss, "hugging_face.loss")
 
 
 @pytest.mark.clause("IMAGE-1", "IMAGE-3", "IMAGE-4", "IMAGE-7", "WEIGHT-3")
@@ -62,7 +57,7 @@ def test_features_are_the_same_of_the_class_token_too(name, tmp_path):
     video = random_images(theirs.config)
     expected, _ = run(theirs, video)
     assert expected.shape == (2, 17, 32)
-    assert error(ours.predict(video, verbose=0), expected) < CLOSE
+    assert_close(ours.predict(video, verbose=0), expected, "hugging_face.output")
 
 
 @pytest.mark.clause("POS-3", "POS-5", "IMAGE-1", "IMAGE-7")
@@ -73,7 +68,7 @@ def test_learned_positions_are_resized_as_transformers_does_and_the_class_tokens
     theirs.config.image_size = (48, 64)
     video = random_images(theirs.config)
     expected, _ = run(theirs, video, interpolate_pos_encoding=True)
-    assert error(ours.predict(video, verbose=0), expected) < CLOSE
+    assert_close(ours.predict(video, verbose=0), expected, "hugging_face.output")
 
 
 @pytest.mark.clause("IMAGE-3", "IMAGE-7", "FT-2", "WEIGHT-3")
@@ -86,4 +81,4 @@ def test_logits_are_the_same_and_classes_have_their_names(tmp_path):
     assert (ours.config.mean, ours.config.std) == ((0.5,) * 3, (0.5,) * 3)
     video = random_images(theirs.config)
     expected, _ = run(theirs, video)
-    assert error(ours.predict(video, verbose=0), expected) < CLOSE
+    assert_close(ours.predict(video, verbose=0), expected, "hugging_face.output")

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.support import numpy, random_batch, with_random_weights
 from spec import reference
-from spec.tolerances import TOLERANCES
 from vmae_keras import VideoMAEConfig
 
 
@@ -36,7 +36,7 @@ def test_target_and_loss_stay_float32_under_mixed_precision():
     model, _ = with_random_weights(config, dtype="mixed_bfloat16")
     batch = random_batch(config, video="float32")
     expected = reference.target(config, batch["video"], batch["decoded"])
-    assert np.abs(numpy(model.target(batch)) - expected).max() < TOLERANCES["target"].value
+    assert_close(numpy(model.target(batch)), expected, "target")
     # As the wide numbers that they are exactly; `predict` gives no bfloat16 on every backend.
     predictions = np.asarray(model.predict_on_batch(batch), "float32")
     narrow = keras.ops.cast(predictions, "bfloat16")
@@ -44,5 +44,4 @@ def test_target_and_loss_stay_float32_under_mixed_precision():
     model.compile("sgd")
     got = float(numpy(model.compute_loss(x=batch, y_pred=narrow)))
     # bfloat16 numbers are exact in float64; an error in bfloat16 arithmetic would be near 1e-2.
-    right = reference.loss(predictions.astype("float64"), expected)
-    assert got == pytest.approx(right, rel=TOLERANCES["loss"].value)
+    assert_close(got, reference.loss(predictions.astype("float64"), expected), "loss")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.each_backend.test_classifier import random_classifier
 from backends_tests.once.test_view_dataset import oracle_views
 from spec import evaluation_reference, probe_reference, reference
@@ -64,10 +65,9 @@ def test_evaluation_and_prediction_give_the_oracles_probabilities(classifier, fi
         expected = evaluation_reference.average_views(reference.classify(CONFIG, weights, views))
         best = np.argsort(-expected)
         assert result.predicted == tuple(best)
-        # Measured: 2e-7.
-        np.testing.assert_allclose(result.probabilities, expected[best], rtol=0, atol=3e-6)
+        assert_close(result.probabilities, expected[best], "class_probability")
     alone = predict(model, files[-1].path, **VIEWS, skipped=skipped)
-    np.testing.assert_allclose(alone[best], result.probabilities, rtol=0, atol=2e-6)
+    assert_close(alone[best], result.probabilities, "class_probability")
 
 
 @pytest.mark.clause("FEATURE-3", "FEATURE-4", "EVAL-5")
@@ -78,9 +78,7 @@ def test_features_are_of_the_middle_of_each_frame(classifier, preset, files, ski
         video = read_frames(file.path, np.arange)[:, y : y + 16, x : x + 24]
         windows = video[probe_reference.windows(len(video), CONFIG.frames, 1, 3)]
         named = reference.classify(CONFIG, classifier[1], windows, named=True)
-        expected = named["fc_norm"]
-        error = np.abs(np.load(found.files[file.path]) - expected).max()
-        assert error < 2e-5 * np.abs(expected).max()
+        assert_close(np.load(found.files[file.path]), named["fc_norm"], "features")
 
 
 def test_a_probe_runs(preset, files, skipped, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from spec.tolerances import TOLERANCES
+from backends_tests.compare import assert_close
 from vmae_keras import VideoMAE, masks, positions
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data import sampling, views
@@ -44,10 +44,6 @@ def cases(file, function):
     ]
 
 
-def tolerance(name):
-    return TOLERANCES[name].value
-
-
 def variables(model):
     """The trainable variables by the specification's names."""
     return {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
@@ -79,9 +75,7 @@ def wide(variable):
 @pytest.mark.parametrize("name", ["v1", "v2", "odd_grid"])
 def test_predictions(name):
     _, tensors, model, batch = pretraining(name)
-    expected = tensors["forward/predictions"]
-    got = model.predict(batch, verbose=0)
-    assert np.abs(got - expected).max() < tolerance("prediction") * np.abs(expected).max()
+    assert_close(model.predict(batch, verbose=0), tensors["forward/predictions"], "prediction")
 
 
 @pytest.mark.clause("TARGET-1", "TARGET-2", "TARGET-3")
@@ -90,7 +84,7 @@ def test_target(name):
     _, tensors, model, batch = pretraining(name)
     got = keras.ops.convert_to_numpy(model.target(batch))
     contrast = "target_of_low_contrast" if name == "odd_grid" else "target"
-    assert np.abs(got - tensors["target"]).max() < tolerance(contrast)
+    assert_close(got, tensors["target"], contrast)
 
 
 @pytest.mark.clause("DUAL-3")
@@ -108,13 +102,12 @@ def test_loss_and_gradients():
     _, tensors, model, batch = pretraining("options")
     model.compile(keras.optimizers.SGD(1.0))
     loss = model.train_on_batch(batch)
-    assert float(loss) == pytest.approx(float(tensors["loss"]), rel=tolerance("loss"))
+    assert_close(float(loss), float(tensors["loss"]), "loss")
     expected = under("gradients", tensors)
     assert variables(model).keys() == expected.keys()
     for path, variable in variables(model).items():
         gradient = tensors[f"weights/{path}"] - wide(variable)
-        error = np.abs(gradient - expected[path]).max()
-        assert error < tolerance("gradient") * np.abs(expected[path]).max(), path
+        assert_close(gradient, expected[path], "gradient", what=path)
 
 
 @pytest.mark.clause("LOSS-1", "LOSS-2", "OPT-2", "OPT-5", "FT-6", "FT-7", "WEIGHT-1")
@@ -127,12 +120,12 @@ def test_loss_and_three_updates(name):
     for rate in rates:
         model.optimizer.learning_rate = rate
         losses.append(float(model.train_on_batch(batch)))
-    assert losses[0] == pytest.approx(float(tensors["loss"]), rel=tolerance("loss"))
+    assert_close(losses[0], float(tensors["loss"]), "loss")
     assert variables(model).keys() == under("updated", tensors).keys()
     for path, variable in variables(model).items():
         before, expected = tensors[f"weights/{path}"], tensors[f"updated/{path}"]
-        error = np.abs(wide(variable) - expected).max()
-        assert error < tolerance("three_adamw_steps") * np.abs(expected - before).max(), path
+        moved = np.abs(expected - before).max()
+        assert_close(wide(variable), expected, "three_adamw_steps", moved, path)
 
 
 @pytest.mark.clause("FT-1", "FT-2", "FT-4")
@@ -141,9 +134,8 @@ def test_logits(pooling):
     about, tensors = read("classifier")
     model = VideoClassifier(about["config"], about["classes"], pooling=pooling)
     load(model, under("weights", tensors))
-    expected = tensors[f"{pooling}/logits"]
     got = model.predict(tensors["video"], verbose=0)
-    assert np.abs(got - expected).max() < tolerance("logits") * np.abs(expected).max()
+    assert_close(got, tensors[f"{pooling}/logits"], "logits")
 
 
 class Given:
@@ -198,14 +190,14 @@ def test_counts_of_dual_masks(case):
 @pytest.mark.parametrize("case", cases("positions", "sinusoid"))
 def test_positions(case):
     table = positions.sinusoid(case["count"], case["dim"])[case["ids"]]
-    np.testing.assert_allclose(table, case["rows"], rtol=0, atol=tolerance("position"))
+    assert_close(table, case["rows"], "position")
 
 
 @pytest.mark.clause("POS-3")
 @pytest.mark.parametrize("case", cases("positions", "resize"))
 def test_resized_positions(case):
     resized = positions.resize(case["table"], tuple(case["grid"]), tuple(case["new_grid"]))
-    np.testing.assert_allclose(resized, case["resized"], rtol=0, atol=tolerance("position"))
+    assert_close(resized, case["resized"], "position")
 
 
 @pytest.mark.clause("OPT-3", "OPT-4")
@@ -216,24 +208,20 @@ def test_learning_rates(case):
         scale * case["base"], scale * case["minimum"], case["warmup_steps"], case["total_steps"]
     )
     rates = [float(keras.ops.convert_to_numpy(schedule(i))) for i in range(case["total_steps"])]
-    np.testing.assert_allclose(
-        rates, case["rates"], rtol=0, atol=tolerance("schedule") * case["rates"].max()
-    )
+    assert_close(rates, case["rates"], "schedule")
 
 
 @pytest.mark.clause("BLOCK-7")
 @pytest.mark.parametrize("case", cases("schedules", "drop_path_rates"))
 def test_drop_path_rates(case):
     stack = Transformer(4, case["depth"], 1, 4, drop_path=case["rate"])
-    atol = tolerance("schedule") * case["rates"].max()
-    np.testing.assert_allclose(stack.rates, case["rates"], rtol=0, atol=atol)
+    assert_close(stack.rates, case["rates"], "schedule")
 
 
 @pytest.mark.clause("FT-6")
 @pytest.mark.parametrize("case", cases("schedules", "layer_decay"))
 def test_layer_decay(case):
-    got = layer_scales(case["names"], case["decay"])
-    np.testing.assert_allclose(got, case["scales"], rtol=0, atol=tolerance("schedule"))
+    assert_close(layer_scales(case["names"], case["decay"]), case["scales"], "schedule")
 
 
 @pytest.mark.clause("OPT-2")
@@ -303,4 +291,4 @@ def assert_crops(case, size):
 @pytest.mark.parametrize("case", cases("views", "average_views"))
 def test_average_of_views(case):
     got = views.average_views(case["logits"])
-    np.testing.assert_allclose(got, case["probabilities"], rtol=0, atol=tolerance("probability"))
+    assert_close(got, case["probabilities"], "probability")

@@ -31,6 +31,7 @@ def close(one, other):
     """Whether nested lists are the same, their numbers up to roundings of a pixel."""
     if isinstance(other, list):
         return len(one) == len(other) and all(map(close, one, other))
+    # Of sums of pixels in float32, stored to six places.
     return one == pytest.approx(other, abs=2e-5) if isinstance(other, float) else one == other
 
 

@@ -324,4 +324,5 @@ def test_frames_and_times_are_those_that_were_written(video, tmp_path_factory):
     assert numbers(clip)[0] == 0 and np.array(numbers(clip))[positions].tolist() == [
         *range(len(shown))
     ]
+    # Half a frame, and half a millisecond of either's rounding.
     np.testing.assert_allclose(times[positions, 0], shown / rate, atol=0.5 / rate + 0.001)

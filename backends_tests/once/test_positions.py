@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends_tests.compare import assert_close
 from spec.position_reference import resize_positions
 from vmae_keras.positions import resize, sinusoid
 
@@ -23,7 +24,7 @@ def test_resized_table_equals_the_oracle(grid, new_grid, seed):
     got = resize(table, grid, new_grid)
     assert got.shape == (np.prod(new_grid), 3)
     expected = resize_positions(table, grid, new_grid)
-    np.testing.assert_allclose(got, expected, atol=1e-12)
+    assert_close(got, expected, "float64")
 
 
 @pytest.mark.clause("POS-3")

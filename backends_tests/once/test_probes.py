@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from backends_tests.chi_square import assert_uniform
+from backends_tests.compare import assert_close
 from spec import evaluation_reference, probe_reference
 from vmae_keras.data.files import VideoFile
 from vmae_keras.probes import encoded, training
@@ -80,8 +81,7 @@ def test_views_are_standardised_and_joined_as_the_oracle_does(kind, monkeypatch)
     expected = [
         [evaluation_reference.average_views(scale * video) for video in logits] for scale in (1, 2)
     ]
-    # Measured 4.0e-8: standardised features are rounded to float32.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-7)
+    assert_close(found, expected, "float32")
 
 
 def test_a_feature_that_never_changes_is_not_magnified():
@@ -143,7 +143,7 @@ def test_votes_equal_the_oracles(monkeypatch):
         [probe_reference.neighbour_votes(known, numbers, q, 5, k) for q in queries]
         for k in (1, 5, 20)
     ]
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    assert_close(found, expected, "float64")
     with pytest.raises(ValueError, match="There are 20 neighbours"):
         neighbour_votes(known, numbers, queries, 5, (21,))
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backends_tests.compare import assert_close
 from backends_tests.upstream_files import (
     hugging_face_settings,
     small,
@@ -811,8 +812,8 @@ HALF = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
 )  # fmt: skip
 def test_mean_and_std_are_of_pixels_in_0_to_1(preprocessing, mean, std, tmp_path):
     config = hugging_face(tmp_path, preprocessing=preprocessing).config
-    np.testing.assert_allclose(config.mean, mean, rtol=1e-15, atol=0)
-    np.testing.assert_allclose(config.std, std, rtol=1e-15, atol=0)
+    assert_close(config.mean, mean, "float64")
+    assert_close(config.std, std, "float64")
 
 
 def test_pixels_of_one_channel_that_are_not_normalised_stay_as_they_are(tmp_path):

@@ -45,6 +45,7 @@ def centres(of, frames):
 def test_a_shape_moves_in_its_direction_at_its_speed(direction):
     step = 0.04 * 64 * np.array([math.cos(direction), math.sin(direction)])
     expected = np.array([40, 32]) + step * np.arange(5)[:, None]
+    # A centre is the mean of whole pixels.
     np.testing.assert_allclose(centres(scene(direction=direction), 5), expected, atol=0.3)
 
 
@@ -57,6 +58,7 @@ def test_walls_turn_a_shape_round():
         if x > 80 - 12.8:
             x, step = 2 * (80 - 12.8) - x, -step
     found = centres(scene(position=(0.9, 0.5)), 8)
+    # Of a pixel, as above.
     np.testing.assert_allclose(found, [(x, 32) for x in expected], atol=0.3)
     assert expected[-1] < expected[3]
 
@@ -65,11 +67,11 @@ def test_walls_turn_a_shape_round():
 def test_a_circle_turns_as_it_is_seen(clockwise):
     found = centres(scene(motion="circle", clockwise=clockwise, direction=1.0), 6)
     x, y = ((found - (40, 32)) / (0.85 * (40 - 12.8), 0.85 * (32 - 12.8))).T
-    np.testing.assert_allclose(np.hypot(x, y), 1, atol=0.03)
+    np.testing.assert_allclose(np.hypot(x, y), 1, atol=0.03)  # .5 pixel of the smaller radius
     # Downwards is y: growing angles turn clockwise.
     turned = np.diff(np.unwrap(np.arctan2(y, x)))
     expected = 0.04 * 64 / (0.85 * (32 - 12.8)) * (1 if clockwise else -1)
-    np.testing.assert_allclose(turned, expected, atol=0.03)
+    np.testing.assert_allclose(turned, expected, atol=0.03)  # radians: .5 pixel again
     assert LABELLED["clockwise" if clockwise else "anticlockwise"][::2] == ("circle", clockwise)
 
 

@@ -210,6 +210,7 @@ def test_every_value_of_a_recipe_arrives(stage, case, tmp_path, monkeypatch):
 def same(one, other):
     """Whether two values are the same, numbers up to their rounding."""
     if isinstance(other, float | np.ndarray):
+        # Two values of a field differ by much more than float32 rounds.
         return one is not None and np.allclose(one, other, rtol=1e-5, atol=0)
     return one == other
 

@@ -45,7 +45,3 @@ def weights_of(config, seed=1, shapes=None):
         if name.endswith("log_scale"):
             weights[name].flat[:2] = 6.0, 1.5
     return weights
-
-
-def close(actual, expected, tolerance):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import small_config
 from spec import gradient_reference, masks_reference, reference, training_reference
 from spec.config import Config
@@ -80,11 +81,9 @@ def test_a_mae_of_transformers_in_float64_is_the_oracles(files, norm_pix, tmp_pa
     batch = {name: np.stack([one[name] for one in ids]) for name in ids[0]} | {"video": video}
     expected, expected_loss = files.run(theirs, video, batch["visible"])
     expected = reference.take(expected, batch["decoded"])
-    # Its tables are rounded to float32. Largest of 40: 3.4e-8, of the loss 7.3e-10.
-    found = reference.forward(config, weights, batch)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-7 * np.abs(expected).max())
-    loss = reference.pretraining_loss(config, weights, batch)
-    assert loss == pytest.approx(expected_loss, rel=8e-9)
+    # Its tables are rounded to float32.
+    assert_close(reference.forward(config, weights, batch), expected, "float32")
+    assert_close(reference.pretraining_loss(config, weights, batch), expected_loss, "float32")
 
 
 @clause("IMAGE-1", "IMAGE-3", "IMAGE-7", "FT-2")
@@ -97,9 +96,7 @@ def test_a_vit_of_transformers_in_float64_is_the_oracles(files, tmp_path):
     assert rest == left_out(["vit.encoder.layer.0", "vit.encoder.layer.1"])
     video = files.random_images(theirs.config)
     expected, _ = files.run(theirs, video)
-    found = reference.classify(config, weights, video, pooling="first")
-    # Largest of 20: 2.1e-15.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-14 * np.abs(expected).max())
+    assert_close(reference.classify(config, weights, video, pooling="first"), expected, "float64")
 
 
 @clause("IMAGE-4")
@@ -112,7 +109,7 @@ def test_planar_positions_by_hand_and_as_transformers_makes_them(files):
     np.testing.assert_allclose(row[4:], [0, 0, 1, 1])
     made = files.table(14, 768)[0].numpy()
     assert not made[0].any()
-    np.testing.assert_allclose(made[1:], reference.planar_positions(14, 14, 768), atol=1e-7)
+    assert_close(made[1:], reference.planar_positions(14, 14, 768), "float32")
 
 
 @clause("COUNT-1", "COUNT-2", "COUNT-5", "IMAGE-1", "IMAGE-5")
@@ -183,7 +180,7 @@ def test_the_class_token_has_the_first_position_and_stays_out_of_the_mean():
     )
     np.testing.assert_array_equal(out["embedded"][:, 0], [first, first])
     pooled = reference.norm(out["encoder/block_1"][:, 1:].sum(1) / 12, weights, "fc_norm", config)
-    np.testing.assert_allclose(out["fc_norm"], pooled, rtol=1e-12)
+    assert_close(out["fc_norm"], pooled, "float64")
 
 
 @clause("IMAGE-6")
@@ -196,12 +193,12 @@ def test_maes_target_by_hand_and_back():
     piece = (video[0, :2, 4:, 4:8] / 255 - config.mean) / config.std
     values = piece.ravel()
     spread = math.sqrt(((values - values.mean()) ** 2).sum() / (len(values) - 1) + 1e-6)
-    np.testing.assert_allclose(wanted[0, 0], (values - values.mean()) / spread, rtol=1e-10)
+    assert_close(wanted[0, 0], (values - values.mean()) / spread, "float64")
     assert np.isfinite(wanted).all()
     raw = reference.target(small_config(mae_target=True, norm_pix=False), video, ids)
-    np.testing.assert_allclose(raw[0, 0], values, rtol=1e-12)
+    assert_close(raw[0, 0], values, "float64")
     back = reference.reconstruct(config, wanted, *reference.statistics(config, video, ids))
-    np.testing.assert_allclose(back[0, 0], video[0, :2, 4:, 4:8].ravel() / 255, atol=1e-12)
+    assert_close(back[0, 0], video[0, :2, 4:, 4:8].ravel() / 255, "float64")
 
 
 @clause("IMAGE-1", "IMAGE-2", "IMAGE-5")
@@ -222,7 +219,7 @@ def test_derivatives_by_the_class_token_its_position_and_the_bridges_bias():
     slopes = training_reference.gradient(config, one.weights, one.batch, entries)
     analytic = np.array([gradients[name][index] for name, index in entries])
     assert np.abs(analytic).min() > 1e-6
-    np.testing.assert_allclose(analytic, slopes, rtol=1e-5, atol=1e-8)
+    assert_close(analytic, slopes, "difference_quotient")
 
 
 @clause("MASK-3", "MASK-5")

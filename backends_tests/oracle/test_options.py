@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import small_config
 from spec import reference, training_reference
 from spec.conformance.cases import Case
@@ -34,7 +35,7 @@ TORCH = {
 @pytest.mark.parametrize("name", TORCH)
 def test_activations_are_torchs(name):
     expected = TORCH[name](torch.tensor(X, dtype=torch.float64)).numpy()
-    np.testing.assert_allclose(reference.activate(X, name), expected, rtol=1e-12, atol=1e-14)
+    assert_close(reference.activate(X, name), expected, "float64")
 
 
 @pytest.mark.clause("OPTION-1")
@@ -96,7 +97,7 @@ def test_a_fixed_table_keeps_its_places_on_a_finer_grid():
     coarse = reference.fixed_positions(config, video[:, :, ::3, ::3], config.dim)
     # Of three finer places the middle one lies where the old one did.
     middle = fine.reshape(t, h, 3, w, 3, -1)[:, :, 1, :, 1].reshape(coarse.shape)
-    np.testing.assert_allclose(middle, coarse, atol=1e-14)
+    assert_close(middle, coarse, "float64")
 
 
 @pytest.mark.clause("POS-5", "OPTION-2", "OPTION-3", "OPTION-4")
@@ -116,7 +117,7 @@ def test_derivatives_of_the_options():
     slopes = training_reference.gradient(one.config, one.weights, one.batch, entries)
     analytic = np.array([gradients[name][index] for name, index in entries])
     assert abs(analytic[0]) > 1e-6
-    np.testing.assert_allclose(analytic, slopes, rtol=1e-5, atol=1e-8)
+    assert_close(analytic, slopes, "difference_quotient")
 
 
 @pytest.mark.clause("OPTION-1")

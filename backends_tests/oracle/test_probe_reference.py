@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from spec import probe_reference as probe
 
 clause = pytest.mark.clause
@@ -71,7 +72,7 @@ def test_torch_attends_to_the_same():
     y = y + dense("narrow", functional.gelu(dense("wide", norm(y))))
     expected = dense("head", norm(y)).numpy()
     found = probe.attentive_logits(weights, tokens, heads)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-15)
+    assert_close(found, expected, "float64")
 
 
 @clause("PROBE-3")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import (
     CONFIGS,
-    close,
     small_batch,
     small_config,
     weights_of,
@@ -62,9 +62,7 @@ def test_positions_follow_the_scalar_formula_and_extend_by_a_suffix():
     table = reference.sinusoid_positions(50, 10)
     for token, column in ((0, 0), (0, 1), (1, 0), (7, 3), (49, 8), (49, 9)):
         angle = token / 10000 ** (2 * (column // 2) / 10)
-        assert table[token, column] == pytest.approx(
-            (math.cos if column % 2 else math.sin)(angle), abs=1e-15
-        )
+        assert_close(table[token, column], (math.cos if column % 2 else math.sin)(angle), "float64")
     np.testing.assert_array_equal(reference.sinusoid_positions(90, 10)[:50], table)
 
 
@@ -81,7 +79,7 @@ def test_the_embedding_is_a_strided_convolution():
         for p0, p1, p2, channel in np.ndindex(2, 3, 2, 3):
             pixel = video[0, 2 * t + p0, 3 * h + p1, 2 * w + p2, channel]
             total += kernel[d, channel, p0, p1, p2] * pixel
-        assert tokens[t, h, w, d] == pytest.approx(total, abs=1e-12)
+        assert_close(tokens[t, h, w, d], total, "float64")
 
 
 # Model -------------------------------------------------------------------------------------------
@@ -104,8 +102,10 @@ def test_the_forward_by_its_named_parts():
 
     positions = reference.sinusoid_positions(12, 12)
     query = out["decoder/input"][:, 4:]
-    close(query, weights["mask_token"] + positions[batch["decoded"]], 1e-12)
-    close(out["decoder/input"][:, :4], out["bridge"] + positions[batch["visible"]], 1e-12)
+    assert_close(query, weights["mask_token"] + positions[batch["decoded"]], "float64")
+    assert_close(
+        out["decoder/input"][:, :4], out["bridge"] + positions[batch["visible"]], "float64"
+    )
 
     hidden = np.setdiff1d(np.arange(12), batch["visible"][0])
     tokens = reference.tubelets(batch["video"], config.tubelet)
@@ -114,7 +114,7 @@ def test_the_forward_by_its_named_parts():
     np.testing.assert_array_equal(reference.forward(config, weights, changed), out["predictions"])
 
     turned = {**batch, "decoded": batch["decoded"][:, ::-1]}
-    close(reference.forward(config, weights, turned)[:, ::-1], out["predictions"], 1e-10)
+    assert_close(reference.forward(config, weights, turned)[:, ::-1], out["predictions"], "float64")
 
 
 @clause("BLOCK-6", "BLOCK-7")
@@ -127,16 +127,16 @@ def test_branches_are_scaled_and_dropped_per_clip():
     scales = {f"{path}/scale1": 2.0, f"{path}/scale2": 3.0}
     scaled = weights | {name: factor * weights[name] for name, factor in scales.items()}
     keep = np.array([[2.0, 2.0], [3.0, 3.0]])
-    close(
+    assert_close(
         reference.block(x, weights, path, config, heads=2, keep=keep),
         reference.block(x, scaled, path, config, heads=2),
-        1e-12,
+        "float64",
     )
     half = reference.block(
         x, weights, path, config, heads=2, keep=np.array([[0.0, 1.0], [0.0, 1.0]])
     )
     np.testing.assert_array_equal(half[0], x[0])
-    close(half[1], reference.block(x, weights, path, config, heads=2)[1], 1e-12)
+    assert_close(half[1], reference.block(x, weights, path, config, heads=2)[1], "float64")
     np.testing.assert_array_equal(training.drop_path_rates(0.2, 3), [0.0, 0.1, 0.2])
 
     keep = {"encoder_keep": np.ones((2, 2, 2)), "decoder_keep": np.zeros((1, 2, 2))}
@@ -155,14 +155,14 @@ def test_torch_agrees_in_float64_on_predictions_loss_and_gradient(witness, confi
     batch, weights = small_batch(), weights_of(config)
     model = witness(config, weights)
     predictions = model.forward(batch).detach().numpy()
-    close(reference.forward(config, weights, batch), predictions, 1e-12)
+    assert_close(reference.forward(config, weights, batch), predictions, "float64")
 
     loss = model.loss(batch, reference.target(config, batch["video"], batch["decoded"]))
-    assert reference.pretraining_loss(config, weights, batch) == pytest.approx(loss.item(), 1e-12)
+    assert_close(reference.pretraining_loss(config, weights, batch), loss.item(), "float64")
     loss.backward()
     entries = [(name, tuple(s // 2 for s in value.shape)) for name, value in weights.items()][::3]
     slopes = [model.weights[name].grad.numpy()[index] for name, index in entries]
-    close(training.gradient(config, weights, batch, entries), slopes, 1e-6)
+    assert_close(training.gradient(config, weights, batch, entries), slopes, "difference_quotient")
 
 
 @clause("BLOCK-2")
@@ -239,7 +239,7 @@ def test_torch_agrees_in_float64_on_logits(witness, config, pooling):
     shapes = training.classifier_weight_shapes(config, 5, pooling)
     weights, video = weights_of(config, shapes=shapes), small_batch()["video"]
     logits = witness(config, weights).classify(video, pooling).detach().numpy()
-    close(reference.classify(config, weights, video, pooling=pooling), logits, 2e-14)
+    assert_close(reference.classify(config, weights, video, pooling=pooling), logits, "float64")
 
 
 @clause("FT-1", "FT-2", "ENC-2")
@@ -264,7 +264,7 @@ def test_the_classifier_by_its_named_parts():
     np.testing.assert_array_equal(first["encoder/norm"], encoder["encoder/norm"])
     for clip in range(2):
         token = encoder["encoder/norm"][clip, 0]
-        close(first["logits"][clip], token @ head["head/kernel"] + np.arange(5), 1e-12)
+        assert_close(first["logits"][clip], token @ head["head/kernel"] + np.arange(5), "float64")
 
     mean = reference.classify(config, weights | head | norm, video, named=True)
     assert list(mean) == ["embedded", "encoder/block_0", "encoder/block_1", "fc_norm", "logits"]
@@ -272,8 +272,8 @@ def test_the_classifier_by_its_named_parts():
         pooled = sum(encoder["encoder/block_1"][clip]) / 12
         spread = math.sqrt(sum((pooled - pooled.mean()) ** 2) / 8 + 1e-6)
         normed = 2 * (pooled - pooled.mean()) / spread + 3
-        close(mean["fc_norm"][clip], normed, 1e-12)
-        close(mean["logits"][clip], normed @ head["head/kernel"] + np.arange(5), 1e-12)
+        assert_close(mean["fc_norm"][clip], normed, "float64")
+        assert_close(mean["logits"][clip], normed @ head["head/kernel"] + np.arange(5), "float64")
 
 
 @clause("FT-1", "FT-2")
@@ -293,6 +293,7 @@ def test_the_target_of_one_tubelet_by_hand():
     batch["video"][0, :2, :4, :4] = 80  # token 0 of the first clip has one colour
     batch["decoded"][0, 0] = 0
     wanted = reference.target(config, batch["video"], batch["decoded"])
+    # A rounded mean, divided by 1e-6.
     assert np.isfinite(wanted).all() and np.abs(wanted[0, 0]).max() < 1e-9
 
     token = int(batch["decoded"][1, 3])
@@ -301,12 +302,14 @@ def test_the_target_of_one_tubelet_by_hand():
     for channel in range(3):
         pixels = piece[..., channel].ravel()
         spread = math.sqrt(((pixels - pixels.mean()) ** 2).sum() / (len(pixels) - 1))
-        close(wanted[1, 3, channel::3], (pixels - pixels.mean()) / (spread + 1e-6), 1e-12)
+        assert_close(
+            wanted[1, 3, channel::3], (pixels - pixels.mean()) / (spread + 1e-6), "float64"
+        )
 
     raw = reference.target(small_config(norm_pix=False), batch["video"], batch["decoded"])
     np.testing.assert_array_equal(raw[1, 3], piece.ravel())
     mean, variance = reference.statistics(config, batch["video"], batch["decoded"])
-    close(reference.reconstruct(config, wanted, mean, variance), raw, 1e-12)
+    assert_close(reference.reconstruct(config, wanted, mean, variance), raw, "float64")
 
 
 @clause("LOSS-1", "LOSS-2")
@@ -315,7 +318,7 @@ def test_v2_with_decoded_equal_to_masked_is_v1():
     generator = np.random.default_rng(8)
     predictions, wanted = generator.random((2, 2, 6, 96))
     plain = reference.loss(predictions, wanted)
-    assert plain == pytest.approx(np.mean((predictions - wanted) ** 2), rel=1e-14)
+    assert_close(plain, np.mean((predictions - wanted) ** 2), "float64")
     ids = masks.pretraining(GRID, generator)
     weight = reference.decoded_weight(ids["visible"][None], ids["decoded"][None])
     assert (weight == 1).all()
@@ -324,7 +327,7 @@ def test_v2_with_decoded_equal_to_masked_is_v1():
     weight = np.ones((2, 6))
     weight[0, :3] = 0
     rest = np.r_[predictions[0, 3:] - wanted[0, 3:], predictions[1] - wanted[1]]
-    assert reference.loss(predictions, wanted, weight) == pytest.approx(np.mean(rest**2), rel=1e-14)
+    assert_close(reference.loss(predictions, wanted, weight), np.mean(rest**2), "float64")
 
 
 # The specification itself ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import CONFIGS, small_config
 from spec import recipe_table, reference
 from spec import training_reference as training
@@ -127,8 +128,7 @@ def test_a_dense_kernel_from_torch_gives_torchs_products(path):
     x = torch.randn(3, size_in, dtype=torch.float64)
     right = linear(x).detach().numpy()
     ours = x.numpy() @ converted(DENSE[path], [linear])
-    # Noise, largest of 50 seeds: 8.9e-16.
-    np.testing.assert_allclose(ours, right, rtol=0, atol=9e-15)
+    assert_close(ours, right, "float64")
 
 
 @clause("WEIGHT-2", "BLOCK-3")
@@ -141,8 +141,7 @@ def test_separate_queries_keys_and_values_become_the_thirds_of_one_kernel():
     names = [name.split(".")[-2] for name in qkv.names["huggingface"]]
     assert names == ["query", "key", "value"]
     right = np.concatenate([linear(x).detach().numpy() for linear in linears], axis=-1)
-    # Noise, largest of 50 seeds: 4.4e-16.
-    np.testing.assert_allclose(x.numpy() @ converted(qkv, linears), right, rtol=0, atol=5e-15)
+    assert_close(x.numpy() @ converted(qkv, linears), right, "float64")
 
 
 @clause("EMBED-1", "TUBE-1", "TUBE-2")
@@ -156,8 +155,7 @@ def test_a_convolution_from_torch_gives_torchs_embedding():
     tokens = reference.tubelets(video.permute(0, 2, 3, 4, 1).numpy(), config.tubelet)
     kernel = converted(CONVOLUTION, [convolution])
     bias = converted(SMALL["tubelet_embedding/bias"], [convolution], "bias")
-    # Noise, largest of 50 seeds: 2.0e-15.
-    np.testing.assert_allclose(tokens @ kernel + bias, right, rtol=0, atol=2e-14)
+    assert_close(tokens @ kernel + bias, right, "float64")
 
 
 def test_the_table_uses_its_vocabulary_and_refuses_other_words():

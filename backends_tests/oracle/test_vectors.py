@@ -112,6 +112,7 @@ def test_broken_missing_and_unknown_files_are_named(copy):
 def test_a_value_near_a_rounding_boundary_is_refused(monkeypatch, tmp_path):
     step = 2.0**-vector_files.BITS
     edge = {"x": np.array([0.75, 1.5 * step + 1e-13])}
+    # The edge itself is rounded, to 2e-16.
     assert vector_files.room(edge["x"]) == pytest.approx(1e-13, rel=1e-2)
     monkeypatch.setattr(vectors, "FILES", {"edge": lambda: ({}, edge)})
     with pytest.raises(vectors.NearBoundary, match=r"edge: x .* 1\.0e-13"):

@@ -6,6 +6,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from backends_tests.adapters.hugging_face import Adapter
+from backends_tests.compare import assert_within
 from spec.conformance.results import run
 
 
@@ -32,8 +33,11 @@ def test_its_epsilons_are_found_and_nothing_else(report):
 
 def test_with_the_epsilons_accounted_for_it_agrees(report):
     agreement = report.diagnosis.agreement
+    # Which undoes mean and std in float32: of low contrast, that shows.
+    tolerances = {"target": "target_of_low_contrast"}
+    for name, error in agreement.items():
+        assert_within(error, tolerances.get(name, name), name)
     assert agreement.keys() == {"prediction", "target", "loss", "logits"}
-    assert max(agreement.values()) < 1e-5
 
 
 def test_what_deviates(report):

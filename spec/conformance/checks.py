@@ -37,6 +37,7 @@ class Check:
     Args:
         needs: clauses without which the implementation cannot be asked.
         quantity: what is compared with the oracle, if that is what the check does.
+        tolerance: the name of what is then allowed.
     """
 
     layer: str
@@ -46,6 +47,7 @@ class Check:
     examine: Callable[[Subject, Case], Finding]
     needs: tuple[str, ...] = ()
     quantity: Quantity | None = None
+    tolerance: str = ""
 
     def __repr__(self) -> str:
         return self.name
@@ -67,16 +69,17 @@ def check(layer: str, *clauses: str, on: tuple[Case, ...], needs: tuple[str, ...
 
 def compare(
     layer: str, name: str, quantity: Quantity, *clauses: str, on: tuple[Case, ...],
-    needs: tuple[str, ...] = (), tolerance: str | None = None,
+    needs: tuple[str, ...] = (), tolerance: str = "",
 ) -> None:  # fmt: skip
     """Registers a comparison with the oracle."""
-    limit = TOLERANCES[tolerance or quantity.name].value
+    tolerance = tolerance or quantity.name
+    limit = TOLERANCES[tolerance].value
 
     def examine(subject: Subject, case: Case) -> Finding:
         found = difference(quantity, subject.answer(quantity, case), quantity.oracle(case))
         return Finding(found.error, limit, found.text)
 
-    CHECKS.append(Check(layer, name, clauses, on, examine, needs, quantity))
+    CHECKS.append(Check(layer, name, clauses, on, examine, needs, quantity, tolerance))
 
 
 # Names and shapes --------------------------------------------------------------------------------

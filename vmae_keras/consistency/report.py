@@ -59,7 +59,7 @@ def table(rows: list[Row], names: list[str]) -> Table:
             _lines(Text(row.quantity.title), *details),
             *(_figure(row.differences.get((first, name)), row) for name in others),
             _lines(_figure(worst, row), *pair_names),
-            f"{row.tolerance.value:.1e}" if row.tolerance else "-",
+            f"{row.tolerance:.1e}" if row.tolerance else "-",
         )
     return shown
 
@@ -84,13 +84,13 @@ def verdict(rows: list[Row]) -> tuple[bool, str]:
     place = f", in {worst.weight}" if worst.weight else ""
     return False, (
         f"The backends disagree in {len(failed)} of {len(judged)} rows. Furthest: {row.quantity.title}, "
-        f"{row.precision}, {one} and {other}: {worst.value:.1e}, allowed {row.tolerance.value:.1e}{place}."
+        f"{row.precision}, {one} and {other}: {worst.value:.1e}, allowed {row.tolerance:.1e}{place}."
     )
 
 
 def _excess(row):
     worst = row.worst[1].value
-    return math.inf if math.isnan(worst) else worst / row.tolerance.value
+    return math.inf if math.isnan(worst) else worst / row.tolerance
 
 
 def _lines(*texts: Text) -> Text:
@@ -101,5 +101,5 @@ def _figure(difference: Difference | None, row: Row) -> Text:
     if difference is None:
         return Text("-")
     text = f"{difference.value:.1e}"
-    allowed = row.tolerance is None or difference.value <= row.tolerance.value
+    allowed = row.tolerance is None or difference.value <= row.tolerance
     return Text(text) if allowed else Text(f"{text} !", style="bold red")

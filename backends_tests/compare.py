@@ -1,0 +1,56 @@
+"""Compares values within the tolerances of `spec/tolerances.toml`, and records how far they were apart.
+
+`scripts/tolerances.py` names a folder in VMAE_ERRORS, and reads there what it writes into the table.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from spec.tolerances import TOLERANCES
+
+
+def assert_close(found, expected, tolerance, scale=None, what="the values"):
+    """Assert that no value is further from the expected one than the tolerance allows.
+
+    Args:
+        tolerance: its name in `spec/tolerances.toml`.
+        scale: what the error is relative to, of all values or of each; by default 1 where the table says
+            "1", else the largest expected value.
+        what: is compared, for the message.
+    """
+    found, expected = (np.asarray(values).astype("float64") for values in (found, expected))
+    assert found.shape == expected.shape, f"{what}: {found.shape} is not {expected.shape}"
+    if scale is None:
+        scale = 1.0 if TOLERANCES[tolerance].of == "1" else np.abs(expected).max()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.abs(found - expected)
+        errors = np.where(apart == 0, 0.0, apart / scale)
+    place = np.unravel_index(errors.argmax(), errors.shape)
+    assert_within(
+        errors[place], tolerance,
+        f"{what}, at {list(map(int, place))} {found[place]:.7g} instead of {expected[place]:.7g}",
+    )  # fmt: skip
+
+
+def assert_within(error, tolerance, what):
+    """Assert that an error, in the tolerance's unit, is allowed; record it."""
+    record(tolerance, error)
+    limit = TOLERANCES[tolerance]
+    assert error <= limit.value, (
+        f"{what}: {error:.2g} of {limit.of}, more than {limit.value:.2g} ({tolerance})"
+    )
+
+
+def record(tolerance, error):
+    """Write an error down where they are collected: one line of this process's file."""
+    if folder := os.environ.get("VMAE_ERRORS"):
+        # "backends_tests/folder/file.py::test[parameters] (call)"
+        _, tests, test = os.environ["PYTEST_CURRENT_TEST"].rsplit(" ", 1)[0].split("/", 2)
+        line = {"tolerance": tolerance, "error": float(error), "test": test}
+        if tests == "each_backend":
+            line["backend"] = os.environ["KERAS_BACKEND"]
+        with open(Path(folder) / f"{os.getpid()}.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,153 @@
+"""Measure the noise beside each tolerance again: python scripts/tolerances.py [--write]
+
+Runs the tests that compare within tolerances (`backends_tests/compare.py`) on each backend, with several
+seeds of weights and batches, and `vmae consistency`. Prints the largest error under each tolerance of
+`spec/tolerances.toml` and its place, and names the tolerances that are more than fifteen times or less
+than three times as large. With --write it puts these figures into the table; values stay as they are.
+"""
+
+import argparse
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from spec.tolerances import MOST, PATH, TOLERANCES  # noqa: E402
+from vmae_keras import VideoMAEConfig, backend  # noqa: E402
+from vmae_keras.consistency import comparison, processes  # noqa: E402
+from vmae_keras.consistency.setup import Setup  # noqa: E402
+
+LABELS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
+LEAST = 3  # times the noise
+
+
+def files(folder):
+    """The tests of a folder that compare within tolerances."""
+    for path in sorted((ROOT / "backends_tests" / folder).glob("test_*.py")):
+        if re.search(r"\b(assert_close|record)\(", path.read_text("utf-8")):
+            yield str(path.relative_to(ROOT))
+
+
+def run_tests(records, folder, seed, workers, name="torch"):
+    """Run the tests; False where one failed. What it measured is recorded all the same."""
+    print(f"{folder}, {LABELS[name]}, seed {seed}", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--tb=line", "-n", str(workers), "--dist", "loadfile",
+         "--no-loadscope-reorder", *files(folder)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "KERAS_BACKEND": name, "VMAE_ERRORS": str(records), "VMAE_SEED": str(seed)},
+    )  # fmt: skip
+    if done.returncode:
+        print(done.stdout[-4000:], file=sys.stderr)
+    return done.returncode == 0
+
+
+def run_consistency(records, seeds):
+    """Compare the backends as `vmae consistency` does."""
+    names = backend.installed(processes.NAMES)
+    names_of = {quantity: name for name, quantity in comparison.QUANTITIES.items()}
+    with open(records / "consistency.jsonl", "a", encoding="utf-8") as file:
+        for variant in ("tiny", "demo"):
+            for seed in range(seeds):
+                print(f"vmae consistency, {variant}, seed {seed}", file=sys.stderr, flush=True)
+                with tempfile.TemporaryDirectory() as folder:
+                    setup = Setup(VideoMAEConfig.variant(variant), seed=seed)
+                    outcomes = processes.compute(
+                        setup, names, Path(folder), lambda *_: None, lambda *_: None
+                    )
+                    results = {
+                        name: comparison.Result(outcome.result)
+                        for name, outcome in outcomes.items()
+                        if outcome.result
+                    }
+                    for row in filter(lambda row: row.tolerance, comparison.compare(results)):
+                        (one, other), worst = row.worst
+                        line = {
+                            "tolerance": f"consistency.{names_of[row.quantity]}.{row.precision}",
+                            "error": worst.value,
+                            "test": f"{one} and {other}, {variant} {worst.weight}".rstrip(),
+                        }
+                        file.write(json.dumps(line) + "\n")
+
+
+def measured(records):
+    """{tolerance: (the largest error, where it was and the largest of the other backends)}."""
+    worst = collections.defaultdict(dict)
+    for path in records.glob("*.jsonl"):
+        for line in map(json.loads, path.read_text("utf-8").splitlines()):
+            of = worst[line["tolerance"]]
+            label = LABELS.get(line.get("backend"), "")
+            of[label] = max(of.get(label, (-1.0, "")), (line["error"], line["test"]))
+    found = {}
+    for name, errors in worst.items():
+        (label, (error, test)), *others = sorted(errors.items(), key=lambda item: -item[1][0])
+        rest = ", ".join(f"{label or 'elsewhere'} {error:.1e}" for label, (error, _) in others)
+        place = f"{label}, {test}" if label else test
+        found[name] = error, f"{place}; {rest}" if rest else place
+    return found
+
+
+def rewritten(text, found):
+    """Return the table's text with the figures that were found; all else stays as it is."""
+    for name, (error, where) in found.items():
+        heading = rf'^\["?{re.escape(name)}"?\]\n(?:(?!\[).*\n)*?'
+        for field, value in (("measured", f"{error:.1e}"), ("where", json.dumps(where))):
+            text, count = re.subn(
+                rf"({heading}{field} = ).*", lambda match, v=value: match[1] + v, text, flags=re.M
+            )
+            assert count == 1, f"{name} has {count} fields `{field}`"
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="rewrite the figures of the table")
+    parser.add_argument("--backends", default=",".join(backend.installed()), help="out of these")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=2, help="processes of each run of tests")
+    parser.add_argument(
+        "--records", type=Path, help="folder of what was recorded, which counts what lies there too"
+    )
+    parser.add_argument("--read", action="store_true", help="run nothing, only read --records")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        records = arguments.records or Path(temporary)
+        records.mkdir(parents=True, exist_ok=True)
+        passed = True
+        if not arguments.read:
+            for seed in range(arguments.seeds):
+                for name in filter(None, arguments.backends.split(",")):
+                    passed &= run_tests(records, "each_backend", seed, arguments.workers, name)
+                for folder in ("oracle", "once", "peers"):
+                    passed &= run_tests(records, folder, seed, arguments.workers)
+            run_consistency(records, arguments.seeds)
+        found = measured(records)
+    out = []
+    for name, tolerance in TOLERANCES.items():
+        error, where = found.get(name, (None, "not measured"))
+        if error is None:
+            out.append(name)
+            print(f"{name}: not measured")
+            continue
+        times = tolerance.value / error if error else float("inf")
+        print(f"{name}: {error:.1e} ({where}); {tolerance.value:.1e} is {times:.1f} times")
+        if times < LEAST or (times > MOST and not tolerance.why):
+            out.append(name)
+    if out:
+        print(f"\nOutside of {LEAST} to {MOST} times the noise, or not measured: {', '.join(out)}")
+    if arguments.write:
+        PATH.write_text(rewritten(PATH.read_text("utf-8"), found), "utf-8")
+    sys.exit(bool(out) or not passed)
+
+
+if __name__ == "__main__":
+    main()
