@@ -36,7 +36,6 @@ from backends_tests import forked, mutant_runs  # noqa: E402
 from backends_tests.random_mutants import Change, changed, changes  # noqa: E402
 from backends_tests.support import SHARED  # noqa: E402
 
-LIBRARY = ROOT / "vmae_keras"
 MODULES = {
     name: files.split()
     for name, files in {
@@ -66,8 +65,8 @@ LEFT_OUT = (
 def copied(folder: Path) -> Path:
     """Return a copy of the project in which changes are tried."""
     ignored = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", "*.egg-info")
-    shutil.copytree(ROOT, folder / "copy", ignore=ignored)
-    return mutant_runs.prepared(folder / "copy")
+    shutil.copytree(ROOT, folder, ignore=ignored)
+    return mutant_runs.prepared(folder)
 
 
 def digest(*texts: bytes) -> str:
@@ -94,8 +93,10 @@ class Copies:
 
     def __init__(self, folder: Path, jobs: int):
         self.jobs, self.free = jobs, queue.SimpleQueue()
+        self.root = copied(folder / "as it is")  # which no change touches
         for job in range(jobs):
-            self.free.put(copied(folder / str(job)))
+            shutil.copytree(self.root, folder / str(job))
+            self.free.put(folder / str(job))
 
     def each(self, function, items: list):
         """Call function(copy, item) for every item."""
@@ -113,15 +114,16 @@ class Copies:
 
 def lines_of_tests(copies: Copies, folder: Path, stems: list[str]) -> dict[str, dict]:
     """Return test -> its seconds and the lines that it runs; kept in `folder`."""
-    library = digest(*(path.read_bytes() for path in sorted(LIBRARY.rglob("*.py"))))
+    sources = sorted((copies.root / "vmae_keras").rglob("*.py"))
+    library = digest(*(path.read_bytes() for path in sources))
     files = [
-        path.relative_to(ROOT)
+        path.relative_to(copies.root)
         for part in ("once", "each_backend")
-        for path in sorted((ROOT / "backends_tests" / part).glob("test_*.py"))
+        for path in sorted((copies.root / "backends_tests" / part).glob("test_*.py"))
         if path.stem not in LEFT_OUT and (not stems or path.stem in stems)
     ]
     kept = {
-        file: folder / f"{file.stem}-{digest((ROOT / file).read_bytes())}-{library}.json"
+        file: folder / f"{file.stem}-{digest((copies.root / file).read_bytes())}-{library}.json"
         for file in files
     }
     absent = [file for file in files if not kept[file].exists()]
@@ -186,11 +188,11 @@ def tried(copy: Path, file: str, change: Change, tests: list[str]) -> dict:
     return result | {"tests": len(tests), "seconds": round(time.monotonic() - start, 1)}
 
 
-def drawn(module: str, count: int, seed: int) -> list[tuple[str, str, Change]]:
+def drawn(root: Path, module: str, count: int, seed: int) -> list[tuple[str, str, Change]]:
     """Draw changes of a module: (file, digest of its source, change) of each."""
     every = []
     for file in MODULES[module]:
-        source = (LIBRARY / file).read_text("utf-8")
+        source = (root / "vmae_keras" / file).read_text("utf-8")
         every += [(file, digest(source.encode()), change) for change in changes(source)]
     return random.Random(f"{seed} {module}").sample(every, min(count, len(every)))
 
@@ -239,7 +241,7 @@ def main(arguments=None) -> int:
         tests = lines_of_tests(copies, lines, given.tests)
         results, absent = defaultdict(list), []
         for module in given.modules:
-            for file, source, change in drawn(module, given.count, given.seed):
+            for file, source, change in drawn(copies.root, module, given.count, given.seed):
                 key = f"{file} {source} {change.node} {change.variant}"
                 if key in known:
                     results[module].append(known[key])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole suite: format, lint, import layers, golden vectors, then the tests of the oracle, of the library
 # without a backend and on each one, and of other implementations. Ends with the table of clauses.
-#   bash scripts/test.sh [--nightly]     --nightly: many more random examples
+#   bash scripts/test.sh [--nightly]     --nightly: many more random examples, and scripts/mutation.py
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -46,4 +46,8 @@ run peers
 python -m spec.conformance backends_tests.adapters.hugging_face:Adapter \
     --json "$records/hugging_face.json" || true
 python -m backends_tests.report "$records" || failed=1
+if [ "$profile" = nightly ]; then
+    echo "== random changes"
+    python scripts/mutation.py || failed=1
+fi
 exit $failed
