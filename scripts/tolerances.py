@@ -97,7 +97,7 @@ def measured(records):
 def rewritten(text, found):
     """Return the table's text with the figures that were found; all else stays as it is."""
     for name, (error, where) in found.items():
-        heading = rf'^\["?{re.escape(name)}"?\]\n(?:(?!\[).*\n)*?'
+        heading = rf'^\["?{re.escape(name)}"?\]\n(?:.*\n)*?'
         for field, value in (("measured", f"{error:.1e}"), ("where", json.dumps(where))):
             text, count = re.subn(
                 rf"({heading}{field} = ).*", lambda match, v=value: match[1] + v, text, flags=re.M

@@ -1,6 +1,7 @@
 """The table of tolerances, the tests that use it, and the command that measures the noise again."""
 
 import ast
+import functools
 import re
 from contextlib import nullcontext
 
@@ -28,6 +29,7 @@ def constants(path):
     return {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
 
 
+@functools.cache
 def parsed(path):
     return ast.parse(path.read_text("utf-8"))
 
