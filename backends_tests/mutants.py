@@ -74,6 +74,8 @@ WINDOWS = "once/test_windows.py"
 ODD_VIDEOS = "once/test_odd_videos.py"
 SHARED_STAMPS = "test_a_shared_stamp_may_be_late_and_a_pause_stays"
 SHOWN = f"{ODD_VIDEOS}::test_ticks_are_frames_that_are_shown_and_last_as_long"
+FULL_DISK = "each_backend/test_pretrain.py::test_on_a_full_disk_the_oldest_checkpoint_makes_room"
+BEST_OF_RUN = f"{WAYS}::test_best_weights_are_those_of_this_run_up_to_its_checkpoint"
 LISTS = "once/test_data_files.py"
 ODD_LABELS = f"{LISTS}::test_labels_that_mean_nothing_are_refused_with_their_row"
 SAME_LIST = "once/test_hold_out.py::test_a_run_continues_only_with_the_list_that_it_began_with"
@@ -1029,6 +1031,15 @@ MUTANTS = [
            f"{ODD_VIDEOS}::test_damage_shows_the_last_whole_frame_up_to_a_key_frame"),
     Mutant("a swallowed signal forgotten", "interrupts.py", "if _received and _unwinding:", "if False:",
            "once/test_interrupts.py::test_a_signal_in_the_work_unwinds_it_and_says_how_to_continue"),
+    Mutant("all checkpoints make room on a full disk", "training/checkpoint.py",
+           "_all(folder)[:-1] if keep", "_all(folder) if keep", FULL_DISK),
+    Mutant("the best weights make room on a full disk", "training/checkpoint.py",
+           "_all(folder)[:-1] if keep", "_all(folder)[:-1] if True", FULL_DISK),
+    Mutant("best weights of an earlier run", "training/run.py",
+           "        shutil.rmtree(self.best, ignore_errors=True)\n", "", BEST_OF_RUN),
+    Mutant("averages of no update", "weights/source.py",
+           "not batches.isdecimal() or int(batches) >= accumulate", "True",
+           f"{WAYS}::test_before_the_first_update_a_run_with_averages_has_its_first_weights"),
     Mutant("a lock not taken", "commands/folder.py", "lock.acquire()", "pass",
            "once/test_folder.py::test_a_folder_in_use_is_refused_with_its_holder"),
     Mutant("workers that receive Ctrl-C", "data/workers.py", "with interrupts.held():", "if True:",
