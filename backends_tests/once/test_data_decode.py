@@ -257,6 +257,7 @@ def test_a_file_that_breaks_halfway_is_used_as_far_as_it_decodes(tmp_path):
     assert 10 < last < 55 and seen == [min(number, last) for number in range(60)]
 
 
+@pytest.mark.clause("DECODE-6")
 def test_a_damaged_file_is_told_where_the_damage_is_met():
     path, told = shared("videos/variety/bad_h264_corrupt_tail.mp4"), []
     assert len(read_frames(path, lambda ticks: np.arange(8), told.append)) == 8
@@ -308,6 +309,7 @@ def real_videos():
         return [(folder / row["path"], row) for row in csv.DictReader(file, delimiter="\t")]
 
 
+@pytest.mark.clause("DECODE-2", "DECODE-3", "DECODE-5")
 def test_every_real_video_is_read_or_named_as_broken():
     wrong = {}
     for path, row in real_videos():
@@ -334,6 +336,7 @@ def test_every_real_video_is_read_or_named_as_broken():
     assert wrong == {}
 
 
+@pytest.mark.clause("DECODE-1")
 def test_seeking_finds_the_same_frames_as_counting_from_the_start():
     wrong = []
     for path, row in real_videos():

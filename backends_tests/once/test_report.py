@@ -198,8 +198,15 @@ def test_a_skip_is_not_a_pass(printed):
         library=[], jax=[*without("POS-1"), check("skip", ["POS-1"], "no device")]
     )
     assert status == 1
-    assert cells(text, "POS-1") == ["pass", "-", "-", "pass", "pass", "pass"]
+    assert cells(text, "POS-1") == ["pass", "-", "skip", "pass", "pass", "pass"]
     assert "No passing test on jax: POS-1." in text and "skip, jax: POS-1: no device" in text
+
+
+def test_a_clause_whose_tests_were_skipped_in_part_is_shown_as_such(printed):
+    status, text = printed(library=[check(), check("skip", ["DECODE-1"], "no videos")])
+    assert status == 0
+    assert cells(text, "DECODE-1") == ["pass", "partly", "pass", "pass", "pass", "pass"]
+    assert "skip, library: DECODE-1: no videos" in text and "1 skipped." in text
 
 
 def test_a_gap_shows_with_its_reason_and_is_not_a_pass(printed):
