@@ -1,6 +1,8 @@
 """What several tests share: models with large random weights, batches."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +30,25 @@ def shared(path):
             f"{SHARED / path} does not exist; name the folder of shared files in VMAE_SHARED"
         )
     return SHARED / path
+
+
+def imported(code: str) -> tuple[set[str], str]:
+    """Run code in a process of its own; return the packages that it imports, and what it prints.
+
+    Python's own do not count, nor modules that `code` names in `before`.
+    """
+    code = (
+        f"import json, sys\nbefore = set()\n{code}\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print('\\n' + json.dumps(sorted(names - sys.stdlib_module_names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    output, names = done.stdout.removesuffix("\n").rsplit("\n", 1)
+    return set(json.loads(names)), output
 
 
 def running_backend():

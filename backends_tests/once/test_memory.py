@@ -1,9 +1,6 @@
 """Memory of each device: against the oracle; and the command that tells it."""
 
 import dataclasses
-import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from backends_tests.support import ROOT
 from spec import masks_reference, memory_reference
 from spec.config import Config
 from vmae_keras import VideoMAEConfig, backend, cli, dry_run
@@ -181,13 +177,3 @@ def test_why_there_is_no_dry_run_is_told(monkeypatch):
     monkeypatch.setattr(backend, "installed", lambda names: [])
     with pytest.raises(dry_run.DryRunError, match=r"pip install 'vmae-keras\[jax\]'"):
         dry_run.dry_run([setup])
-
-
-def test_it_loads_no_keras():
-    code = (
-        "import sys, json; from typer.testing import CliRunner; from vmae_keras.cli import app\n"
-        f"done = CliRunner().invoke(app, {ARGUMENTS!r})\n"
-        "print(json.dumps([done.exit_code, sorted({'keras', 'jax', 'torch'} & set(sys.modules))]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
-    assert json.loads(done.stdout) == [0, []]

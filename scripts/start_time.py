@@ -1,0 +1,40 @@
+"""How long commands that train nothing take to start: python scripts/start_time.py
+
+Prints the best of five, in seconds, each in a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+ROUNDS = 5
+PROGRAMS = {
+    "Python itself": "",
+    "vmae --help": "from vmae_keras.cli import app; app(['--help'])",
+    "vmae memory": "from vmae_keras.cli import app; app(['memory'])",
+    "all recipes": (
+        "from vmae_keras.training import fine_tuning_recipe, recipe\n"
+        "list(recipe.RECIPES), list(fine_tuning_recipe.RECIPES)"
+    ),
+    "import keras": "import keras",
+    "and VideoMAE": "import keras; from vmae_keras import VideoMAE",
+}
+
+
+def seconds(code):
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL,
+        env={"KERAS_BACKEND": "torch", **os.environ},
+    )  # fmt: skip
+    return time.perf_counter() - began
+
+
+def main():
+    for name, code in PROGRAMS.items():
+        print(f"{name:14}{min(seconds(code) for _ in range(ROUNDS)):7.2f}")
+
+
+if __name__ == "__main__":
+    main()
