@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -425,12 +426,13 @@ def test_a_second_interrupt_counts_unless_a_launcher_passed_the_first_one_on(mon
         stop_requested = False
 
     before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(interrupts, "PASSED_ON_SECONDS", math.inf)
     with stop_on_interrupt(Progress):
         assert signal.getsignal(signal.SIGINT) is not before
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert Progress.stop_requested and signal.getsignal(signal.SIGINT) is not before
-        monkeypatch.setattr(interrupts, "PASSED_ON_SECONDS", 0.0)
+        monkeypatch.setattr(interrupts, "PASSED_ON_SECONDS", -1.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is before

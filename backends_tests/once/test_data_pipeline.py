@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,41 +289,33 @@ if __name__ == "__main__":
     iterator = iter(dataset)
     next(iterator)
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks processes up in /proc")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes as Linux can")
 def test_workers_end_when_the_main_process_is_killed(folder, tmp_path):
     (tmp_path / "abandon.py").write_text(ABANDON)
     main = subprocess.Popen(
         [sys.executable, "abandon.py", folder, "skipped.jsonl"],
         cwd=tmp_path,
         env=environment(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    workers = [int(pid) for pid in main.stdout.readline().split()]
-    assert workers and all(running(pid) for pid in workers)
-    main.send_signal(signal.SIGKILL)
-    main.wait()
-    main.stdout.close()
-    deadline = time.monotonic() + 10
-    while any(running(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    left = [pid for pid in workers if running(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == []
-
-
-def running(pid):
+    (worker,) = map(int, main.stdout.readline().split())
+    ends = os.pidfd_open(worker)  # it can be read once the process has ended
+    assert not select.select([ends], [], [], 0)[0]
+    main.kill()
+    main.communicate()
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+        assert select.select([ends], [], [], 60)[0], "The worker still runs after a minute."
+    finally:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(ends, signal.SIGKILL)
+        os.close(ends)
 
 
 def environment():
