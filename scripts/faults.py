@@ -23,15 +23,24 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from vmae_keras.commands.folder import LOCK
-
-# The command, which saves at every row of the log instead of once a minute.
+# The command, which saves at every row of the log instead of once a minute. HOLD is two file descriptors:
+# after its first checkpoint the run writes to the first, and waits until it can read from the second.
 COMMAND = """
+import os
 from vmae_keras import interrupts
 interrupts.install()  # as `main` does, which comes too late here
 from vmae_keras.training import callbacks
 from vmae_keras.__main__ import main
 callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
+if "HOLD" in os.environ:
+    end_interval = callbacks.Progress.on_epoch_end
+    def hold(self, epoch, logs=None):
+        end_interval(self, epoch, logs)
+        callbacks.Progress.on_epoch_end = end_interval
+        told, told_by = map(int, os.environ["HOLD"].split())
+        os.write(told, b".")
+        os.read(told_by, 1)
+    callbacks.Progress.on_epoch_end = hold
 main()
 """
 INSTALLED = "from vmae_keras.__main__ import main; main()"
@@ -55,12 +64,14 @@ class Faults:
         self.options = [*changes, "--workers", str(WORKERS)]
         self.failed = 0
 
-    def start(self, *arguments, program=COMMAND, before=()):
+    def start(self, *arguments, program=COMMAND, before=(), hold=()):
         """The command in a process group of its own, as a terminal starts it."""
+        held = {"HOLD": " ".join(map(str, hold))} if hold else {}
         return subprocess.Popen(
             [*before, sys.executable, "-c", program, *map(str, arguments)],
-            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=self.environment | held, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", process_group=0,
+            pass_fds=hold,
         )  # fmt: skip
 
     def train(self, run, **options):
@@ -68,6 +79,18 @@ class Faults:
         resume = ["--resume", "--workers", str(WORKERS)] if (run / "run.json").exists() else None
         begin = [self.clips, *self.options]
         return self.start("pretrain", "--out", run, *(resume or begin), **options)
+
+    @contextlib.contextmanager
+    def held(self, run):
+        """Begin a run, and hold it after its first checkpoint until the block ends."""
+        (heard, told), (told_by, wake) = os.pipe(), os.pipe()
+        process = self.train(run, hold=(told, told_by))
+        os.close(told)
+        os.close(told_by)
+        os.read(heard, 1)
+        yield process
+        os.close(heard)
+        os.close(wake)
 
     def report(self, what, problems, result=""):
         """One line."""
@@ -93,8 +116,8 @@ class Faults:
         return problems, took, text
 
     def gone(self, group):
-        """Whether all processes of a group end within some seconds."""
-        for _ in range(100):
+        """Whether all processes of a group end within a minute."""
+        for _ in range(600):
             try:
                 os.killpg(group, 0)
             except ProcessLookupError:
@@ -207,9 +230,8 @@ def kills(faults):
 
 def killed_worker(faults):
     run = faults.folder / "worker"
-    process = faults.train(run)
-    wait_for(lambda: len(workers(process.pid)) == WORKERS and weights(run) is not None, process)
-    os.kill(faults.random.choice(workers(process.pid)), signal.SIGKILL)
+    with faults.held(run) as process:
+        os.kill(faults.random.choice(workers(process.pid)), signal.SIGKILL)
     problems, took, text = faults.ended(process, {1})
     wanted = ("was killed by SIGKILL", "fewer --workers", "Continue with: ", "is saved up to step")
     problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
@@ -227,11 +249,6 @@ def workers(parent):
     return found
 
 
-def wait_for(condition, process):
-    while process.poll() is None and not condition():
-        time.sleep(0.05)
-
-
 def full_disk(faults):
     """A file system of its own is filled while a run writes there, then while features are written."""
     disk = faults.folder / "disk"
@@ -243,10 +260,9 @@ def full_disk(faults):
         return
     try:
         run = disk / "run"
-        process = faults.train(run)
-        wait_for(lambda: weights(run) is not None, process)
         ballast = disk / "ballast"
-        fill(ballast)
+        with faults.held(run) as process:
+            fill(ballast)
         problems, _, text = faults.ended(process, {1})
         wanted = ("No space is left on the disk", "Continue with: ")
         problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
@@ -285,14 +301,13 @@ def full_shared_memory(faults):
 def two_starts(faults):
     """A second start in the folder, and a resume beside the running one, are refused."""
     run = faults.folder / "two"
-    first = faults.train(run)
-    wait_for(lambda: (run / LOCK).exists() and (run / "run.json").exists(), first)
-    for name, options in (("start", (faults.clips,)), ("--resume", ("--resume",))):
-        second = faults.start("pretrain", "--out", run, *options, program=INSTALLED)
-        problems, took, text = faults.ended(second, {1})
-        if f"process {first.pid} on " not in text:
-            problems.append(f"does not name the other process: {text[-500:]}")
-        faults.report(f"a second {name} in a folder", problems, f"refused after {took:.2f} s")
+    with faults.held(run) as first:
+        for name, options in (("start", (faults.clips,)), ("--resume", ("--resume",))):
+            second = faults.start("pretrain", "--out", run, *options, program=INSTALLED)
+            problems, took, text = faults.ended(second, {1})
+            if f"process {first.pid} on " not in text:
+                problems.append(f"does not name the other process: {text[-500:]}")
+            faults.report(f"a second {name} in a folder", problems, f"refused after {took:.2f} s")
     problems, _, _ = faults.ended(first, {0})
     faults.report("the first one goes on to its end", problems or faults.differences(run))
 
