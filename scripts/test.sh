@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole suite: format, lint, import layers, golden vectors, then the tests of the oracle, of the library
 # without a backend and on each one, and of other implementations. Ends with the table of clauses.
-#   bash scripts/test.sh [--nightly]     --nightly: many more random examples, and scripts/mutation.py
+#   bash scripts/test.sh [--nightly]     --nightly: many more random examples, scripts/mutation.py, minimum.py
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -49,5 +49,9 @@ python -m backends_tests.report "$records" || failed=1
 if [ "$profile" = nightly ]; then
     echo "== random changes"
     python scripts/mutation.py || failed=1
+    for backend in jax tensorflow torch; do
+        echo "== lowest versions $backend"
+        python scripts/minimum.py --backend "$backend" || failed=1
+    done
 fi
 exit $failed

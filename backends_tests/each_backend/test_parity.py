@@ -1,5 +1,7 @@
 """Of our model alone, against the oracle; what any implementation must do is in `test_conformance.py`."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,22 @@ from backends_tests.compare import assert_close
 from backends_tests.support import numpy, random_batch, with_random_weights
 from spec import reference
 from vmae_keras import VideoMAEConfig
+
+
+@pytest.mark.clause("TUBE-1", "POS-1", "ENC-1", "DEC-1", "DEC-3", "TARGET-1", "LOSS-1")
+def test_a_clip_of_1568_tokens_equals_the_oracle():
+    """The published size, whose ids do not fit into 8 bits, in a narrow model."""
+    config = VideoMAEConfig(
+        dim=24, depth=1, heads=2, mlp_dim=32, decoder_dim=24, decoder_depth=1, decoder_heads=2,
+        decoder_mlp_dim=32,
+    )  # fmt: skip
+    assert math.prod(config.grid) == 1568
+    model, weights = with_random_weights(config)
+    batch = random_batch(config, clips=1, ratio=0.9)
+    model.compile("sgd")
+    assert_close(
+        model.test_on_batch(batch), reference.pretraining_loss(config, weights, batch), "loss"
+    )
 
 
 @pytest.mark.clause("TARGET-4")

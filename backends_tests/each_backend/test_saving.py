@@ -89,6 +89,32 @@ def test_reloaded_model_goes_on_training_as_it_would_have(read, tmp_path):
         np.testing.assert_array_equal(numpy(mine.value), numpy(theirs.value))
 
 
+@pytest.mark.clause("FIT-2")
+def test_callbacks_of_keras_save_and_restore_the_best_epoch(tmp_path):
+    """The loss falls, and the best is said to be the highest: that of the first epoch."""
+    config = VideoMAEConfig.variant("tiny")
+    model, _ = with_random_weights(config)
+    model.compile(keras.optimizers.SGD(1e-3))
+    best = {"monitor": "loss", "mode": "max"}
+    model.fit(
+        random_batch(config, decoder_ratio=0.5), epochs=5, shuffle=False, verbose=0,
+        callbacks=[
+            keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.weights.h5", save_best_only=True, save_weights_only=True, **best
+            ),
+            keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True, **best),
+        ],
+    )  # fmt: skip
+    first, second, other = load(tmp_path / "1.keras"), load(tmp_path / "2.keras"), VideoMAE(config)
+    other.load_weights(tmp_path / "best.weights.h5")
+    assert int(first.optimizer.iterations + 0) == 1 and not (tmp_path / "3.keras").exists()
+    for mine in (model, other):
+        for each, its, later in zip(mine.variables, first.variables, second.variables, strict=True):
+            np.testing.assert_array_equal(numpy(each.value), numpy(its.value), err_msg=each.path)
+            assert (numpy(each.value) != numpy(later.value)).any(), each.path
+
+
 def test_checkpoint_continues_with_the_same_drop_path_draws(tmp_path):
     """`.weights.h5` forgets the states of seeds; a checkpoint does not."""
     config = VideoMAEConfig.variant("tiny", drop_path=0.5)

@@ -1,12 +1,13 @@
 """What the commands have in common that begin, continue and end a run."""
 
+import dataclasses
 import shlex
 import signal
 from pathlib import Path
 
 import typer
 
-from vmae_keras.backend import select, set_seed
+from vmae_keras.backend import installed, select, set_seed
 from vmae_keras.commands.folder import continued_by
 from vmae_keras.commands.job import wait_for_the_loss
 from vmae_keras.commands.terminal import errors_for_people, report_skipped
@@ -15,7 +16,7 @@ COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune", "distillation"
 
 
 def resumed(run, kind, data, backend, fixed):
-    """The run's own settings; DATA and --backend may be repeated, nothing can be changed."""
+    """Return a run's own settings, of which --backend alone can be changed. Clauses RESUME-2, RESUME-3."""
     from vmae_keras.training.run import RunError
 
     if given := [name for name, value in fixed.items() if value not in (None, [])]:
@@ -29,18 +30,20 @@ def resumed(run, kind, data, backend, fixed):
             f"{run.folder} holds another stage: {settings.stage}. Continue it with "
             f"vmae {COMMANDS[settings.stage]} --out {run.folder} --resume."
         )
-    given = {
-        "DATA": (data and str(Path(data).absolute()), settings.data),
-        "--backend": (backend and backend.value, settings.backend),
-    }
-    for name, (wanted, kept) in given.items():
-        if wanted is not None and wanted != kept:
-            raise RunError(
-                f"{name} differs from that of the run in {run.folder}. Received: {wanted!r}, the run "
-                f"has {kept!r}. Leave it out to continue the run, or start another with --out."
-            )
-    select(settings.backend)
-    return settings
+    if data is not None and str(Path(data).absolute()) != settings.data:
+        raise RunError(
+            f"DATA differs from that of the run in {run.folder}. Received: {data!r}, the run has "
+            f"{settings.data!r}. Leave it out to continue the run, or start another with --out."
+        )
+    if backend is None and settings.backend not in installed():
+        raise RunError(
+            f"The run in {run.folder} was trained with {settings.backend}, which is not installed; "
+            f"installed: {', '.join(installed()) or 'none'}. Install it, or name another one with "
+            "--backend."
+        )
+    return dataclasses.replace(
+        settings, backend=select(backend.value if backend else settings.backend)
+    )
 
 
 def continuation(command, folder):
@@ -67,6 +70,9 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     devices = devices or Devices()
     again = again or continuation(COMMANDS[settings.stage], run.folder)
     console = Console(quiet=not devices.first)
+    if (before := run.settings().backend) != settings.backend:
+        console.print(_change_of_backend(before, settings), soft_wrap=True)
+        run.update(settings)
     set_seed(settings.seed)  # the stage does it again: from here on little has to be imported
     with (
         continued_by(again, run.folder, devices.first),
@@ -106,6 +112,14 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         done += f" The best weights are those of step {outcome.best_step}."
     console.print(f"{done} Loss curve: {run.loss_picture}", soft_wrap=True)
     return outcome
+
+
+def _change_of_backend(before, settings):
+    """Return what to tell a user whose run resumes under another backend. Clause RESUME-2."""
+    note = f"Note: this run was trained with {before} so far, and resumes with {settings.backend}."
+    if settings.config.drop_path or getattr(settings.recipe, "head_dropout", 0):
+        return f"{note} Its drop-path and dropout are drawn otherwise than {before} would have."
+    return f"{note} Its results differ by rounding alone."
 
 
 def _draw_losses(run):

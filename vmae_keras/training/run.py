@@ -230,9 +230,14 @@ class Run:
 
     def save(self, settings: AnySettings):
         """Write the settings of a new run; best weights that an earlier attempt left are removed."""
+        if self.writes:
+            shutil.rmtree(self.best, ignore_errors=True)
+            self.update(settings)
+
+    def update(self, settings: AnySettings):
+        """Write the settings."""
         if not self.writes:
             return
-        shutil.rmtree(self.best, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         values = {"stage": settings.stage, **dataclasses.asdict(settings)}
         write_at_once(self._settings, json.dumps(values, indent=2) + "\n")
