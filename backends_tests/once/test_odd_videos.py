@@ -236,14 +236,28 @@ def test_a_shared_stamp_may_be_late_and_a_pause_stays(late, pause):
     """Each twentieth frame has a stamp, one perhaps that of the next frame; they pause before the 60th."""
     frames = np.arange(100)
     ticks = frames + pause * (frames >= 60)
-    stamps = (3600 * (ticks + (frames == late) * (late > 0))).tolist()
-    places = [None if number % 20 else number for number in frames]
-    packets = Packets(stamps, stamps, places, [9] * 100, [None] * 100, [True] * 100)
-    timeline = timeline_of(
-        packets, Fraction(1, 90_000), reordered=False, stored=True, stated_rate=10.0
-    )
+    timeline = shared_stamps(3600 * (ticks + (frames == late) * (late > 0)), every=20)
     assert not timeline.ordered and timeline.rate == pytest.approx(25)
     np.testing.assert_array_equal(timeline.positions, ticks)
+
+
+def shared_stamps(stamps, every):
+    """The timeline of a program stream of which some frames have stamps of their own."""
+    count = len(stamps)
+    places = [None if number % every else number for number in range(count)]
+    packets = Packets(
+        stamps.tolist(), stamps.tolist(), places, [9] * count, [None] * count, [True] * count
+    )
+    return timeline_of(packets, Fraction(1, 90_000), reordered=False, stored=True, stated_rate=10.0)
+
+
+@pytest.mark.clause("DECODE-4")
+@pytest.mark.parametrize("every", [2, 3, 20])
+@pytest.mark.parametrize("count", [300, 30_000])
+def test_rounded_stamps_that_frames_share_do_not_drift(count, every):
+    timeline = shared_stamps(np.rint(3753.75 * np.arange(count)).astype(int), every)
+    assert timeline.rate == pytest.approx(24_000 / 1001, rel=1e-5)
+    np.testing.assert_array_equal(timeline.positions, np.arange(count))
 
 
 BAD_STAMPS = {

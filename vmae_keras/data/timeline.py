@@ -127,9 +127,11 @@ def _times_in_order(pts: list[int | None], dts: list[int | None], shared: bool) 
     places = np.arange(len(dts))
     if shared:
         usual = np.median(np.diff(times) / np.diff(kept))
-        steady = times[0] + usual * (places - kept[0])
-        if (abs(steady[kept] - times) < MOST_LATE * usual).all():
-            return steady
+        late = abs(times - times[0] - usual * (kept - kept[0])) / usual
+        if (late < MOST_LATE).all():
+            last = np.flatnonzero(late < 0.5)[-1]  # the median of rounded stamps is a bit off
+            period = (times[last] - times[0]) / (kept[last] - kept[0]) if last else usual
+            return times[0] + period * (places - kept[0])
         return _spread(np.repeat(times, np.diff([0, *kept[1:], len(dts)])))
     period = (times[-1] - times[0]) / (kept[-1] - kept[0])
     beyond = np.minimum(places - kept[0], 0) + np.maximum(places - kept[-1], 0)
