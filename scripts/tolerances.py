@@ -28,19 +28,28 @@ LABELS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 LEAST = 3  # times the noise
 
 
-def files(folder):
-    """The tests of a folder that compare within tolerances."""
-    for path in sorted((ROOT / "backends_tests" / folder).glob("test_*.py")):
-        if re.search(r"\b(assert_close|record)\(", path.read_text("utf-8")):
-            yield str(path.relative_to(ROOT))
+def tests(records, folder, name):
+    """Return the tests of a folder that recorded errors on a backend; at first all files that can."""
+    lines = [line for line in recorded(records) if line.get("backend", name) == name]
+    found = sorted({line["test"] for line in lines if f"/{folder}/" in line["test"]})
+    return found or [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "backends_tests" / folder).glob("test_*.py"))
+        if re.search(r"\b(assert_close|assert_within|record)\(", path.read_text("utf-8"))
+    ]
 
 
-def run_tests(records, folder, seed, workers, name="torch"):
-    """Run the tests; False where one failed. What it measured is recorded all the same."""
-    print(f"{folder}, {LABELS[name]}, seed {seed}", file=sys.stderr, flush=True)
+def recorded(records):
+    for path in records.glob("*.jsonl"):
+        yield from map(json.loads, path.read_text("utf-8").splitlines())
+
+
+def run_tests(records, chosen, seed, workers, name="torch"):
+    """Run tests; False where one failed. What it measured is recorded all the same."""
+    print(f"{len(chosen)} files or tests, {LABELS[name]}, seed {seed}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=line", "-n", str(workers), "--dist", "loadfile",
-         "--no-loadscope-reorder", *files(folder)],
+         "--no-loadscope-reorder", *chosen],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "KERAS_BACKEND": name, "VMAE_ERRORS": str(records), "VMAE_SEED": str(seed)},
     )  # fmt: skip
@@ -80,11 +89,11 @@ def run_consistency(records, seeds):
 def measured(records):
     """{tolerance: (the largest error, where it was and the largest of the other backends)}."""
     worst = collections.defaultdict(dict)
-    for path in records.glob("*.jsonl"):
-        for line in map(json.loads, path.read_text("utf-8").splitlines()):
-            of = worst[line["tolerance"]]
-            label = LABELS.get(line.get("backend"), "")
-            of[label] = max(of.get(label, (-1.0, "")), (line["error"], line["test"]))
+    for line in recorded(records):
+        of = worst[line["tolerance"]]
+        label = LABELS.get(line.get("backend"), "")
+        test = re.sub(r"^backends_tests/\w+/", "", line["test"])
+        of[label] = max(of.get(label, (-1.0, "")), (line["error"], test))
     found = {}
     for name, errors in worst.items():
         (label, (error, test)), *others = sorted(errors.items(), key=lambda item: -item[1][0])
@@ -125,10 +134,10 @@ def main():
         passed = True
         if not arguments.read:
             for seed in range(arguments.seeds):
-                for name in filter(None, arguments.backends.split(",")):
-                    passed &= run_tests(records, "each_backend", seed, arguments.workers, name)
-                for folder in ("oracle", "once", "peers"):
-                    passed &= run_tests(records, folder, seed, arguments.workers)
+                runs = [("each_backend", name) for name in arguments.backends.split(",")]
+                for folder, name in (*runs, *((f, "torch") for f in ("oracle", "once", "peers"))):
+                    chosen = tests(records, folder, name)
+                    passed &= run_tests(records, chosen, seed, arguments.workers, name)
             run_consistency(records, arguments.seeds)
         found = measured(records)
     out = []
