@@ -71,6 +71,7 @@ WHERE_WEIGHTS_LIE = "once/test_layout.py::test_every_weight_lies_as_the_oracle_s
 DEVICE_MEMORY = "once/test_memory.py::test_published_models_take_what_the_oracle_says[v2-g]"
 ANY_MEMORY = "once/test_memory.py::test_any_recipe_takes_what_the_oracle_says"
 WINDOWS = "once/test_windows.py"
+RESUMING = "each_backend/test_resuming.py"
 ODD_VIDEOS = "once/test_odd_videos.py"
 SHARED_STAMPS = "test_a_shared_stamp_may_be_late_and_a_pause_stays"
 SHOWN = f"{ODD_VIDEOS}::test_ticks_are_frames_that_are_shown_and_last_as_long"
@@ -1130,5 +1131,19 @@ MUTANTS = [
            "stage", f"{PLAN}::test_a_stage_starts_from_the_last_one_that_trained"),
     Mutant("patience counted in steps", "training/callbacks.py", "self.patience * self.steps_per_epoch",
            "self.patience", f"{WAYS}::test_patience_ends_at_a_validation"),
+
+    # What users rely on
+    Mutant("a loss scale that a checkpoint lacks", "training/checkpoint.py", "if v.path not in own]",
+           'if v.path not in own and "loss_scale" not in v.path]',
+           f"{RESUMING}::test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill"),
+    Mutant("other draws of drop-path that nobody is told of", "commands/runs.py",
+           "settings.config.drop_path or getattr", "getattr", "once/test_resuming.py"),
+    Mutant("other settings that a resumed run ignores", "commands/runs.py", "in fixed.items() if value",
+           "in () if value", "once/test_resuming.py"),
+    Mutant("a tick of the median gap", "data/timeline.py",
+           "    steps = np.rint(gaps * (steps[usual].sum() / gaps[usual].sum()))\n", "",
+           f"{WINDOWS}::test_windows_lie_where_their_stamps_say_at_a_varying_frame_rate"),
+    Mutant("positions that begin again after 1024", "positions.py", "np.arange(count)",
+           "np.arange(count) % 1024", f"{PARITY}::test_a_clip_of_1568_tokens_equals_the_oracle"),
 ]
 # fmt: on

@@ -63,7 +63,8 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
     assert curve(killed) == curve(whole)
     same_tensors(weights(killed), weights(whole))
     assert weights(whole).get("optimizer/loss_scale_optimizer/step_counter") == 12
-    best = load_file(killed / "best/step-00000006.safetensors")
+    (kept,) = (killed / "best").iterdir()
+    best = load_file(kept)
     same_tensors(best, load_file(whole / "best/step-00000006.safetensors"))
 
     # A trained run is used by the averages of its best weights, with LoRA's products.
@@ -83,6 +84,11 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
             else:
                 expected = best[f"video_classifier/{path}"]
             np.testing.assert_array_equal(numpy(variable.value), expected, err_msg=path)
+    code, text = run("finetune", "--out", killed, "--resume")  # which has ended
+    assert code == 0 and "Ended early after 12" in text and curve(killed) == curve(whole)
+    (killed / "best/step-00000006.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="best"):
+        load(killed)
 
 
 @once

@@ -124,30 +124,6 @@ def test_before_the_first_update_a_run_with_averages_has_its_first_weights(tmp_p
     assert not values(load(tmp_path))["head/kernel"].any()
 
 
-@pytest.mark.clause("FT-10")
-def test_patience_ends_a_run_and_its_best_weights_are_used(clips, tmp_path):
-    """With rates of nearly 0 no validation is better than the first."""
-    folder = tmp_path / "run"
-    still = ("--set", "base_learning_rate=1e-30", "--set", "minimum_learning_rate=0.0")
-    sizes = [
-        argument
-        for name in ("frames", "height", "width", "tubelet", "dim", "depth", "heads", "mlp_dim")
-        for argument in ("--set", f"{name}={getattr(CONFIG, name)}")
-    ]
-    code, text = run(
-        "finetune", clips, "--out", folder, *SETTINGS, *sizes, *still, "--set", "patience=1"
-    )
-    assert code == 0, text
-    assert "Ended early after 12 of 24 steps. The best weights are those of step 6." in text
-    assert [path.name for path in (folder / "best").iterdir()] == ["step-00000006.safetensors"]
-    code, text = run("finetune", "--out", folder, "--resume")
-    assert code == 0 and "Ended early after 12" in text
-    assert curve(folder)[-1]["step"] == "12"
-    (folder / "best" / "step-00000006.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="best"):
-        load(folder)
-
-
 def progress_of(folder, start=0, patience=2, steps_per_epoch=15):
     """The progress of a run that validated some steps, and a function that records a validation."""
     made = Run(folder)
