@@ -256,6 +256,7 @@ def shared_stamps(stamps, every):
 @pytest.mark.parametrize("count", [300, 30_000])
 def test_rounded_stamps_that_frames_share_do_not_drift(count, every):
     timeline = shared_stamps(np.rint(3753.75 * np.arange(count)).astype(int), every)
+    # Stamps are rounded, the last one too.
     assert timeline.rate == pytest.approx(24_000 / 1001, rel=1e-5)
     np.testing.assert_array_equal(timeline.positions, np.arange(count))
 

@@ -88,8 +88,9 @@ def test_windows_lie_where_their_stamps_say_at_a_varying_frame_rate(tmp_path):
         moments = begin + (end - begin) / 10 * (np.arange(0, 10, 3) + 0.5)
         shown = np.searchsorted(stamps, 1000 * moments, side="right") - 1
         assert window == shown.tolist()
+    # Stamps are of whole milliseconds.
     np.testing.assert_allclose(stream.times[:, 0], np.arange(0, 131, 5) * 1.001 / 30, atol=1e-3)
-    np.testing.assert_allclose(np.diff(stream.times), 10 * 1.001 / 30, atol=1e-3)
+    np.testing.assert_allclose(np.diff(stream.times), 10 * 1.001 / 30, atol=1e-3)  # as above
 
 
 @pytest.mark.clause("FEATURE-1", "FEATURE-2")
