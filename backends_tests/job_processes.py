@@ -1,36 +1,76 @@
 """Starts processes that train together, as launchers do, and waits for their ends."""
 
+import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 
 from backends_tests.many_devices import PRETRAINING, changes
 from backends_tests.support import BACKEND, ROOT
+from vmae_keras.commands.job import held_port
 from vmae_keras.data.synthetic import write_moving_shapes
 
 # XLA then takes a third less time for these small models.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-# A command that saves at every logging interval. After a step, process 1 can be sent a signal; when it
-# saves, process 0 can take its time, or fail.
+# A command that saves at every logging interval. Process 1 can be sent a signal after a step; process 0 can
+# fail as it saves. HELD is a place where a process waits for the other:
+# "signal": process 1, before its signal, until process 0 has saved the first interval;
+# "save": process 0, as it saves, until process 1 has ended the interval and waits, or leaves;
+# "end": each, after its error, until the other has said its own.
 PROGRAM = """
-import os, time
+import os, sys
+from types import SimpleNamespace
+from vmae_keras.commands import job
+from vmae_keras.distribution import Devices
 from vmae_keras.training import callbacks, checkpoint
 callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
 step, number = map(int, os.environ.get("SIGNALLED", "0 0").split())
-ended, save_file = callbacks.Progress.on_train_batch_end, checkpoint.save_file
-def end(self, batch, logs=None):
-    ended(self, batch, logs)
-    if self.step == step and self.devices.process == 1:
+held, process = os.environ.get("HELD"), int(os.environ.get("PROCESS", 0))
+step_ended, interval_ended = callbacks.Progress.on_train_batch_end, callbacks.Progress.on_epoch_end
+leave, save_file = Devices.leave, checkpoint.save_file
+opened = []
+
+def arrive():
+    opened.append(os.open(os.environ[f"PIPE_{process}"], os.O_RDWR))
+    os.write(opened[-1], b".")
+
+def wait():
+    os.read(os.open(os.environ[f"PIPE_{1 - process}"], os.O_RDONLY), 1)
+
+def end_step(self, batch, logs=None):
+    step_ended(self, batch, logs)
+    if self.step == step and process == 1:
+        if held == "signal":
+            wait()
         os.kill(os.getpid(), number)
+
+def end_interval(self, epoch, logs=None):
+    interval_ended(self, epoch, logs)
+    if held == "signal" and process == 0:
+        arrive()
+    if held == "save" and process == 1:
+        total = self.devices.sum
+        self.devices.sum = lambda values: arrive() or total(values)
+
+def left(self):
+    if held == "save" and process == 1:
+        print("Leaves with the files", os.listdir(os.path.join(sys.argv[-1], "checkpoints")))
+        arrive()
+    leave(self)
+
 def save(*arguments, **more):
-    time.sleep(float(os.environ.get("SAVE_TAKES", 0)))
+    if held == "save":
+        wait()
     if "SAVE_FAILS" in os.environ:
         raise OSError("No space left on device")
     save_file(*arguments, **more)
-callbacks.Progress.on_train_batch_end, checkpoint.save_file = end, save
+
+if held == "end":
+    job.time = SimpleNamespace(sleep=lambda seconds: arrive() or wait())
+callbacks.Progress.on_train_batch_end, callbacks.Progress.on_epoch_end = end_step, end_interval
+Devices.leave, checkpoint.save_file = left, save
 from vmae_keras.__main__ import main
 main()
 """
@@ -52,29 +92,41 @@ def start(command, cwd=None, **variables):
     )  # fmt: skip
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
-
-
-def start_two(command, second=None, **variables):
-    """The processes of a job on this machine, told of each other as launchers do."""
-    commands = command, second or command
-    ports = free_port(), free_port()
-    if BACKEND == "tensorflow":
-        workers = {"worker": [f"localhost:{port}" for port in ports]}
+@contextlib.contextmanager
+def two_processes(command, second=None, **variables):
+    """Yield the processes of a job on this machine, told of each other as launchers do."""
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(held_port()) for _ in range(2)]
         told = [
-            {"TF_CONFIG": json.dumps({"cluster": workers, "task": {"type": "worker", "index": i}})}
-            for i in range(2)
+            {"PROCESS": str(number), "OMP_NUM_THREADS": "1", **variables} for number in range(2)
         ]
-    else:
-        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])}
-        told = [{"RANK": str(i), "LOCAL_RANK": str(i), **common} for i in range(2)]
-    return [
-        start(mine, OMP_NUM_THREADS="1", **each, **variables)
-        for mine, each in zip(commands, told, strict=True)
-    ]
+        if BACKEND == "tensorflow":
+            cluster = {"worker": [f"localhost:{port}" for port in ports]}
+            for number, each in enumerate(told):
+                task = {"type": "worker", "index": number}
+                each["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+        else:
+            address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])}
+            for number, each in enumerate(told):
+                each |= {
+                    "RANK": str(number),
+                    "LOCAL_RANK": str(number),
+                    "WORLD_SIZE": "2",
+                    **address,
+                }
+        processes = []
+        for each, mine in zip(told, (command, second or command), strict=True):
+            processes.append(start(mine, **each))
+            stack.callback(processes[-1].kill)
+        yield processes
+
+
+def pipes(folder):
+    """Return the variables that name the pipes by which two processes wait for each other."""
+    paths = {f"PIPE_{number}": str(folder / f"pipe-{number}") for number in range(2)}
+    for path in paths.values():
+        os.mkfifo(path)
+    return paths
 
 
 def ended(process, code=0):
@@ -86,15 +138,8 @@ def ended(process, code=0):
     return output
 
 
-def ended_together(processes, codes=None):
-    try:
-        return [
-            ended(process, code)
-            for process, code in zip(processes, codes or [0] * len(processes), strict=True)
-        ]
-    finally:
-        for process in processes:
-            process.kill()
+def both_ended(processes, *codes):
+    return [ended(process, code) for process, code in zip(processes, codes or (0, 0), strict=True)]
 
 
 def write_data(folder):

@@ -1049,6 +1049,20 @@ MUTANTS = [
            "once/test_data_pipeline.py::"
            "test_workers_receive_no_signals_use_no_shared_memory_and_are_missed_when_killed"),
 
+    Mutant("the first process told first of a loss", "distribution/watch.py",
+           "sorted(self._members, reverse=True)", "sorted(self._members)",
+           "once/test_watch.py::test_all_others_are_told_before_the_first_process_can_end"),
+    Mutant("a process admitted twice", "distribution/watch.py", "self._awaited.pop(hello, None)",
+           "self._awaited.get(hello)",
+           "once/test_watch.py::test_strangers_are_turned_away_and_do_not_count"),
+    Mutant("a port that others may take", "commands/job.py", 'sys.platform != "linux"', "True",
+           "once/test_launcher.py::"
+           "test_a_held_port_is_given_to_nobody_else_until_a_process_listens_there"),
+    Mutant("NumPy imported for --help", "cli.py", "import typer\n", "import numpy\nimport typer\n",
+           "once/test_command_line.py::test_help_imports_nothing_slow"),
+    Mutant("pages of recipes read each time", "training/recipe_pages.py", "@functools.cache\n", "",
+           "once/test_recipe_pages.py::test_recipes_are_read_once_each_and_without_keras"),
+
     # From a recipe to a run
     Mutant("flip whatever the recipe says", "data/labelled.py", "recipe.flip_probability,", "0.5,", WIRING),
     Mutant("mixup and cutmix swapped", "data/labelled.py", "recipe.mixup, recipe.cutmix,",

@@ -12,10 +12,11 @@ from backends_tests.compare import assert_close
 from backends_tests.job_processes import (
     PROGRAM,
     SETTINGS,
+    both_ended,
     ended,
-    ended_together,
+    pipes,
     start,
-    start_two,
+    two_processes,
     write_data,
 )
 from backends_tests.support import BACKEND
@@ -42,7 +43,8 @@ def runs(data, tmp_path_factory):
     many = [f"{name}={value}" for name, value in TOGETHER.items()]
     command = ("-m", "backends_tests.many_devices", *data, out)
     ended(start((*command, *many, "one=1")))
-    ended_together(start_two((*command, "processes=0")))
+    with two_processes((*command, "processes=0")) as processes:
+        both_ended(processes)
     return out
 
 
@@ -101,12 +103,11 @@ def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_on
     runs, data, tmp_path
 ):
     run = tmp_path / "run"
-    first, killed = start_two(
+    with two_processes(
         ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
-        SIGNALLED=f"8 {signal.SIGKILL.value}",
-    )
-    assert ended_together([killed], [-signal.SIGKILL])
-    message = ended_together([first], [1])[0]
+        SIGNALLED=f"8 {signal.SIGKILL.value}", HELD="signal", **pipes(tmp_path),
+    ) as processes:  # fmt: skip
+        message, _ = both_ended(processes, 1, -signal.SIGKILL)
     assert message.count("Error: ") == 1 and "Traceback" not in message
     assert "process 1 of 2" in message and f"vmae pretrain --out {run} --resume" in message
     assert json.loads((run / "run.json").read_text())["recipe"]["batch_size"] == 8

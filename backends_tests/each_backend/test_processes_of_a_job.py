@@ -8,10 +8,11 @@ import pytest
 from backends_tests.job_processes import (
     PROGRAM,
     SETTINGS,
+    both_ended,
     ended,
-    ended_together,
+    pipes,
     start,
-    start_two,
+    two_processes,
     write_data,
 )
 from backends_tests.support import BACKEND, ROOT
@@ -24,22 +25,22 @@ def data(tmp_path_factory):
 
 def test_a_stop_asked_of_one_process_stops_all_and_waits_for_the_checkpoint(data, tmp_path):
     run = tmp_path / "run"
-    processes = start_two(
-        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
-        SIGNALLED=f"3 {signal.SIGTERM.value}", SAVE_TAKES="2",
-    )  # fmt: skip
-    outputs = ended_together(processes, (143, 143))
+    with two_processes(
+        ("-c", PROGRAM, "pretrain", data[0], *SETTINGS, "--out", run),
+        SIGNALLED=f"3 {signal.SIGTERM.value}", HELD="save", **pipes(tmp_path),
+    ) as processes:  # fmt: skip
+        outputs = both_ended(processes, 143, 143)
     assert "Stopped after step 5 of 10; all up to there is saved." in outputs[0]
-    (saved,) = (run / "checkpoints").iterdir()
-    assert saved.name == "step-00000005.safetensors"
+    saved = "step-00000005.safetensors"
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [saved]
+    assert f"Leaves with the files ['{saved}']" in outputs[1]
 
 
 def test_an_error_of_one_process_ends_all_and_is_told(data, tmp_path):
     run = tmp_path / "run"
-    processes = start_two(
-        ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS), SAVE_FAILS="1"
-    )
-    failed, other = ended_together(processes, (1, 1))
+    command = ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS)
+    with two_processes(command, SAVE_FAILS="1") as processes:
+        failed, other = both_ended(processes, 1, 1)
     assert failed.count("Error: ") == 1 and "Error: No space left on device" in failed
     assert other.count("Error: ") == 1 and "process 0 of 2" in other
     assert not list((run / "checkpoints").glob("*.safetensors"))
@@ -52,8 +53,11 @@ def test_processes_that_do_not_train_the_same_are_refused(data, tmp_path):
     for path in sorted(data[0].iterdir())[:-1]:
         (fewer / path.name).symlink_to(path)
     common = ("-c", PROGRAM, "pretrain", "--out", tmp_path / "run", *SETTINGS)
-    processes = start_two((*common, data[0]), second=(*common, fewer))
-    for output in ended_together(processes, (1, 1)):
+    with two_processes(
+        (*common, data[0]), (*common, fewer), HELD="end", **pipes(tmp_path)
+    ) as processes:
+        outputs = both_ended(processes, 1, 1)
+    for output in outputs:
         assert output.count("Error: The processes of this job do not train the same") == 1
 
 

@@ -1,9 +1,12 @@
 """Each launcher's variables tell a process which one of which job it is."""
 
 import json
+import socket
+import sys
 
 import pytest
 
+from vmae_keras.commands.job import held_port
 from vmae_keras.distribution.launcher import Cluster, LauncherError, detect, expand_hosts
 
 TORCHRUN = {
@@ -41,6 +44,19 @@ def slurm(process):
     """What srun gives the task of that number, without its environment's other launchers."""
     place = {"NODEID": process // 2, "LOCALID": process % 2, "PROCID": process}
     return SLURM | {f"SLURM_{name}": str(value) for name, value in place.items()}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="others let nobody listen on a port that is held"
+)
+def test_a_held_port_is_given_to_nobody_else_until_a_process_listens_there():
+    with held_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("localhost", port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("localhost", port))
+        with socket.create_server(("localhost", port)):
+            socket.create_connection(("localhost", port)).close()
 
 
 def test_alone():

@@ -1,6 +1,7 @@
 """A command that trains as one process, or as one of several that begin and end together."""
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -41,10 +42,28 @@ def batch_changes(devices, batch_per_device):
 
 
 def _in_processes(count):
-    """This command once more in each of several processes; the exit code of the first that fails."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    """Run this command in each of several processes; return the exit code of the first that fails."""
+    with held_port() as port:
+        return _with_port(count, port)
+
+
+@contextlib.contextmanager
+def held_port():
+    """Yield a port for a process to listen on, which no other process is given until the block ends.
+
+    The socket that holds it does not listen. On Linux another one can then, if both reuse addresses as
+    servers do.
+    """
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("localhost", 0))
+        port = place.getsockname()[1]
+        if sys.platform != "linux":
+            place.close()
+        yield port
+
+
+def _with_port(count, port):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     common = {
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)), **os.environ,
