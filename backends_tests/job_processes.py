@@ -131,7 +131,7 @@ def pipes(folder):
 
 def ended(process, code=0):
     try:
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate()
     finally:
         process.kill()
     assert process.returncode == code, output

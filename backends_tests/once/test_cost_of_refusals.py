@@ -98,7 +98,6 @@ def hostile(folder):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
-@pytest.mark.timeout(120)
 def test_refusals_take_little_memory(tmp_path):
     files = [(kind, str(path)) for kind, path in hostile(tmp_path)]
     command = [sys.executable, "-c", CHILD, json.dumps(files)]

@@ -21,8 +21,6 @@ import torch
 from vmae_keras.weights import pickles, tensor_files
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def refused(path, message):
     """The text of the error; nothing but the file lies in its folder afterwards."""

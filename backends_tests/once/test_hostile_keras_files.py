@@ -17,7 +17,6 @@ from vmae_keras.weights import keras_archives
 from vmae_keras.weights.source import read_stored
 from vmae_keras.weights.tensor_files import WeightsError
 
-pytestmark = pytest.mark.timeout(30)
 CONFIG = VideoMAEConfig.variant("tiny", depth=2, decoder_depth=1)
 FORMS = ["folder", "archive"]
 
