@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,13 +77,17 @@ def test_a_batch_that_does_not_fit_is_refused():
 @pytest.mark.parametrize("what", ["classifier", "pretrain"])
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_cards_program_is_short_and_asks_for_what_the_contract_says(format, what, tmp_path):
-    contract = dataclasses.replace(CONTRACT, format=format, what=what, visible=8, decoded=24)
+    dtype = "uint8" if what == "classifier" else "float32"
+    contract = dataclasses.replace(
+        CONTRACT, format=format, what=what, dtype=dtype, visible=8, decoded=24
+    )
     card.write_card(tmp_path / "README.md", tmp_path / "model", contract, COMPARISON)
     text = (tmp_path / "README.md").read_text("utf-8")
     program = text.split("```python\n")[1].split("```")[0]
     compile(program, "card", "exec")
     assert len([line for line in program.splitlines() if line]) <= 16
     assert ("visible" in program) == (what == "pretrain")
+    assert f'"video": np.zeros((1, 4, 16, 16, 3), "{dtype}")' in program
     assert (
         "(B, 4, 16, 16, 3)" in text
         and "1.0 MB" in text
@@ -120,6 +125,46 @@ def test_what_is_no_artifact_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "_RUNTIMES", dict.fromkeys(FORMATS, "no_such_package"))
     with pytest.raises(ArtifactError, match=r"no_such_package.*pip install 'vmae-keras\[litert\]'"):
         Artifact(tmp_path / "model.tflite")
+
+
+@pytest.fixture
+def artifact_of_two(tmp_path, monkeypatch):
+    """An artifact that takes two clips at a time and returns first pixels, and a list of its batches."""
+    batches = []
+
+    def run(inputs):
+        batches.append(inputs["video"][:, 0, 0, 0, 0].tolist())
+        return {"logits": inputs["video"][:, 0, 0, 0]}
+
+    contract = dataclasses.replace(CONTRACT, batch=2)
+    runtime = SimpleNamespace(
+        NAME="model.onnx",
+        read_contract=lambda path: contract.to_json(),
+        open_artifact=lambda path: run,
+    )
+    monkeypatch.setattr(formats, "module", lambda name: runtime)
+    monkeypatch.setattr(formats, "find", lambda path: ("onnx", tmp_path / "model.onnx"))
+    monkeypatch.setattr(formats, "check_installed", lambda name, writing: None)
+    return Artifact(tmp_path), batches
+
+
+@pytest.mark.clause("EXPORT-4")
+def test_clips_pass_in_batches_of_the_artifacts_size(artifact_of_two):
+    artifact, batches = artifact_of_two
+    video = (
+        np.zeros((5, 4, 16, 16, 3), "uint8")
+        + np.arange(5, dtype="uint8")[:, None, None, None, None]
+    )
+    found = artifact({"video": video})["logits"]
+    np.testing.assert_array_equal(found, video[:, 0, 0, 0])
+    assert batches == [[0, 1], [2, 3], [4, 4]]
+
+
+def test_an_artifacts_size_is_that_of_all_its_files(artifact_of_two):
+    artifact, _ = artifact_of_two
+    for name, size in (("model.onnx", 10), ("model.onnx.data", 300), ("README.md", 5)):
+        artifact.path.with_name(name).write_bytes(bytes(size))
+    assert artifact.bytes == 310
 
 
 def test_a_folder_of_several_artifacts_or_of_a_model_is_not_guessed_at(tmp_path):
