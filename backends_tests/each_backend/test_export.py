@@ -14,6 +14,7 @@ import pytest
 from keras import ops
 from typer.testing import CliRunner
 
+from backends_tests.compare import assert_close, assert_within
 from backends_tests.conversions import Conversions
 from backends_tests.each_backend.test_classifier import random_classifier
 from backends_tests.support import (
@@ -234,7 +235,6 @@ def test_an_artifact_computes_what_its_model_does(
         comparison = export(
             source, out, format, what=kind, videos=videos, clips=2, **SETTINGS[kind]
         )
-    limit = TOLERANCES["artifact.float32"].value
     exported = Artifact(out)
     contract = exported.contract
     assert (contract.what, contract.format) == (kind, format)
@@ -248,13 +248,11 @@ def test_an_artifact_computes_what_its_model_does(
         found = exported({"video": contract.pixels(levels), **ids})
         expected = oracle_output(kind, weights, as_seen(levels, contract), ids)
         assert set(found) == set(contract.outputs)
-        output = found[contract.outputs[0]]
-        assert output.shape == expected.shape
-        assert np.abs(output - expected).max() < limit * np.abs(expected).max()
+        assert_close(found[contract.outputs[0]], expected, "artifact.float32")
         if kind == "classifier":
             assert np.abs(found["probabilities"] - reference.softmax(expected)).max() < 1e-4
     # With Keras on the backend that runs, as the export itself found.
-    assert comparison.passes and comparison.largest < limit
+    assert_within(comparison.largest, "artifact.float32", "the export's own comparison")
     assert [row.agreement for row in comparison.rows] == [1.0 if kind == "classifier" else None] * 2
     assert json.loads((out / "comparison.json").read_text())["tolerance"] == 1e-4
     printed = io.StringIO()
@@ -380,7 +378,7 @@ def test_dense_layers_alone_are_quantized(quantize, changes, tmp_path):
     converting = ("FULLY_CONNECTED", "QUANTIZE", "DEQUANTIZE", "DELEGATE")
     others = [tensors for name, tensors in operators if name not in converting]
     assert len(others) > 20 and all(np.int8 not in tensors for tensors in others)
-    assert error < TOLERANCES["artifact.int8"].value
+    assert_within(error, "artifact.int8", quantize)
 
 
 @only_tensorflow
