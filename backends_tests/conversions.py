@@ -9,7 +9,7 @@ import sys
 import warnings
 from unittest import mock
 
-from backends_tests.support import BACKEND
+from backends_tests.support import BACKEND, ROOT
 from vmae_keras.backend import environment
 
 # Runs a module for each line that it reads, and answers with what that printed. Converters print too.
@@ -54,7 +54,7 @@ class Conversions:
             self.started[name] = self.servers.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-c", SERVER], env=environment(name), stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8",
+                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", cwd=ROOT,
                 )
             )  # fmt: skip
         server = self.started[name]

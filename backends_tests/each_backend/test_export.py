@@ -62,8 +62,6 @@ SETTINGS = {
 }
 # What an encoder is read from: the classifier's features are pooled, the other's are those of each token.
 ENCODER_OF = {"jax": "pretrain", "tensorflow": "classifier", "torch": "pretrain"}[BACKEND]
-
-
 traced = pytest.mark.skipif(BACKEND == "jax", reason="artifacts are traced by the others")
 
 
