@@ -37,7 +37,8 @@ def prepare(folder: Path, backend: str) -> Path:
     if not stamp.exists() or stamp.read_text("utf-8") != text:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
-        constraints.write_text("\n".join(lowest(tomllib.loads(text)["project"], ["dev", backend])))
+        pinned = lowest(tomllib.loads(text)["project"], ["dev", backend])
+        constraints.write_text("\n".join(pinned), "utf-8")
         install = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints]
         subprocess.run([*install, "--editable", f"{ROOT}[dev,{backend}]"], check=True)
         stamp.write_text(text, "utf-8")

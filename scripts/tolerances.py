@@ -50,7 +50,7 @@ def run_tests(records, chosen, seed, workers, name="torch"):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=line", "-n", str(workers), "--dist", "loadfile",
          "--no-loadscope-reorder", *chosen],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8",
         env={**os.environ, "KERAS_BACKEND": name, "VMAE_ERRORS": str(records), "VMAE_SEED": str(seed)},
     )  # fmt: skip
     if done.returncode:
