@@ -147,8 +147,10 @@ def test_checkpoint_that_does_not_fit_is_refused_whole(tmp_path):
 
 def test_checkpoint_keeps_the_newest_and_ignores_a_half_written_one(tmp_path):
     model = VideoMAE(VideoMAEConfig.variant("tiny"))
+    assert checkpoint.latest(tmp_path) is None
     for step in (5, 20, 100):
-        checkpoint.save(tmp_path, step, model)
+        path = checkpoint.save(tmp_path, step, model)
+        assert checkpoint.latest(tmp_path) == path
     (tmp_path / "step-00000200.partial").write_bytes(b"half")
     assert checkpoint.latest(tmp_path).name == "step-00000100.safetensors"
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
