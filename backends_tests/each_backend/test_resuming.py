@@ -56,6 +56,8 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
     assert code == 0, text
     shutil.copytree(whole, killed)  # as a kill leaves it before the checkpoint of the last step
     (killed / "checkpoints/step-00000012.safetensors").unlink()
+    for part in ("checkpoints", "best"):
+        (killed / part / "writing.partial").write_bytes(b"half")
     code, text = run("finetune", "--out", killed, "--resume", "--set", "precision=float32")
     assert code == 1 and "with its own settings. Received: --set" in text.replace("\n", " ")
     code, text = run("finetune", "--out", killed, "--resume")
@@ -64,6 +66,7 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
     assert curve(killed) == curve(whole)
     same_tensors(weights(killed), weights(whole))
     assert weights(whole).get("optimizer/loss_scale_optimizer/step_counter") == 12
+    assert not list(killed.rglob("writing*"))
     (kept,) = (killed / "best").iterdir()
     best = load_file(kept)
     same_tensors(best, load_file(whole / "best/step-00000006.safetensors"))

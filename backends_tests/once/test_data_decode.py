@@ -205,6 +205,8 @@ def test_time_stamps_that_jump_are_not_believed(tmp_path):
     )
     assert ticks_of(path) == 20
     assert read(path, [3, 12]) == [3, 12]
+    positions, period = timeline.ticks_of(np.array(stamps))
+    assert positions.tolist() == list(range(20)) and period == 40
 
 
 def test_frames_after_the_end_are_the_last_one(tmp_path):

@@ -258,8 +258,13 @@ def test_one_channel_is_brightness(files, skipped):
 )
 def test_wrong_settings_are_refused_before_anything_is_read(files, skipped, change, message):
     settings = {"files": files, "config": CONFIG, "batch_size": 2, "skipped": skipped, **change}
-    with pytest.raises(ValueError, match=message):
-        pretraining_dataset(settings.pop("files"), settings.pop("config"), **settings)
+    some = (settings.pop("files"), settings.pop("config"))
+    datasets = [pretraining_dataset]
+    if not change.keys() & {"repeats", "start_step"}:
+        datasets.append(validation_dataset)
+    for dataset in datasets:
+        with pytest.raises(ValueError, match=message):
+            dataset(*some, **settings)
 
 
 def test_importing_the_pipeline_imports_no_backend():
