@@ -1,5 +1,6 @@
 """Batches: their contents, and that nothing but files, settings, seed and number decides them."""
 
+import inspect
 import multiprocessing
 import os
 import select
@@ -265,6 +266,12 @@ def test_wrong_settings_are_refused_before_anything_is_read(files, skipped, chan
     for dataset in datasets:
         with pytest.raises(ValueError, match=message):
             dataset(*some, **settings)
+
+
+@pytest.mark.parametrize("function", [pretraining_dataset, validation_dataset, read_clip])
+def test_clips_are_dense_at_stride_4_by_default(function):
+    parameters = inspect.signature(function).parameters
+    assert (parameters["sampling"].default, parameters["stride"].default) == ("dense", 4)
 
 
 def test_importing_the_pipeline_imports_no_backend():
