@@ -170,7 +170,7 @@ def test_frames_are_resized_and_cropped_as_in_evaluation(size, crop, dtype):
     exact = as_seen(levels, contract)
     got = numpy(resized(ops.convert_to_tensor(contract.pixels(levels)), contract))
     assert got.dtype == np.float32 and got.shape == exact.shape
-    np.testing.assert_allclose(got, exact, atol=1e-6)
+    assert_close(got, exact, "float32")
 
 
 @traced
@@ -185,9 +185,9 @@ def test_the_graph_gives_the_oracles_logits(classifier, dtype, size):
     expected = reference.classify(CONFIG, weights, seen, pooling="mean")
     got = serve(model, contract, {"video": given})
     assert tuple(got) == contract.outputs
-    assert np.abs(numpy(got["logits"]) - expected).max() < 1e-5 * np.abs(expected).max()
+    assert_close(numpy(got["logits"]), expected, "logits")
     shares = reference.softmax(expected)
-    assert np.abs(numpy(got["probabilities"]) - shares).max() < 1e-4
+    assert_close(numpy(got["probabilities"]), shares, "class_probability")
 
 
 @pytest.mark.clause("EXPORT-5")
@@ -196,7 +196,7 @@ def test_the_head_that_stays_in_float_gives_the_same_logits(classifier):
     contract = dataclasses.replace(CONTRACT, format="litert", quantize="int8-dynamic")
     logits = [numpy(serve(classifier[0], each, video)["logits"]) for each in (CONTRACT, contract)]
     assert np.abs(logits[0]).max() > 0
-    np.testing.assert_allclose(*logits, atol=1e-6 * np.abs(logits[0]).max())
+    assert_close(logits[1], logits[0], "same_model")
 
 
 @pytest.mark.clause("EXPORT-6")
@@ -248,7 +248,8 @@ def test_an_artifact_computes_what_its_model_does(
         assert set(found) == set(contract.outputs)
         assert_close(found[contract.outputs[0]], expected, "artifact.float32")
         if kind == "classifier":
-            assert np.abs(found["probabilities"] - reference.softmax(expected)).max() < 1e-4
+            shares = reference.softmax(expected)
+            assert_close(found["probabilities"], shares, "class_probability")
     # With Keras on the backend that runs, as the export itself found.
     assert_within(comparison.largest, "artifact.float32", "the export's own comparison")
     assert [row.agreement for row in comparison.rows] == [1.0 if kind == "classifier" else None] * 2

@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import tokenize
 from contextlib import nullcontext
 
 import numpy as np
@@ -16,6 +17,8 @@ from spec.tolerances import MOST, PATH, TOLERANCES
 TESTS = sorted((ROOT / "backends_tests").rglob("*.py"))
 # Where each takes a tolerance's name.
 COMPARES = {"assert_close": 2, "assert_within": 1, "record": 0}
+# Of NumPy and pytest: how far values may be apart.
+KEYWORDS = {"atol", "rtol", "abs", "rel"}
 LOGITS = TOLERANCES["logits"].value
 
 
@@ -61,6 +64,36 @@ def test_tests_name_tolerances_that_exist():
         for file, argument in named
         if isinstance(argument, ast.Constant) and argument.value not in TOLERANCES
     ] == []
+
+
+def widths(path):
+    """Lines of the tolerances that are numbers in a test: keywords, and errors below a small number."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.keyword) and node.arg in KEYWORDS:
+            numbers = ast.walk(node.value)
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Lt | ast.LtE):
+            numbers = [n for n in ast.walk(node.comparators[-1]) if small(n)]
+        else:
+            continue
+        if any(isinstance(n, ast.Constant) and isinstance(n.value, float) for n in numbers):
+            yield node.lineno
+
+
+def small(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, float) and node.value < 1e-2
+
+
+def test_a_tolerance_outside_of_the_table_says_why():
+    """In a comment beside it, or above."""
+    silent = []
+    for path in TESTS:
+        with tokenize.open(path) as file:
+            tokens = list(tokenize.generate_tokens(file.readline))
+        commented = {t.start[0] for t in tokens if t.type == tokenize.COMMENT}
+        silent += [
+            f"{path.name}:{line}" for line in widths(path) if not {line, line - 1} & commented
+        ]
+    assert silent == [], "\n".join(silent)
 
 
 @pytest.mark.parametrize(
