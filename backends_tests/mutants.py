@@ -1154,6 +1154,9 @@ MUTANTS = [
            f"{AUGMENT}::test_crops_have_the_proportions_of_the_clip"),
     Mutant("a stage starts from random weights", "plan.py", "replace(stage, start=start)",
            "stage", f"{PLAN}::test_a_stage_starts_from_the_last_one_that_trained"),
+    Mutant("backends may be further apart", "consistency/comparison.py", '"forward.float32": 8e-6',
+           '"forward.float32": 8e-5',
+           "once/test_consistency.py::test_tolerances_are_those_of_the_specification"),
     Mutant("patience counted in steps", "training/callbacks.py", "self.patience * self.steps_per_epoch",
            "self.patience", f"{WAYS}::test_patience_ends_at_a_validation"),
 
