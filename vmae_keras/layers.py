@@ -109,7 +109,10 @@ class TubeletEmbedding(keras.layers.Layer):
         first = ops.cast(self.class_token, dtype) if c.class_token else None
         if c.class_token and c.learned_positions:
             first, positions = first + positions[0], positions[1:]
-        x = x + (positions if ids is None else ops.take(positions, ids, axis=0))
+        if ids is not None:
+            # Out of a view: on TensorFlow the gradient of a weight's own rows would be sparse.
+            positions = ops.take(ops.reshape(positions, positions.shape), ids, axis=0)
+        x = x + positions
         if first is None:
             return x
         return ops.concatenate([ops.zeros_like(x[:, :1]) + first, x], axis=1)
