@@ -1,4 +1,7 @@
-"""Refuses clauses that spec/SPEC.md does not have, starts long files first, records what tests found."""
+"""Refuses clauses that spec/SPEC.md does not have, starts long files first, records what tests found.
+
+Loads the Hypothesis profile of all tests.
+"""
 
 import os
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends_tests import clauses
+from backends_tests import profiles as profiles
 
 if os.environ.get("HYPOTHESIS_PROFILE") != "nightly":
     # XLA compiles the tests' small models in half the time without optimising them.

@@ -23,17 +23,6 @@ from vmae_keras import backend
 BACKENDS = [name for name in ("torch", "tensorflow", "jax") if name in backend.installed()]
 needs_backend = pytest.mark.skipif(not BACKENDS, reason="no backend is installed")
 
-# The same examples in every run, and no search for a smaller one.
-HYPOTHESIS = """
-from hypothesis import Phase, settings
-
-settings.register_profile(
-    "mutants", derandomize=True, database=None, deadline=None, report_multiple_bugs=False,
-    phases=[Phase.explicit, Phase.generate],
-)
-settings.load_profile("mutants")
-"""
-
 
 # Operation by operation: what one mutant's run compiled serves the next, which a whole step would not.
 EAGERLY = """
@@ -43,7 +32,7 @@ keras.Model.run_eagerly = property(lambda self: True, lambda self, value: None)
 """
 
 
-def made_copy(folder: Path, conftest: str = HYPOTHESIS) -> Path:
+def made_copy(folder: Path, conftest: str = "") -> Path:
     """Return a copy in which one mutant after another is applied and taken back."""
     for name in ("vmae_keras", "spec", "backends_tests"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -52,7 +41,7 @@ def made_copy(folder: Path, conftest: str = HYPOTHESIS) -> Path:
     return prepared(folder, conftest)
 
 
-def prepared(folder: Path, conftest: str = HYPOTHESIS) -> Path:
+def prepared(folder: Path, conftest: str = "") -> Path:
     """Return the folder of a copy, with a `conftest.py` and compiled once."""
     (folder / "conftest.py").write_text(conftest, "utf-8")
     # By their hashes, as a mutant may have the original's size, and its time in seconds.
@@ -68,7 +57,7 @@ def copy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def eager_copy(tmp_path_factory):
     """A copy whose models compute eagerly."""
-    return made_copy(tmp_path_factory.mktemp("copy"), HYPOTHESIS + EAGERLY)
+    return made_copy(tmp_path_factory.mktemp("copy"), EAGERLY)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from vmae_keras.backend import installed
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 # How a foreign file is read does not depend on the backend: all its options are tried on the quickest one.
 TRIES_ALL_FILES = BACKEND == "torch"
-NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 # Added to the seeds of weights and batches: `scripts/tolerances.py` measures with several.
 SEED_SHIFT = int(os.environ.get("VMAE_SEED", "0"))
 ROOT = Path(__file__).resolve().parents[1]

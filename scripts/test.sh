@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # The whole suite: format, lint, import layers, golden vectors, then the tests of the oracle, of the library
 # without a backend and on each one, and of other implementations. Ends with the table of clauses.
-#   bash scripts/test.sh [--nightly]     --nightly: many more random examples, scripts/mutation.py, minimum.py
+#   bash scripts/test.sh [--nightly]     --nightly: many more random examples, others every day, and
+#                                        scripts/mutation.py, minimum.py
+#   SEED=20261128 bash scripts/test.sh --nightly     that day's examples again
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
-profile=suite limit=300
+profile=suite limit=300 seed=0
 if [ "${1:-}" = --nightly ]; then
-    profile=nightly limit=7200
+    profile=nightly limit=7200 seed=${SEED:-$(date +%Y%m%d)}
+    echo "Random examples by the seed $seed; the same again: SEED=$seed bash scripts/test.sh --nightly"
 elif [ $# -gt 0 ]; then
     echo "Unknown argument: $1. Usage: test.sh [--nightly]" >&2
     exit 2
@@ -33,7 +36,7 @@ mkdir -p "$records"
 failed=0
 run() { # one folder's tests; where some fail, the others still run and the table shows both
     echo "== $1 ${KERAS_BACKEND:-}"
-    pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout $limit \
+    pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout $limit --hypothesis-seed "$seed" \
         --clauses "$records" "backends_tests/$1" || failed=1
 }
 run oracle

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from backends_tests.support import BACKEND, NIGHTLY, ROOT
+from backends_tests.profiles import NIGHTLY
+from backends_tests.support import BACKEND, ROOT
 from spec.weight_table import expand
 from vmae_keras import VideoMAEConfig
 from vmae_keras.backend import PARALLEL

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from backends_tests.profiles import examples
 from backends_tests.support import numpy
 from spec import reference
 from vmae_keras.tubelets import take, tubelets, untubelets
@@ -14,7 +15,7 @@ parts = st.tuples(*(st.integers(1, 3) for _ in range(3)))
 
 
 @pytest.mark.clause("TUBE-1", "TUBE-2")
-@settings(max_examples=15, deadline=None)
+@examples(4)
 @given(
     grid=parts,
     tubelet=parts,

@@ -13,10 +13,11 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends_tests.odd_videos import CODEC, numbers, picture, remux, write_video
+from backends_tests.profiles import examples
 from backends_tests.support import shared
 from spec import video_reference
 from vmae_keras.data import decode, timeline, video
@@ -58,7 +59,7 @@ def test_at_a_constant_rate_ticks_are_frames(constant_rate):
     assert read(constant_rate, np.arange) == list(range(200))
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(wanted=st.lists(st.integers(0, 199), min_size=1, max_size=5))
 def test_exactly_the_wanted_frames_in_the_wanted_order(constant_rate, wanted):
     assert read(constant_rate, wanted) == wanted
@@ -191,7 +192,6 @@ def test_rounded_time_stamps_do_not_drift():
 
 
 @pytest.mark.clause("DECODE-5")
-@settings(deadline=None)
 @given(gaps=st.lists(st.integers(0, 400), max_size=40))
 def test_positions_are_the_oracles(gaps):
     times = np.cumsum([7, *gaps])

@@ -6,10 +6,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends_tests.compare import assert_close
+from backends_tests.profiles import examples
 from backends_tests.recorded import RecordedGenerator
 from spec import augment_reference as oracle
 from spec import recipe_table
@@ -191,7 +192,7 @@ def test_operations_are_drawn_as_often_as_they_should_be():
 
 @clause("AUG-7", "AUG-8")
 @pytest.mark.parametrize("name", oracle.OPERATIONS)
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     st.integers(0, 100),
     st.sampled_from([1, -1]),

@@ -6,7 +6,7 @@ import os
 import tomllib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends_tests.support import ROOT
@@ -63,7 +63,6 @@ def letters(label):
 
 
 @pytest.mark.clause("LABEL-1", "LABEL-2", "LABEL-3")
-@settings(deadline=None)
 @given(sets=data_sets())
 def test_one_class_for_each_name_and_one_row_for_each_path(folder, sets):
     merged = merge_labelled(written(folder, sets))

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backends_tests.chi_square import assert_uniform
+from backends_tests.profiles import examples
 from spec import masks_reference
 from vmae_keras import masks
 
@@ -35,7 +36,7 @@ def expected_counts(ids):
 
 @pytest.mark.clause("MASK-1", "MASK-3", "MASK-5", "MASK-6")
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(grid=grids, ratio=ratios, seed=seeds)
 def test_ids_partition_the_grid_with_the_static_count(kind, grid, ratio, seed):
     got, counts = draw(kind, grid, ratio, seed)
@@ -50,7 +51,7 @@ def test_ids_partition_the_grid_with_the_static_count(kind, grid, ratio, seed):
 
 
 @pytest.mark.clause("MASK-2")
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(grid=grids, ratio=ratios, seed=seeds)
 def test_tubes_hide_the_same_places_in_every_slot(grid, ratio, seed):
     got, _ = draw("tube", grid, ratio, seed)
@@ -60,7 +61,7 @@ def test_tubes_hide_the_same_places_in_every_slot(grid, ratio, seed):
 
 
 @pytest.mark.clause("MASK-4")
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(grid=grids, ratio=ratios, seed=seeds)
 def test_frames_are_hidden_whole(grid, ratio, seed):
     got, _ = draw("frame", grid, ratio, seed)
@@ -99,7 +100,7 @@ def test_ratios_that_leave_nothing_are_refused(kind, ratio):
 
 
 @pytest.mark.clause("CELL-1", "CELL-2", "CELL-3", "CELL-4")
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(grid=grids, ratio=st.sampled_from([0.25, 0.3, 0.5, 0.75, 0.9]), seed=seeds)
 def test_running_cells_are_one_of_the_four_patterns(grid, ratio, seed):
     patterns = [

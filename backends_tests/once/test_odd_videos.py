@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from backends_tests import odd_videos
 from backends_tests.odd_videos import numbers, picture, write_video
-from backends_tests.strategies import profile
+from backends_tests.profiles import examples
 from backends_tests.support import shared
 from spec import video_reference
 from vmae_keras.data.decode import read_frames
@@ -326,7 +326,7 @@ def videos(draw):
 
 
 @pytest.mark.clause("DECODE-1", "DECODE-4", "DECODE-5")
-@settings(profile(), max_examples=max(16, profile().max_examples))
+@examples(16)
 @given(video=videos())
 def test_frames_and_times_are_those_that_were_written(video, tmp_path_factory):
     name, size, options = video

@@ -5,10 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends_tests.compare import assert_close
+from backends_tests.profiles import examples
 from backends_tests.upstream_files import (
     hugging_face_settings,
     small,
@@ -369,7 +370,7 @@ def broken(names):
 def test_all_faults_are_listed_in_one_error_and_no_others(upstream, model, tmp_path):
     whole, _ = tensors(DEEP, model, upstream)
 
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
+    @examples(50)
     @given(broken(whole))
     def check(drawn):
         wrong, added = drawn
