@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from backends_tests import clauses
-from backends_tests import profiles as profiles
+from backends_tests import clauses, profiles
 
-if os.environ.get("HYPOTHESIS_PROFILE") != "nightly":
+if not profiles.NIGHTLY:
     # XLA compiles the tests' small models in half the time without optimising them.
     os.environ.setdefault(
         "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -21,8 +20,9 @@ if os.environ.get("HYPOTHESIS_PROFILE") != "nightly":
 LONG_FILES = (
     "test_distribution", "test_mutants", "test_mutants_on_a_backend", "test_gradients",
     "test_processes_of_a_job", "test_pretrain", "test_conformance", "test_dry_run", "test_vectors",
-    "test_batches", "test_presets", "test_progressive", "test_stages", "test_training_options",
-    "test_readme", "test_finetune", "test_probe", "test_hugging_face_files", "test_export",
+    "test_drawn_models", "test_batches", "test_presets", "test_progressive", "test_stages",
+    "test_training_options", "test_readme", "test_finetune", "test_probe",
+    "test_hugging_face_files", "test_export",
 )  # fmt: skip
 
 

@@ -34,6 +34,17 @@ def conforms(check: str, case: str) -> str:
     return f"each_backend/test_conformance.py::test_conforms[{check}: {case}]"
 
 
+def model(number: int) -> str:
+    """The test of one of the models that have every option between them."""
+    return f"{DRAWN}::test_models_with_every_option_are_the_oracles[model {number}]"
+
+
+def classifier(number: int) -> str:
+    """The test of one of their classifiers."""
+    return f"{DRAWN}::test_classifiers_with_every_option_are_the_oracles[model {number}]"
+
+
+DRAWN = "each_backend/test_drawn_models.py"
 MERGING = "once/test_label_merging.py"
 PLAN = "once/test_plan.py"
 PREDICTIONS = conforms("predictions", "V1")
@@ -212,7 +223,7 @@ MUTANTS = [
     Mutant("drop-path drops both branches", "layers.py", "self.scale2, keep, 1)", "self.scale2, keep, 0)",
            "each_backend/test_drop_path.py::test_each_branch_of_each_clip_has_its_own_factor"),
     Mutant("drop-path in inference", "layers.py", "if training and self.settings", "if self.settings",
-           f"{GRADIENTS}::test_drop_path_sleeps_in_inference_and_wakes_in_training"),
+           model(0)),
 
     # Decoder
     Mutant("mask tokens first", "model.py", "[known, query]",
@@ -586,15 +597,38 @@ MUTANTS = [
            "x[:, -1]", conforms("logits", "first token")),
     # Options of other implementations' models
     Mutant("a tanh GELU that is not", "layers.py", "ops.gelu(x, approximate=True)",
-           "ops.gelu(x, approximate=False)", f"{OPTIONS}::test_predictions_equal_the_oracle[tanh GELU]"),
+           "ops.gelu(x, approximate=False)", model(3)),
     Mutant("leaky ReLU of Keras's slope", "layers.py", "ops.leaky_relu(x, 0.01)",
            "ops.leaky_relu(x)", f"{OPTIONS}::test_activations_equal_the_oracle[leaky_relu]"),
     Mutant("a norm behind every encoder", "model.py", "final_norm=c.encoder_norm, ",
-           "", f"{OPTIONS}::test_predictions_equal_the_oracle[no encoder norm]"),
+           "", model(1)),
     Mutant("one epsilon for all norms", "model.py", "final_epsilon=c.last_norm_epsilon, ",
-           "", f"{OPTIONS}::test_predictions_equal_the_oracle[own epsilon of the last norm]"),
+           "", model(1)),
     Mutant("positions of the own grid", "positions.py", "made_for = position_grid or grid",
-           "made_for = grid", f"{OPTIONS}::test_predictions_equal_the_oracle[positions of another grid]"),
+           "made_for = grid", model(0)),
+    Mutant("activation ignored", "layers.py", '"activation": config.activation,',
+           '"activation": "gelu",', model(0)),
+    Mutant("biases where none are asked for", "layers.py",
+           '"query_value_bias": config.query_value_bias', '"query_value_bias": True', model(1)),
+    Mutant("epsilon of the blocks ignored", "layers.py", '"epsilon": config.layer_norm_epsilon,',
+           '"epsilon": 1e-6,', model(0)),
+    Mutant("no layer scale of the attention", "layers.py", "self._branch(y, self.scale1,",
+           "self._branch(y, None,", model(1)),
+    Mutant("the class token last", "layers.py",
+           "ops.concatenate([ops.zeros_like(x[:, :1]) + first, x], axis=1)",
+           "ops.concatenate([x, ops.zeros_like(x[:, :1]) + first], axis=1)", model(1)),
+    Mutant("learned positions one place off", "layers.py", "first + positions[0], positions[1:]",
+           "first + positions[0], positions[:-1]", classifier(2)),
+    Mutant("position grid ignored in the decoder", "model.py",
+           "ops.convert_to_tensor(fixed_positions(c, c.decoder_dim)",
+           "ops.convert_to_tensor(fixed_positions(c.replace(position_grid=None), c.decoder_dim)", model(0)),
+    Mutant("one block in the decoder", "model.py", "c.decoder_dim, c.decoder_depth, c.decoder_heads",
+           "c.decoder_dim, 1, c.decoder_heads", model(1)),
+    Mutant("float16 taken for levels of 255", "target.py", 'if "int" in str(tubelets.dtype):',
+           'if "32" not in str(tubelets.dtype):', model(0)),
+    Mutant("last epsilon ignored in fc_norm", "encoder.py",
+           "epsilon=c.last_norm_epsilon or c.layer_norm_epsilon", "epsilon=c.layer_norm_epsilon",
+           classifier(3)),
     Mutant("learned positions decay", "training/optimizer.py", '\nDECAYED = ("kernel", ',
            '\nDECAYED = ("kernel", "positions", ',
            f"{OPTIONS}::test_learned_positions_are_a_weight_that_does_not_decay"),

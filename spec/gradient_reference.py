@@ -28,6 +28,14 @@ def gelu(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
     return slope * (below + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi))
 
 
+def activation(x: np.ndarray, name: str, slope: np.ndarray) -> np.ndarray:
+    """y = f(x), the MLP's: central differences, to 1e-9, of all but the GELU. BLOCK-5, OPTION-1."""
+    if name == "gelu":
+        return gelu(x, slope)
+    above, below = (reference.activate(x + step, name) for step in (1e-5, -1e-5))
+    return slope * (above - below) / 2e-5
+
+
 def softmax(y: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """y = softmax(x) over the last axis, given y: dy_i / dx_j = y_i ((i == j) - y_j). BLOCK-4."""
     return y * (slope - (slope * y).sum(-1, keepdims=True))
@@ -110,11 +118,11 @@ class Backward:
         return self.dense(x, f"{path}/qkv", by_qkv)
 
     def mlp(self, x: np.ndarray, path: str, slope: np.ndarray) -> np.ndarray:
-        """y = output(gelu(hidden(x))). BLOCK-5."""
+        """y = output(f(hidden(x))). BLOCK-5, OPTION-1."""
         kernel, bias = self.weights[f"{path}/hidden/kernel"], self.weights[f"{path}/hidden/bias"]
-        hidden = x @ kernel + bias
-        slope = self.dense(reference.gelu(hidden), f"{path}/output", slope)
-        return self.dense(x, f"{path}/hidden", gelu(hidden, slope))
+        hidden, name = x @ kernel + bias, self.config.activation
+        slope = self.dense(reference.activate(hidden, name), f"{path}/output", slope)
+        return self.dense(x, f"{path}/hidden", activation(hidden, name, slope))
 
     def scale(self, x: np.ndarray, path: str, keep: np.ndarray, slope: np.ndarray) -> np.ndarray:
         """y = keep scale x, keep (B) constant, the scale if there is one. BLOCK-6, BLOCK-7."""
@@ -167,16 +175,7 @@ def pretraining_gradients(
     encoder_keep: np.ndarray | None = None,
     decoder_keep: np.ndarray | None = None,
 ) -> tuple[np.float64, Gradients]:
-    """-> the loss of `reference.pretraining_loss` and its derivative by each of the weights.
-
-    Raises:
-        ValueError: an activation other than the GELU.
-    """
-    if config.activation != "gelu":
-        raise ValueError(
-            "Of the activations, only the GELU's derivative is here. "
-            f"Received: activation={config.activation!r}. Use `training_reference.gradient`."
-        )
+    """-> the loss of `reference.pretraining_loss` and its derivative by each of the weights."""
     weights = reference.in_float64(weights)
     visible, decoded = np.asarray(batch["visible"]), np.asarray(batch["decoded"])
     out = reference.forward(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from backends_tests.compare import assert_close
-from backends_tests.support import BACKEND, NIGHTLY, numpy, random_batch, with_random_weights
+from backends_tests.profiles import NIGHTLY
+from backends_tests.support import BACKEND, numpy, random_batch, with_random_weights
 from spec import training_reference
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.training.optimizer import AdamW, WarmupCosine

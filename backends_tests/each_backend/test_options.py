@@ -1,12 +1,12 @@
-"""The options of other implementations' models, against the oracle."""
+"""The options of other implementations' models; `test_drawn_models.py` compares what they compute."""
 
 import keras
 import numpy as np
 import pytest
 
 from backends_tests.compare import assert_close
-from backends_tests.each_backend.test_classifier import random_classifier, random_video
-from backends_tests.support import by_path, numpy, random_batch, with_random_weights
+from backends_tests.each_backend.test_classifier import random_classifier
+from backends_tests.support import by_path, numpy, with_random_weights
 from spec import reference, training_reference
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.config import ACTIVATIONS
@@ -14,33 +14,6 @@ from vmae_keras.layers import ACTIVATIONS as FUNCTIONS
 from vmae_keras.training.optimizer import decayed
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1)
-OPTIONS = {
-    "tanh GELU": {"activation": "gelu_tanh"},
-    "no biases of queries and values": {"query_value_bias": False},
-    "no encoder norm": {"encoder_norm": False},
-    "own epsilon of the last norm": {"layer_norm_epsilon": 1e-12, "last_norm_epsilon": 0.1},
-    "positions of another grid": {"height": 32, "position_grid": (2, 4, 6)},
-    "learned positions": {"learned_positions": True},
-}
-CLAUSES = ("OPTION-1", "OPTION-2", "OPTION-3", "OPTION-4", "POS-4", "POS-5")
-
-
-@pytest.mark.clause(*CLAUSES)
-@pytest.mark.parametrize("name", OPTIONS)
-def test_predictions_equal_the_oracle(name):
-    model, weights = with_random_weights(CONFIG.replace(**OPTIONS[name]))
-    batch = random_batch(model.config, decoder_ratio=0.5)
-    expected = reference.forward(model.config, weights, batch)
-    assert_close(model.predict(batch, verbose=0), expected, "prediction")
-
-
-@pytest.mark.clause(*CLAUSES)
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "no encoder norm"])
-def test_logits_equal_the_oracle(name):
-    model, weights = random_classifier(CONFIG.replace(**OPTIONS[name]))
-    video = random_video(model.config)
-    expected = reference.classify(model.config, weights, video)
-    assert_close(model.predict(video, verbose=0), expected, "logits")
 
 
 @pytest.mark.clause("OPTION-1")

@@ -36,6 +36,11 @@ def floating(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarr
     return noise(generator, shape).astype(np.float32) / np.float32(255)
 
 
+def half(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """float16 in [0, 1]."""
+    return floating(generator, shape).astype(np.float16)
+
+
 def low_contrast(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Ten levels of grey: here the epsilon of TARGET-2 shows, and where it stands."""
     return generator.integers(100, 110, shape, dtype=np.uint8)
@@ -64,11 +69,10 @@ class Case:
     seed: int = 0
 
     def __repr__(self) -> str:
-        """All that a failing property test has to show."""
-        return (
-            f"{self.name}: {self.config}, masking={dict(self.masking)}, video={self.video.__name__}, "
-            f"clips={self.clips}, seed={self.seed}"
-        )
+        """The call that makes it again, which is what a failing property test shows."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given = (f"{name}={getattr(v, '__name__', repr(v))}" for name, v in values.items())
+        return f"{type(self).__name__}({', '.join(given)})"
 
     @property
     def model(self) -> tuple:
