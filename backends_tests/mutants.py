@@ -1191,6 +1191,9 @@ MUTANTS = [
     Mutant("backends may be further apart", "consistency/comparison.py", '"forward.float32": 8e-6',
            '"forward.float32": 8e-5',
            "once/test_consistency.py::test_tolerances_are_those_of_the_specification"),
+    Mutant("the rate of the update before", "training/callbacks.py", "self.schedule(self.step - 1)",
+           "self.schedule(self.step - 2)",
+           f"{WAYS}::test_a_row_has_the_rate_of_its_last_update_and_the_clips_of_its_interval"),
     Mutant("patience counted in steps", "training/callbacks.py", "self.patience * self.steps_per_epoch",
            "self.patience", f"{WAYS}::test_patience_ends_at_a_validation"),
 

@@ -144,6 +144,17 @@ def progress_of(folder, start=0, patience=2, steps_per_epoch=15):
     return progress, validated
 
 
+def test_a_row_has_the_rate_of_its_last_update_and_the_clips_of_its_interval(tmp_path):
+    progress, _ = progress_of(tmp_path, steps_per_epoch=4)
+    rows = []
+    progress.schedule, progress.record = (lambda step: step / 8), rows.append
+    progress.began_step, progress.step, progress.began, progress.ended = 4, 7, 10.0, 16.0
+    progress.on_epoch_end(1, {"loss": 2.0})
+    (row,) = rows
+    assert (row["step"], row["epoch"], row["learning_rate"]) == (7, 7 / 4, 6 / 8)
+    assert (row["clips_per_second"], row["validation_loss"]) == (3 / 6, None)
+
+
 def best_steps(folder):
     return [checkpoint.step_of(path) for path in sorted((folder / "best").iterdir())]
 
