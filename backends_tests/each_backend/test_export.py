@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from backends_tests.compare import assert_close, assert_within
 from backends_tests.conversions import Conversions
 from backends_tests.each_backend.test_classifier import random_classifier
+from backends_tests.profiles import NIGHTLY
 from backends_tests.support import (
     BACKEND,
-    NIGHTLY,
     by_path,
     numpy,
     random_batch,
