@@ -1209,6 +1209,6 @@ MUTANTS = [
            "    steps = np.rint(gaps * (steps[usual].sum() / gaps[usual].sum()))\n", "",
            f"{WINDOWS}::test_windows_lie_where_their_stamps_say_at_a_varying_frame_rate"),
     Mutant("positions that begin again after 1024", "positions.py", "np.arange(count)",
-           "np.arange(count) % 1024", f"{PARITY}::test_a_clip_of_1568_tokens_equals_the_oracle"),
+           "(np.arange(count) % 1024)", f"{PARITY}::test_a_clip_of_1568_tokens_equals_the_oracle"),
 ]
 # fmt: on
