@@ -11,9 +11,6 @@ from backends_tests.support import BACKEND, ROOT
 from vmae_keras.commands.job import held_port
 from vmae_keras.data.synthetic import write_moving_shapes
 
-# XLA then takes a third less time for these small models.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-
 # A command that saves at every logging interval. Process 1 can be sent a signal after a step; process 0 can
 # fail as it saves. HELD is a place where a process waits for the other:
 # "signal": process 1, before its signal, until process 0 has saved the first interval;
@@ -84,8 +81,6 @@ for change in changes({name: v for name, v in PRETRAINING.items() if name != "ba
 
 def start(command, cwd=None, **variables):
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **variables}
-    if BACKEND == "jax":
-        environment["XLA_FLAGS"] = QUICK
     return subprocess.Popen(
         [sys.executable, *map(str, command)], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,

@@ -27,7 +27,7 @@ def project(tmp_path):
     )
     for folder in ("oracle", "once", "each_backend"):
         (tmp_path / "backends_tests" / folder).mkdir(parents=True)
-    for name in ("__init__.py", "conftest.py", "clauses.py"):
+    for name in ("__init__.py", "conftest.py", "clauses.py", "profiles.py"):
         shutil.copy(ROOT / "backends_tests" / name, tmp_path / "backends_tests")
     return tmp_path
 
