@@ -421,11 +421,14 @@ def test_fits_cover_the_remaining_steps_on_the_grid_of_the_log(begin, total, exp
     assert _fits(begin, total, 10) == expected
 
 
-def test_a_second_interrupt_counts_unless_a_launcher_passed_the_first_one_on(monkeypatch):
+def test_a_second_interrupt_counts_unless_a_launcher_passed_the_first_one_on(monkeypatch, request):
     class Progress:
         stop_requested = False
 
-    before = signal.getsignal(signal.SIGINT)
+    # A background process inherits that it ignores Ctrl-C.
+    before = signal.default_int_handler
+    inherited = signal.signal(signal.SIGINT, before)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     monkeypatch.setattr(interrupts, "PASSED_ON_SECONDS", math.inf)
     with stop_on_interrupt(Progress):
         assert signal.getsignal(signal.SIGINT) is not before
