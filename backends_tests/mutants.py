@@ -1210,5 +1210,28 @@ MUTANTS = [
            f"{WINDOWS}::test_windows_lie_where_their_stamps_say_at_a_varying_frame_rate"),
     Mutant("positions that begin again after 1024", "positions.py", "np.arange(count)",
            "(np.arange(count) % 1024)", f"{PARITY}::test_a_clip_of_1568_tokens_equals_the_oracle"),
+    # Written by someone who had not seen the tests, and not noticed at first.
+    Mutant("one draw of drop-path for all blocks", "layers.py",
+           "(len(self.blocks), 2, ops.shape(x)[0])", "(1, 2, ops.shape(x)[0])", DROP_PATH),
+    Mutant("target not shifted by its first pixel", "target.py", "    x = x - x[:, :, :1]\n", "",
+           f"{PARITY}::test_target_of_one_colour_is_zero"),
+    Mutant("class token in a frozen encoder's mean", "frozen.py",
+           "ops.mean(x[:, -math.prod(self.config.grid) :], axis=1)", "ops.mean(x, axis=1)",
+           "each_backend/test_image_models.py::test_an_encoder_of_a_pretrained_mae_keeps_its_class_token"),
+    Mutant("features done before they are checked", "probes/encoded.py",
+           "features[places[place]] = self._checked(output, files[place].path)",
+           "done[places[place]] = True\n"
+           "                    features[places[place]] = self._checked(output, files[place].path)",
+           "each_backend/test_probe.py::test_features_beyond_float16_are_refused"),
+    Mutant("models told apart by what they train", "evaluate.py",
+           "for weight in model.weights)", "for weight in model.trainable_weights)",
+           "each_backend/test_features.py::test_features_of_another_extraction_are_not_mixed_in"),
+    Mutant("the last validation without the averages", "training/loop.py",
+           "        callbacks=[AveragedValidation()],\n", "",
+           "each_backend/test_training_options.py"
+           "::test_validation_and_users_get_the_averages_and_training_keeps_its_weights"),
+    Mutant("only the last damaged frame counts", "data/decoding.py",
+           "(index if damaged is None else damaged[0], index)", "(index, index)",
+           "once/test_data_decode.py::test_frames_made_from_the_first_of_two_damaged_ones_are_left_out"),
 ]
 # fmt: on

@@ -168,12 +168,16 @@ def test_nothing_is_left_to_run_after_the_last_video(run, files, monkeypatch):
         ({"crop": False}, "crop"),
         ({"format": "safetensors"}, "format"),
         ({"encoder": "first"}, "model, pooling"),
+        ({"encoder": "mean"}, "model"),
     ],
 )
 def test_features_of_another_extraction_are_not_mixed_in(presets, run, change, differing):
     run()
     if "encoder" in change:
-        change = {"encoder": FrozenEncoder.from_preset(presets["first"][0], "first")}
+        pooling = change["encoder"]
+        change = {"encoder": FrozenEncoder.from_preset(presets[pooling][0], pooling)}
+        weight = change["encoder"].encoder.weights[0]
+        weight.assign(weight + 1.0)  # frozen, so none that is trainable
     message = f"features of another extraction. Received: another {differing}. Give another"
     with pytest.raises(RunError, match=message):
         run(**change)

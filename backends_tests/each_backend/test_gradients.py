@@ -54,6 +54,9 @@ def test_drop_path_keeps_or_scales_whole_branches():
         assert set(np.unique(factors)) <= {np.float32(0), alive}
         # Five standard deviations of the share of 4000 draws.
         assert (factors == 0).mean() == pytest.approx(rate, abs=5 * np.sqrt(0.25 / 4000))
+    # Each branch of each block has a draw of its own: five standard deviations of no correlation.
+    between = np.corrcoef((keep[1:] == 0).reshape(4, 2000))
+    assert np.abs(between - np.eye(4)).max() < 5 / np.sqrt(2000)
 
 
 def test_accumulated_gradients_equal_those_of_the_large_batch():

@@ -8,6 +8,7 @@ from backends_tests.compare import assert_close
 from backends_tests.support import by_path, numpy, random_batch, with_random_weights
 from spec import reference
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAEConfig
+from vmae_keras.frozen import FrozenEncoder
 from vmae_keras.layers import TubeletEmbedding
 from vmae_keras.training.optimizer import decayed, layer_scales
 
@@ -56,6 +57,9 @@ def test_an_encoder_of_a_pretrained_mae_keeps_its_class_token(tmp_path):
         MAE, weights, {"video": video, "visible": every, "decoded": every[:, :1]}, named=True
     )
     assert_close(features, out["encoder/norm"], "features")
+    frozen = FrozenEncoder.from_preset(tmp_path)
+    assert frozen.pooling == "mean"  # of tubelets: the class token is none
+    assert_close(numpy(frozen(video)), out["encoder/norm"][:, 1:].mean(1), "features")
     classifier = VideoClassifier(MAE, 5)
     fresh = classifier.load_encoder(model)
     assert fresh == ["fc_norm/gamma", "fc_norm/beta", "head/kernel", "head/bias"]

@@ -20,7 +20,7 @@ from vmae_keras.training.begin import fine_tuning
 from vmae_keras.training.callbacks import AveragedValidation, Progress
 from vmae_keras.training.distillation_recipe import DistillationRecipe
 from vmae_keras.training.fine_tuning_recipe import RECIPES
-from vmae_keras.training.loop import Outcome
+from vmae_keras.training.loop import Outcome, _record_validation
 from vmae_keras.training.run import FineTuningSettings, Run
 
 __all__ = ["clips"]  # a fixture
@@ -108,6 +108,12 @@ def test_validation_and_users_get_the_averages_and_training_keeps_its_weights(tm
         np.testing.assert_array_equal(value, averages[path], err_msg=path)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     assert_close(found["loss"], numpy(loss(target, loaded(VIDEOS))), "loss")
+    rows = []
+    progress = SimpleNamespace(
+        devices=SimpleNamespace(mean=dict), record=rows.append, step=3, steps_per_epoch=3
+    )
+    _record_validation(model, (VIDEOS, target), 2, progress)  # beside `fit`
+    assert rows[0]["validation_loss"] == found["loss"]
     # Nor are the two so near each other that either would pass.
     assert found["loss"] != pytest.approx(float(numpy(loss(target, model(VIDEOS)))), rel=1e-3)
 

@@ -8,6 +8,7 @@ import functools
 import pickle
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -22,6 +23,7 @@ from backends_tests.support import shared
 from spec import video_reference
 from vmae_keras.data import decode, timeline, video
 from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.decoding import whole
 from vmae_keras.data.video import open_video
 
 
@@ -357,3 +359,14 @@ def test_seeking_finds_the_same_frames_as_counting_from_the_start():
             if not np.array_equal(sought, counted):
                 wrong.append((row["path"], wanted.tolist()))
     assert wrong == []
+
+
+@pytest.mark.clause("DECODE-6")
+def test_frames_made_from_the_first_of_two_damaged_ones_are_left_out():
+    """The fifth and the sixth are shown between the two, and decoded after both."""
+    keys = [index in (0, 9) for index in range(10)]
+    frame, told = SimpleNamespace(key_frame=False), []
+    order = [0, 1, 4, 7, 5, 6, 8, 9]
+    decoded = ((i, None, "lost") if i in (4, 7) else (i, frame, None) for i in order)
+    assert [index for index, _ in whole(decoded, keys, told.append)] == [0, 1, 9]
+    assert told == ["lost"]
