@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends_tests.profiles import NIGHTLY
 from spec import training_reference
 from vmae_keras import masks
 from vmae_keras.backend import installed
@@ -16,6 +17,11 @@ from vmae_keras.backend import installed
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 # How a foreign file is read does not depend on the backend: all its options are tried on the quickest one.
 TRIES_ALL_FILES = BACKEND == "torch"
+# Launchers, jobs and kills: the suite asks one backend, as each process takes seconds to start.
+in_suite_on_torch = pytest.mark.skipif(
+    BACKEND != "torch" and not NIGHTLY,
+    reason="PyTorch starts soonest; asked of the other backends with --nightly",
+)
 # Added to the seeds of weights and batches: `scripts/tolerances.py` measures with several.
 SEED_SHIFT = int(os.environ.get("VMAE_SEED", "0"))
 ROOT = Path(__file__).resolve().parents[1]

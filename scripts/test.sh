@@ -30,21 +30,39 @@ ruff check .
 lint-imports
 python -m spec.vectors --check
 
-records=build/clauses
-rm -rf "$records"
-mkdir -p "$records"
-failed=0
-run() { # one folder's tests; where some fail, the others still run and the table shows both
-    echo "== $1 ${KERAS_BACKEND:-}"
-    pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout $limit --hypothesis-seed "$seed" \
-        --clauses "$records" "backends_tests/$1" || failed=1
+records=build/clauses logs=build/logs
+rm -rf "$records" "$logs"
+mkdir -p "$records" "$logs"
+workers=$((($(nproc) + 1) / 2)) # of each section
+run() { # FOLDER [BACKEND]: its tests, which are shown when they have ended
+    local log="$logs/$1${2:+-$2}.txt" status=0 began=$SECONDS
+    ${2:+env KERAS_BACKEND=$2} pytest -n $workers --dist loadfile --no-loadscope-reorder --timeout $limit \
+        --hypothesis-seed "$seed" --clauses "$records" "backends_tests/$1" >"$log" 2>&1 || status=1
+    printf '== %s after %d s\n%s\n' "$1 ${2:-}" $((SECONDS - began)) "$(cat "$log")"
+    return $status
 }
-run oracle
-run once
-for backend in jax tensorflow torch; do
-    KERAS_BACKEND=$backend run each_backend
+without_compiling() { # where some fail, the others still run and the table shows both
+    local status=0
+    run oracle || status=1
+    run once || status=1
+    run each_backend torch || status=1
+    run peers || status=1
+    return $status
+}
+# Side by side, three for two cores: a test often waits for a process. As jobs, so that Ctrl-C reaches
+# them: what a script puts into the background ignores it.
+set -m
+echo "Running the tests; each section is shown when it has ended, and until then is in $logs ..."
+run each_backend jax & jobs=$!
+run each_backend tensorflow & jobs+=" $!"
+without_compiling & jobs+=" $!"
+trap 'for job in $jobs; do kill -INT -- -$job; done; exit 130' INT TERM
+failed=0
+for job in $jobs; do
+    wait "$job" || failed=1
 done
-run peers
+trap - INT TERM
+set +m
 # That it deviates is known, and held by the tests of `peers`: this is for the table.
 python -m spec.conformance backends_tests.adapters.hugging_face:Adapter \
     --json "$records/hugging_face.json" || true

@@ -19,7 +19,7 @@ from backends_tests.job_processes import (
     two_processes,
     write_data,
 )
-from backends_tests.support import BACKEND
+from backends_tests.support import BACKEND, in_suite_on_torch
 
 # Devices of one process, beside the one device that all are compared with; the most first, as JAX divides a
 # machine's CPUs once.
@@ -98,6 +98,7 @@ def test_a_run_of_one_device_goes_on_on_many(runs, data, tmp_path):
     assert_equal_runs(run, runs / "one" / "pretrained")
 
 
+@in_suite_on_torch
 @pytest.mark.clause("SHARD-5")
 def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_one(
     runs, data, tmp_path

@@ -22,9 +22,8 @@ from vmae_keras.training.recipe import RECIPES
 pytestmark = pytest.mark.skipif(BACKEND != "jax", reason="XLA divides the step; on JAX alone")
 COUNTERS = 12  # bytes: the optimizer's updates; the loss's total and count
 
-B = VideoMAEConfig.variant("v1-b")
 SHORT = {"depth": 1, "decoder_depth": 1}  # blocks are alike, and each takes seconds to compile
-SHORT_B = B.replace(**SHORT)
+SHORT_B = VideoMAEConfig.variant("v1-b", **SHORT)
 # XLA moves what is smaller: activations, were there fewer tokens in the batch than an MLP is wide.
 CLIPS, VISIBLE = 32, 160
 V1 = dataclasses.replace(RECIPES["v1-k400-b"], batch_size=CLIPS, repeats=1)
@@ -125,7 +124,7 @@ from vmae_keras.distribution.jax_devices import keras_distribution
 from vmae_keras.training.optimizer import AdamW
 
 with keras_distribution(jax.devices(), "fsdp").scope():
-    model = VideoMAE(VideoMAEConfig.variant("v1-b"))
+    model = VideoMAE(VideoMAEConfig.variant("v1-b", depth=1, decoder_depth=1))
     model.compile(AdamW())
     model.optimizer.build(model.trainable_variables)
 held = collections.Counter()
@@ -143,7 +142,7 @@ def test_of_weights_and_optimizer_each_of_four_devices_really_holds_a_quarter(re
         env={**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"},
     ).stdout  # fmt: skip
     held, whole = json.loads(output)
-    right = pretraining_memory(B, V1, Devices(4, "fsdp"))
+    right = pretraining_memory(SHORT_B, V1, Devices(4, "fsdp"))
     assert held == [right.state + 8] * 4  # of the optimizer, a rate and the number of updates
     assert max(held) < 0.35 * whole  # measured: .251
 

@@ -110,22 +110,29 @@ def test_ema_of_the_weights_is_what_fit_leaves():
     assert_close(numpy(averaged.mask_token.value), expected, "float32")
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains(precision):
-    """On JAX's CPU too, where `jax.nn.dot_product_attention` refuses float16."""
+def trained(dtype):
+    """A model after eight steps, its batch and its losses."""
     config = VideoMAEConfig.variant("tiny")
-    keras.utils.set_random_seed(0)
     batch = random_batch(config, clips=4)
-    history = {}
-    for dtype in ("float32", precision):
-        keras.utils.set_random_seed(0)
-        model = VideoMAE(config, dtype=dtype)
-        model.compile(keras.optimizers.AdamW(1e-3))
-        history[dtype] = model.fit(batch, epochs=8, verbose=0).history["loss"]
-        assert all(str(v.dtype) == "float32" for v in model.trainable_variables)
+    keras.utils.set_random_seed(0)
+    model = VideoMAE(config, dtype=dtype)
+    model.compile(keras.optimizers.AdamW(1e-3))
+    losses = model.fit(batch, epochs=8, verbose=0).history["loss"]
+    assert all(str(v.dtype) == "float32" for v in model.trainable_variables)
+    return model, batch, losses
+
+
+@pytest.fixture(scope="module")
+def full():
+    return trained("float32")[2]
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(precision, full):
+    """On JAX's CPU too, where `jax.nn.dot_product_attention` refuses float16."""
+    model, batch, half = trained(precision)
     assert precision.removeprefix("mixed_") in str(model(batch).dtype)
     is_scaled = type(model.optimizer).__name__ == "LossScaleOptimizer"
     assert is_scaled == (precision == "mixed_float16")
-    full, half = history.values()
     assert half[-1] < half[0]
     assert_close(half[-1], full[-1], "mixed_precision.loss")

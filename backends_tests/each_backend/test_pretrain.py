@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from backends_tests.support import BACKEND, ROOT
+from backends_tests.support import BACKEND, ROOT, in_suite_on_torch
 from vmae_keras import VideoMAE, VideoMAEConfig, interrupts
 from vmae_keras.cli import app
 from vmae_keras.commands.folder import LOCK
@@ -161,7 +161,7 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, cli
     assert (folder / LOCK).exists()  # and the run is not refused because of it
     unfinished = folder / "checkpoints/writing"
     unfinished.mkdir()
-    code, text = run("pretrain", "--out", folder, "--resume", "--workers", 1)
+    code, text = run("pretrain", "--out", folder, "--resume")
     assert code == 0, text
     assert "Continuing after step 20" in text
     assert not unfinished.exists() and not (folder / LOCK).exists()
@@ -172,7 +172,9 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, cli
         np.testing.assert_array_equal(mine[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("fault", ["interrupt", "killed worker"])
+@pytest.mark.parametrize(
+    "fault", ["interrupt", pytest.param("killed worker", marks=in_suite_on_torch)]
+)
 def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips, tmp_path):
     folder = tmp_path / "run"
     whom = {"interrupt": f"group 1 {signal.SIGINT.value}"}.get(

@@ -15,7 +15,9 @@ from backends_tests.job_processes import (
     two_processes,
     write_data,
 )
-from backends_tests.support import BACKEND, ROOT
+from backends_tests.support import BACKEND, ROOT, in_suite_on_torch
+
+pytestmark = in_suite_on_torch
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,6 @@ def test_an_error_of_one_process_ends_all_and_is_told(data, tmp_path):
     assert not list((run / "checkpoints").glob("*.safetensors"))
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="asked alike on each; PyTorch starts soonest")
 def test_processes_that_do_not_train_the_same_are_refused(data, tmp_path):
     fewer = tmp_path / "clips"
     fewer.mkdir()

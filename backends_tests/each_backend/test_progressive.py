@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from backends_tests.support import BACKEND
+from backends_tests.support import BACKEND, in_suite_on_torch
 from vmae_keras import VideoClassifier, interrupts
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.plan import check, read_plan
@@ -176,6 +176,7 @@ def test_a_plan_ends_with_a_report_of_all_its_stages(unbroken):
         assert (settings.start, settings.head, settings.seed) == (str(out / start), head, 3)
 
 
+@in_suite_on_torch
 @pytest.mark.clause("PLAN-2")
 def test_a_plan_killed_in_each_stage_ends_with_the_same_report(unbroken, plan, tmp_path):
     out, _, moments = unbroken
