@@ -16,8 +16,20 @@ from vmae_keras.data.rand_augment import apply_operations
 HOLD_OUT, FILE_ORDER, SAMPLE, MIXING, VALIDATION_MASK = 1, 2, 3, 5, 6
 SCALES = (1, 0.875, 0.75, 0.66)
 QUARTERS = [
-    (0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 0), (2, 4), (1, 1), (3, 1), (1, 3), (3, 3)
-]  # fmt: skip
+    (0, 0),
+    (4, 0),
+    (0, 4),
+    (4, 4),
+    (2, 2),
+    (0, 2),
+    (4, 2),
+    (2, 0),
+    (2, 4),
+    (1, 1),
+    (3, 1),
+    (1, 3),
+    (3, 3),
+]
 
 
 def stream(seed, purpose, *numbers):

@@ -30,9 +30,10 @@ def assert_close(found, expected, tolerance, scale=None, what="the values"):
         errors = np.where(apart == 0, 0.0, apart / scale)
     place = np.unravel_index(errors.argmax(), errors.shape)
     assert_within(
-        errors[place], tolerance,
+        errors[place],
+        tolerance,
         f"{what}, at {list(map(int, place))} {found[place]:.7g} instead of {expected[place]:.7g}",
-    )  # fmt: skip
+    )
 
 
 def assert_within(error, tolerance, what):

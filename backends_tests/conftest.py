@@ -18,12 +18,27 @@ if not profiles.NIGHTLY:
 
 # Those that take longest on two cores, first. A file is one worker's, so that one begun last is waited for.
 LONG_FILES = (
-    "test_distribution", "test_mutants", "test_mutants_on_a_backend", "test_gradients",
-    "test_processes_of_a_job", "test_pretrain", "test_conformance", "test_dry_run", "test_vectors",
-    "test_drawn_models", "test_batches", "test_presets", "test_progressive", "test_stages",
-    "test_training_options", "test_readme", "test_finetune", "test_probe",
-    "test_hugging_face_files", "test_export",
-)  # fmt: skip
+    "test_distribution",
+    "test_mutants",
+    "test_mutants_on_a_backend",
+    "test_gradients",
+    "test_processes_of_a_job",
+    "test_pretrain",
+    "test_conformance",
+    "test_dry_run",
+    "test_vectors",
+    "test_drawn_models",
+    "test_batches",
+    "test_presets",
+    "test_progressive",
+    "test_stages",
+    "test_training_options",
+    "test_readme",
+    "test_finetune",
+    "test_probe",
+    "test_hugging_face_files",
+    "test_export",
+)
 
 
 def pytest_addoption(parser):

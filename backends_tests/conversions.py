@@ -53,10 +53,15 @@ class Conversions:
         if name not in self.started:
             self.started[name] = self.servers.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", SERVER], env=environment(name), stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", cwd=ROOT,
+                    [sys.executable, "-c", SERVER],
+                    env=environment(name),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    encoding="utf-8",
+                    cwd=ROOT,
                 )
-            )  # fmt: skip
+            )
         server = self.started[name]
         server.stdin.write(json.dumps(job) + "\n")
         server.stdin.flush()

@@ -48,8 +48,9 @@ def batches(folder: Path) -> dict:
             )
             seen = stages.run(patch, stages.begun(*given), folder / stage)
         found[stage] = {
-            "batch": _numbers(seen["fit.batches"][0]), "validation": _numbers(seen["fit.validation_data"])
-        }  # fmt: skip
+            "batch": _numbers(seen["fit.batches"][0]),
+            "validation": _numbers(seen["fit.validation_data"]),
+        }
     of_class = np.repeat(np.arange(3), 8)
     found["probe"] = {
         "held out": held_out_places(np.arange(24), of_class, 0.25, SEED).tolist(),

@@ -82,9 +82,13 @@ for change in changes({name: v for name, v in PRETRAINING.items() if name != "ba
 def start(command, cwd=None, **variables):
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.Popen(
-        [sys.executable, *map(str, command)], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,
-    )  # fmt: skip
+        [sys.executable, *map(str, command)],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+    )
 
 
 @contextlib.contextmanager

@@ -15,22 +15,48 @@ from vmae_keras import distribution
 from vmae_keras.training import begin, callbacks
 
 MODEL = {
-    "height": 16, "width": 24, "tubelet": "(2,4,4)", "frames": 4, "dim": 32, "depth": 2, "heads": 4,
-    "mlp_dim": 64, "drop_path": 0.2,
-}  # fmt: skip
+    "height": 16,
+    "width": 24,
+    "tubelet": "(2,4,4)",
+    "frames": 4,
+    "dim": 32,
+    "depth": 2,
+    "heads": 4,
+    "mlp_dim": 64,
+    "drop_path": 0.2,
+}
 # All that a division of the batch could change: drop-path, weights that differ by clip (running cells),
 # limits on the gradients' norm, averages; mixed clips, head dropout, repetitions; updates of several
 # batches, but on TensorFlow, which has none on several devices.
 SOME = {} if BACKEND == "tensorflow" else {"accumulate": 2}
-PRETRAINING = MODEL | SOME | {
-    "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 4, "decoder_mask_ratio": 0.5,
-    "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "repeats": 1, "clip_norm": 0.5,
-    "average_decay": 0.9,
-}  # fmt: skip
-FINE_TUNING = MODEL | SOME | {
-    "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "repeats": 2, "head_dropout": 0.3,
-    "layer_decay": 0.7,
-}  # fmt: skip
+PRETRAINING = (
+    MODEL
+    | SOME
+    | {
+        "decoder_dim": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 4,
+        "decoder_mask_ratio": 0.5,
+        "batch_size": 8,
+        "epochs": 2,
+        "warmup_epochs": 0,
+        "repeats": 1,
+        "clip_norm": 0.5,
+        "average_decay": 0.9,
+    }
+)
+FINE_TUNING = (
+    MODEL
+    | SOME
+    | {
+        "batch_size": 8,
+        "epochs": 2,
+        "warmup_epochs": 0,
+        "repeats": 2,
+        "head_dropout": 0.3,
+        "layer_decay": 0.7,
+    }
+)
 
 
 def changes(values):

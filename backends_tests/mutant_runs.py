@@ -84,9 +84,12 @@ def arguments(tests: list[str]) -> list[str]:
 def environment(backend: str) -> dict[str, str]:
     """Return the variables of a process in which mutants are tried."""
     return {
-        "KERAS_BACKEND": backend, "HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "1000",  # for whole reasons
-    }  # fmt: skip
+        "KERAS_BACKEND": backend,
+        "HYPOTHESIS_PROFILE": "mutants",
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "COLUMNS": "1000",  # for whole reasons
+    }
 
 
 def forked_run(copy: Path):

@@ -166,9 +166,12 @@ def copied_avi(path, frames=100, rate=25):
     source = Path(f"{path}.mp4")
     write_video(source, [picture(n) for n in range(frames)], rate=rate, options={"bf": "3"})
     remux(
-        source, path, lambda index, packet: packet,
-        bitstream_filter="h264_mp4toannexb", time_base=Fraction(1, 2 * rate),
-    )  # fmt: skip
+        source,
+        path,
+        lambda index, packet: packet,
+        bitstream_filter="h264_mp4toannexb",
+        time_base=Fraction(1, 2 * rate),
+    )
     source.unlink()
     return path
 

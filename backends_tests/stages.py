@@ -101,9 +101,11 @@ def begun(patch, stage, data, folder, model, recipe, seed):
         data: a folder that holds a folder for each of the labels.
     """
     given = {
-        "variant": "tiny", "changes": [f"{key}={value}" for key, value in {**model, **recipe}.items()],
-        "seed": seed, "backend": keras.backend.backend(),
-    }  # fmt: skip
+        "variant": "tiny",
+        "changes": [f"{key}={value}" for key, value in {**model, **recipe}.items()],
+        "seed": seed,
+        "backend": keras.backend.backend(),
+    }
     made = Run(folder)
     if stage == "pretraining":
         return begin.pretraining(made, str(data), **given)
@@ -157,9 +159,12 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
     seen["lora_ranks"] = tuple(
         dense.enable_lora.call_args and dense.enable_lora.call_args.args[0]
         for dense in (
-            block.attention.qkv, block.attention.projection, block.mlp.hidden, block.mlp.output_
+            block.attention.qkv,
+            block.attention.projection,
+            block.mlp.hidden,
+            block.mlp.output_,
         )
-    )  # fmt: skip
+    )
     return seen
 
 

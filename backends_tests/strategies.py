@@ -14,8 +14,17 @@ from spec.conformance.cases import Case, ClassifierCase, floating, half, noise
 VIDEOS = (noise, floating, half)
 KINKS = {"relu": (0,), "leaky_relu": (0,), "relu6": (0, 6), "hard_swish": (-3, 3)}
 ACTIVATIONS = (
-    "gelu", "gelu_tanh", "quick_gelu", "relu2", "silu", "mish", "sigmoid", "tanh", "linear", *KINKS,
-)  # fmt: skip
+    "gelu",
+    "gelu_tanh",
+    "quick_gelu",
+    "relu2",
+    "silu",
+    "mish",
+    "sigmoid",
+    "tanh",
+    "linear",
+    *KINKS,
+)
 
 # Four models: a column is a model. No two rows of options are alike, so that none stands for another.
 _SIZES = {
@@ -97,7 +106,7 @@ CLASSIFIERS = [
         case.name, case.config, video=case.video, clips=case.clips, seed=case.seed, pooling=pooling
     )
     for case, pooling in zip(EVERY_OPTION, _POOLINGS, strict=True)
-]  # fmt: skip
+]
 
 
 @st.composite
@@ -114,28 +123,40 @@ def configurations(draw):
         grid=(t, h, w),
         tubelet=(draw(st.integers(1, 2)), draw(st.integers(2, 4)), draw(st.integers(2, 4))),
         channels=channels,
-        heads=heads, dim=heads * draw(st.sampled_from([8, 12])),
-        depth=draw(st.integers(1, 2)), mlp_dim=draw(st.integers(8, 40)),
-        decoder_heads=decoder_heads, decoder_dim=decoder_heads * draw(st.sampled_from([8, 12])),
-        decoder_depth=draw(st.integers(1, 2)), decoder_mlp_dim=draw(st.integers(8, 40)),
-        norm_pix=draw(maybe), mae_target=draw(maybe),
-        drop_path=draw(st.sampled_from([0.0, 0.9])), layer_scale=draw(st.sampled_from([0.0, 0.1])),
-        cosine_attention=draw(maybe), query_value_bias=draw(maybe),
+        heads=heads,
+        dim=heads * draw(st.sampled_from([8, 12])),
+        depth=draw(st.integers(1, 2)),
+        mlp_dim=draw(st.integers(8, 40)),
+        decoder_heads=decoder_heads,
+        decoder_dim=decoder_heads * draw(st.sampled_from([8, 12])),
+        decoder_depth=draw(st.integers(1, 2)),
+        decoder_mlp_dim=draw(st.integers(8, 40)),
+        norm_pix=draw(maybe),
+        mae_target=draw(maybe),
+        drop_path=draw(st.sampled_from([0.0, 0.9])),
+        layer_scale=draw(st.sampled_from([0.0, 0.1])),
+        cosine_attention=draw(maybe),
+        query_value_bias=draw(maybe),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         layer_norm_epsilon=draw(st.sampled_from([1e-6, 1e-2, 1e-1])),
-        last_norm_epsilon=draw(st.sampled_from([None, 0.3])), encoder_norm=draw(maybe),
-        learned_positions=draw(maybe), planar_positions=planar, position_grid=draw(other_grid),
-        class_token=draw(maybe), bridge_bias=draw(maybe),
+        last_norm_epsilon=draw(st.sampled_from([None, 0.3])),
+        encoder_norm=draw(maybe),
+        learned_positions=draw(maybe),
+        planar_positions=planar,
+        position_grid=draw(other_grid),
+        class_token=draw(maybe),
+        bridge_bias=draw(maybe),
         mean=tuple(draw(level) for _ in range(channels)),
         std=tuple(draw(st.floats(0.125, 1, width=16)) for _ in range(channels)),
-    )  # fmt: skip
+    )
 
 
 def _batches(draw):
     return {
-        "video": draw(st.sampled_from(VIDEOS)), "clips": draw(st.integers(1, 3)),
+        "video": draw(st.sampled_from(VIDEOS)),
+        "clips": draw(st.integers(1, 3)),
         "seed": draw(st.integers(0, 2**16)),
-    }  # fmt: skip
+    }
 
 
 @st.composite

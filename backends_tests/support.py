@@ -48,9 +48,12 @@ def imported(code: str) -> tuple[set[str], str]:
         "print('\\n' + json.dumps(sorted(names - sys.stdlib_module_names)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     output, names = done.stdout.removesuffix("\n").rsplit("\n", 1)
     return set(json.loads(names)), output

@@ -17,9 +17,15 @@ from spec.weight_table import expand
 def small(**changes) -> Config:
     """16 x 224 x 224 clips, which a file that says nothing is taken for, and little else."""
     sizes = dict(
-        dim=8, depth=2, heads=2, mlp_dim=12,
-        decoder_dim=6, decoder_depth=2, decoder_heads=2, decoder_mlp_dim=10,
-    )  # fmt: skip
+        dim=8,
+        depth=2,
+        heads=2,
+        mlp_dim=12,
+        decoder_dim=6,
+        decoder_depth=2,
+        decoder_heads=2,
+        decoder_mlp_dim=10,
+    )
     return Config(**{**sizes, **changes})
 
 
@@ -97,9 +103,18 @@ def hugging_face_settings(config, **changes):
 
 
 def keras_file(
-    path: Path, written, model="pretraining", form="folder", *, replace=None, settings=None, change=None,
-    kept=None, compression=zipfile.ZIP_STORED, **arguments,
-):  # fmt: skip
+    path: Path,
+    written,
+    model="pretraining",
+    form="folder",
+    *,
+    replace=None,
+    settings=None,
+    change=None,
+    kept=None,
+    compression=zipfile.ZIP_STORED,
+    **arguments,
+):
     """Write a preset folder or a `.keras` archive by hand; -> its path, the weights in it by our paths.
 
     Args:

@@ -34,13 +34,22 @@ WRONG = {
 }
 # What must not be there, beside the runtime itself and what it brings along.
 UNWANTED = (
-    "vmae_keras", "keras", "jax", "torch", "tensorflow", "ai_edge_litert", "onnx", "onnxruntime",
+    "vmae_keras",
+    "keras",
+    "jax",
+    "torch",
+    "tensorflow",
+    "ai_edge_litert",
+    "onnx",
+    "onnxruntime",
     "openvino",
-)  # fmt: skip
+)
 BROUGHT = {
-    "savedmodel": {"tensorflow", "keras"}, "litert": {"ai_edge_litert"}, "onnx": {"onnxruntime"},
+    "savedmodel": {"tensorflow", "keras"},
+    "litert": {"ai_edge_litert"},
+    "onnx": {"onnxruntime"},
     "openvino": {"openvino"},
-}  # fmt: skip
+}
 IMPORTABLE = """
 import importlib.util, sys
 print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name)])

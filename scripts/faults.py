@@ -45,9 +45,16 @@ main()
 """
 INSTALLED = "from vmae_keras.__main__ import main; main()"
 MODEL = {
-    "height": 32, "width": 32, "frames": 4, "dim": 64, "depth": 2, "heads": 2, "mlp_dim": 128,
-    "drop_path": 0.1, "batch_size": 4,
-}  # fmt: skip
+    "height": 32,
+    "width": 32,
+    "frames": 4,
+    "dim": 64,
+    "depth": 2,
+    "heads": 2,
+    "mlp_dim": 128,
+    "drop_path": 0.1,
+    "batch_size": 4,
+}
 INTERRUPTS, KILLS, SECONDS = 20, 5, 10.0
 NEAR_THE_END = 20  # steps, two rows of the log: a run may end before it notices a signal
 WORKERS = 2
@@ -69,10 +76,15 @@ class Faults:
         held = {"HOLD": " ".join(map(str, hold))} if hold else {}
         return subprocess.Popen(
             [*before, sys.executable, "-c", program, *map(str, arguments)],
-            env=self.environment | held, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", process_group=0,
+            env=self.environment | held,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
             pass_fds=hold,
-        )  # fmt: skip
+        )
 
     def train(self, run, **options):
         """Begin a run, or continue it."""

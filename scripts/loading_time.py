@@ -42,8 +42,12 @@ def measure(code, backend, folder):
     variables = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     output = subprocess.run(
         [sys.executable, "-c", code + MEASURE, folder],
-        check=True, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8",
-    ).stdout  # fmt: skip
+        check=True,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    ).stdout
     return [float(line) for line in output.split()]
 
 

@@ -39,17 +39,28 @@ from backends_tests.support import SHARED  # noqa: E402
 MODULES = {
     name: files.split()
     for name, files in {
-        "masks": "masks.py", "tubelets": "tubelets.py", "target": "target.py",
-        "positions": "positions.py", "layers": "layers.py", "model": "model.py",
-        "encoder": "encoder.py", "classifier": "classifier.py", "sampling": "data/sampling.py",
-        "augment": "data/augment.py data/finetune_augment.py", "mixing": "data/mixing.py",
-        "views": "data/views.py", "optimizer": "training/optimizer.py", "loop": "training/loop.py",
-        "callbacks": "training/callbacks.py", "checkpoint": "training/checkpoint.py",
-        "pipeline": "data/pipeline.py", "stream": "data/stream.py",
+        "masks": "masks.py",
+        "tubelets": "tubelets.py",
+        "target": "target.py",
+        "positions": "positions.py",
+        "layers": "layers.py",
+        "model": "model.py",
+        "encoder": "encoder.py",
+        "classifier": "classifier.py",
+        "sampling": "data/sampling.py",
+        "augment": "data/augment.py data/finetune_augment.py",
+        "mixing": "data/mixing.py",
+        "views": "data/views.py",
+        "optimizer": "training/optimizer.py",
+        "loop": "training/loop.py",
+        "callbacks": "training/callbacks.py",
+        "checkpoint": "training/checkpoint.py",
+        "pipeline": "data/pipeline.py",
+        "stream": "data/stream.py",
         "decode": "data/decode.py data/decoding.py data/video.py data/timeline.py",
         "evaluate": "evaluate.py",
     }.items()
-}  # fmt: skip
+}
 NEEDED = 0.9  # the share of changes that the tests must notice
 FIRST = 20  # tests that are tried before the slower ones are collected
 SECONDS = 90.0  # of tests for a change, at most

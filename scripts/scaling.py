@@ -34,11 +34,25 @@ def clips_per_second(clips, backend, flags):
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         subprocess.run(
-            [sys.executable, "-m", "vmae_keras.cli", "pretrain", clips, "--out", run, *flags,
-             "--set", f"epochs={EPOCHS}", "--set", "validation=0"],
-            check=True, env=environment(backend), stdout=subprocess.DEVNULL,
+            [
+                sys.executable,
+                "-m",
+                "vmae_keras.cli",
+                "pretrain",
+                clips,
+                "--out",
+                run,
+                *flags,
+                "--set",
+                f"epochs={EPOCHS}",
+                "--set",
+                "validation=0",
+            ],
+            check=True,
+            env=environment(backend),
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         with open(run / "log.csv", newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if float(row["epoch"]) > 1]
     return statistics.median(float(row["clips_per_second"]) for row in rows)

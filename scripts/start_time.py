@@ -25,9 +25,11 @@ PROGRAMS = {
 def seconds(code):
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL,
+        [sys.executable, "-c", code],
+        check=True,
+        stdout=subprocess.DEVNULL,
         env={"KERAS_BACKEND": "torch", **os.environ},
-    )  # fmt: skip
+    )
     return time.perf_counter() - began
 
 

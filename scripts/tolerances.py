@@ -48,11 +48,29 @@ def run_tests(records, chosen, seed, workers, name="torch"):
     """Run tests; False where one failed. What it measured is recorded all the same."""
     print(f"{len(chosen)} files or tests, {LABELS[name]}, seed {seed}", file=sys.stderr, flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--tb=line", "-n", str(workers), "--dist", "loadfile",
-         "--no-loadscope-reorder", *chosen],
-        cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8",
-        env={**os.environ, "KERAS_BACKEND": name, "VMAE_ERRORS": str(records), "VMAE_SEED": str(seed)},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--tb=line",
+            "-n",
+            str(workers),
+            "--dist",
+            "loadfile",
+            "--no-loadscope-reorder",
+            *chosen,
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env={
+            **os.environ,
+            "KERAS_BACKEND": name,
+            "VMAE_ERRORS": str(records),
+            "VMAE_SEED": str(seed),
+        },
+    )
     if done.returncode:
         print(done.stdout[-4000:], file=sys.stderr)
     return done.returncode == 0

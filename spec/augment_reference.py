@@ -74,10 +74,22 @@ def resize_crop(frames: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarr
 # RandAugment -------------------------------------------------------------------------------------
 
 OPERATIONS = (
-    "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd",
-    "Color", "Contrast", "Brightness", "Sharpness", "ShearX", "ShearY",
-    "TranslateXRel", "TranslateYRel",
-)  # fmt: skip
+    "AutoContrast",
+    "Equalize",
+    "Invert",
+    "Rotate",
+    "Posterize",
+    "Solarize",
+    "SolarizeAdd",
+    "Color",
+    "Contrast",
+    "Brightness",
+    "Sharpness",
+    "ShearX",
+    "ShearY",
+    "TranslateXRel",
+    "TranslateYRel",
+)
 GREY = 128
 
 

@@ -65,15 +65,28 @@ class Draws:
 # What the files hold -----------------------------------------------------------------------------
 
 SMALL = Config(
-    frames=4, height=8, width=12, tubelet=(2, 4, 3), dim=16, depth=2, heads=2, mlp_dim=28,
-    decoder_dim=12, decoder_depth=1, decoder_heads=3, decoder_mlp_dim=20,
-)  # fmt: skip
+    frames=4,
+    height=8,
+    width=12,
+    tubelet=(2, 4, 3),
+    dim=16,
+    depth=2,
+    heads=2,
+    mlp_dim=28,
+    decoder_dim=12,
+    decoder_depth=1,
+    decoder_heads=3,
+    decoder_mlp_dim=20,
+)
 # An epsilon near the gradients' size: 1e-8 shows no wrong place of it (OPT-5), and turns the sign of
 # what is left of a vanishing gradient into a whole step.
 ADAMW = {
-    "rates": [0.004, 0.01, 0.002], "weight_decay": 0.05, "beta_1": 0.9, "beta_2": 0.95,
+    "rates": [0.004, 0.01, 0.002],
+    "weight_decay": 0.05,
+    "beta_1": 0.9,
+    "beta_2": 0.95,
     "epsilon": 0.01,
-}  # fmt: skip
+}
 
 
 def v1() -> Contents:
@@ -96,9 +109,16 @@ def odd_grid() -> Contents:
 
 def options() -> Contents:
     config = dataclasses.replace(
-        SMALL, depth=1, channels=1, norm_pix=False, layer_scale=0.1, cosine_attention=True, mean=(0.45,),
-        std=(0.3,), layer_norm_epsilon=0.01,
-    )  # fmt: skip
+        SMALL,
+        depth=1,
+        channels=1,
+        norm_pix=False,
+        layer_scale=0.1,
+        cosine_attention=True,
+        mean=(0.45,),
+        std=(0.3,),
+        layer_norm_epsilon=0.01,
+    )
     return pretraining(config, seed=24, kind="agnostic", ratio=0.6)
 
 
@@ -196,9 +216,13 @@ def mask_cases() -> Contents:
             for pointer in range(4):
                 decoded = np.flatnonzero(masks.running_cell_pattern(grid, ratio, pointer))
                 cases.add(
-                    "running_cell", grid=grid, ratio=ratio, pointer=pointer,
-                    count=masks.running_cell_count(grid, ratio), decoded=decoded,
-                )  # fmt: skip
+                    "running_cell",
+                    grid=grid,
+                    ratio=ratio,
+                    pointer=pointer,
+                    count=masks.running_cell_count(grid, ratio),
+                    decoded=decoded,
+                )
     for grid, ratio in (([3, 4, 4], 0.75), ([2, 3, 15], 0.6)):
         visible, masked = masks.tube(grid, ratio, draws)
         places = masked[masked < grid[1] * grid[2]]
@@ -212,9 +236,13 @@ def mask_cases() -> Contents:
             for kind in (masks.tube, masks.random, masks.frame, masks.agnostic):
                 visible, masked = kind(grid, ratio, draws)
                 cases.add(
-                    "count", kind=kind.__name__, grid=grid, ratio=ratio, visible=len(visible),
+                    "count",
+                    kind=kind.__name__,
+                    grid=grid,
+                    ratio=ratio,
+                    visible=len(visible),
                     masked=len(masked),
-                )  # fmt: skip
+                )
     for grid, ratio, decoder_ratio in (
         ([8, 14, 14], 0.9, 0.5),
         ([8, 16, 16], 0.9, 0.5),
@@ -222,10 +250,14 @@ def mask_cases() -> Contents:
     ):
         ids = masks.pretraining(grid, draws, ratio=ratio, decoder_ratio=decoder_ratio)
         cases.add(
-            "dual", grid=grid, ratio=ratio, decoder_ratio=decoder_ratio,
-            visible=len(ids["visible"]), decoded=len(ids["decoded"]),
+            "dual",
+            grid=grid,
+            ratio=ratio,
+            decoder_ratio=decoder_ratio,
+            visible=len(ids["visible"]),
+            decoded=len(ids["decoded"]),
             weight_sum=int(ids["weight"].sum()),
-        )  # fmt: skip
+        )
     return cases.contents()
 
 
@@ -257,9 +289,12 @@ def schedules() -> Contents:
     cases = Cases()
     for warmup in (0, 1, 4):
         of = {
-            "base": 0.0015, "minimum": 1e-5, "videos_per_step": 96, "warmup_steps": warmup,
+            "base": 0.0015,
+            "minimum": 1e-5,
+            "videos_per_step": 96,
+            "warmup_steps": warmup,
             "total_steps": 15,
-        }  # fmt: skip
+        }
         rates = [training.learning_rate(step, **of) for step in range(of["total_steps"])]
         cases.add("learning_rate", **of, rates=np.array(rates))
     for rate, depth in ((0.1, 12), (0.35, 40), (0.2, 1)):
@@ -320,9 +355,14 @@ def views() -> Contents:
         resized = evaluation.view_size(height, width, size)
         corners = evaluation.view_crops(*resized, size, crops)
         cases.add(
-            "view_crops", height=height, width=width, size=size, crops=crops, resized=list(resized),
+            "view_crops",
+            height=height,
+            width=width,
+            size=size,
+            crops=crops,
+            resized=list(resized),
             corners=np.array(corners),
-        )  # fmt: skip
+        )
     for height, width, crop, crops in (
         (240, 320, (224, 128), 3),
         (240, 320, (96, 256), 3),
@@ -333,9 +373,14 @@ def views() -> Contents:
         resized = evaluation.fitted_size(height, width, crop)
         corners = evaluation.fitted_crops(*resized, crop, crops)
         cases.add(
-            "rectangular_crops", height=height, width=width, size=list(crop), crops=crops,
-            resized=list(resized), corners=np.array(corners),
-        )  # fmt: skip
+            "rectangular_crops",
+            height=height,
+            width=width,
+            size=list(crop),
+            crops=crops,
+            resized=list(resized),
+            corners=np.array(corners),
+        )
     logits = 4 * Draws(0).dyadic(15, 6)
     cases.add("average_views", logits=logits, probabilities=evaluation.average_views(logits))
     return cases.contents()

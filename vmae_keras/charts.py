@@ -92,9 +92,14 @@ def sweep_picture(
     axes.plot(values[order], shares[order], color="#1f5fa8", marker="o", markersize=4)
     axes.plot(values[chosen], shares[chosen], "o", markersize=9, fillstyle="none", color=INK)
     axes.annotate(
-        f"chosen: {values[chosen]:g}", (values[chosen], shares[chosen]),
-        textcoords="offset points", xytext=(0, 9), ha="center", fontsize=8, color=INK,
-    )  # fmt: skip
+        f"chosen: {values[chosen]:g}",
+        (values[chosen], shares[chosen]),
+        textcoords="offset points",
+        xytext=(0, 9),
+        ha="center",
+        fontsize=8,
+        color=INK,
+    )
     axes.set_xscale("log")
     axes.margins(0.15)
     axes.set_ylim(0, 115)

@@ -38,9 +38,18 @@ class VideoClassifier(Backbone):
     kind = "classifier"  # see `Preset`
 
     def __init__(
-        self, config, classes, *, labels=None, pooling="mean", head_dropout=0.0, init_scale=0.001,
-        remat=False, name="video_classifier", **kwargs,
-    ):  # fmt: skip
+        self,
+        config,
+        classes,
+        *,
+        labels=None,
+        pooling="mean",
+        head_dropout=0.0,
+        init_scale=0.001,
+        remat=False,
+        name="video_classifier",
+        **kwargs,
+    ):
         if pooling is None:
             raise ValueError("`pooling` must be 'mean' or 'first'. Received: pooling=None.")
         if labels is not None and len(labels) != classes:
@@ -54,9 +63,11 @@ class VideoClassifier(Backbone):
         if head_dropout:  # by a name of its own, under which a checkpoint finds its state again
             self.seed_generator = keras.random.SeedGenerator(name=f"{name}_head_dropout")
         self.head = keras.layers.Dense(
-            classes, kernel_initializer=keras.initializers.RandomNormal(stddev=KERNEL_STD * init_scale),
-            dtype=dtype, name="head",
-        )  # fmt: skip
+            classes,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=KERNEL_STD * init_scale),
+            dtype=dtype,
+            name="head",
+        )
         self.build()
 
     def build(self, input_shape=None):
@@ -110,9 +121,12 @@ class VideoClassifier(Backbone):
 
     def get_config(self):
         return {
-            **super().get_config(), "classes": self.classes, "labels": self.labels,
-            "head_dropout": self.head_dropout, "init_scale": self.init_scale,
-        }  # fmt: skip
+            **super().get_config(),
+            "classes": self.classes,
+            "labels": self.labels,
+            "head_dropout": self.head_dropout,
+            "init_scale": self.init_scale,
+        }
 
     @staticmethod
     def preset_arguments(stored, config, arguments):

@@ -13,35 +13,60 @@ from vmae_keras.weights.tensor_files import WeightsError
 _MODULES = {
     **dict.fromkeys(
         (
-            "Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax", "AdamW", "Ftrl", "Lamb", "Lion",
-            "LossScaleOptimizer", "Nadam", "RMSprop", "SGD",
+            "Adadelta",
+            "Adafactor",
+            "Adagrad",
+            "Adam",
+            "Adamax",
+            "AdamW",
+            "Ftrl",
+            "Lamb",
+            "Lion",
+            "LossScaleOptimizer",
+            "Nadam",
+            "RMSprop",
+            "SGD",
         ),
         "keras.optimizers",
     ),
     **dict.fromkeys(
         (
-            "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay",
-            "PiecewiseConstantDecay", "PolynomialDecay",
+            "CosineDecay",
+            "CosineDecayRestarts",
+            "ExponentialDecay",
+            "InverseTimeDecay",
+            "PiecewiseConstantDecay",
+            "PolynomialDecay",
         ),
         "keras.optimizers.schedules",
     ),
     **dict.fromkeys(
         (
-            "BinaryCrossentropy", "CategoricalCrossentropy", "CosineSimilarity", "Huber", "KLDivergence",
-            "MeanAbsoluteError", "MeanSquaredError", "SparseCategoricalCrossentropy",
+            "BinaryCrossentropy",
+            "CategoricalCrossentropy",
+            "CosineSimilarity",
+            "Huber",
+            "KLDivergence",
+            "MeanAbsoluteError",
+            "MeanSquaredError",
+            "SparseCategoricalCrossentropy",
         ),
         "keras.losses",
     ),
     **dict.fromkeys(
         (
-            "Accuracy", "BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy",
-            "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy",
+            "Accuracy",
+            "BinaryAccuracy",
+            "CategoricalAccuracy",
+            "SparseCategoricalAccuracy",
+            "SparseTopKCategoricalAccuracy",
+            "TopKCategoricalAccuracy",
         ),
         "keras.metrics",
     ),
     "vmae_keras>AdamW": "vmae_keras.training.optimizer",
     "vmae_keras>WarmupCosine": "vmae_keras.training.optimizer",
-}  # fmt: skip
+}
 
 
 def compile_as_saved(model: keras.Model, stored: Stored) -> None:
@@ -92,9 +117,11 @@ def _named_by_us(value: Any, unknown: set[str]) -> Any:
         unknown.add(name)
         return None
     return {
-        "module": _MODULES[ours], "class_name": name, "config": inner["config"],
+        "module": _MODULES[ours],
+        "class_name": name,
+        "config": inner["config"],
         "registered_name": ours if ours != name else None,
-    }  # fmt: skip
+    }
 
 
 def _restore(optimizer, state):

@@ -6,9 +6,20 @@ import math
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ACTIVATIONS = (
-    "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "relu6", "leaky_relu", "silu", "mish",
-    "hard_swish", "sigmoid", "tanh", "linear",
-)  # fmt: skip
+    "gelu",
+    "gelu_tanh",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "leaky_relu",
+    "silu",
+    "mish",
+    "hard_swish",
+    "sigmoid",
+    "tanh",
+    "linear",
+)
 
 # A configuration comes with files of strangers, too: sizes beyond these are a mistake or an attack.
 DEEPEST = 1024  # blocks

@@ -24,12 +24,25 @@ from vmae_keras.training.recipe import Recipe
 from vmae_keras.worker_process import run_worker
 
 COLLECTIVES = (
-    "all-gather", "all-reduce", "all-to-all", "collective-broadcast", "collective-permute",
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
     "reduce-scatter",
-)  # fmt: skip
+)
 _BYTES = {
-    "pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8,
-}  # fmt: skip
+    "pred": 1,
+    "u8": 1,
+    "s8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+    "s64": 8,
+}
 
 
 class DryRunError(ValueError):
@@ -124,9 +137,12 @@ def dry_run(setups: list[Setup]) -> list[Result]:
         for setup, source in zip(setups, sources, strict=True):
             setup.save(source)
         failure = run_worker(
-            "vmae_keras.dry_run", [str(path) for path in (*sources, *results)], "jax",
-            Path(folder) / "errors.txt", lambda line: None,
-        )  # fmt: skip
+            "vmae_keras.dry_run",
+            [str(path) for path in (*sources, *results)],
+            "jax",
+            Path(folder) / "errors.txt",
+            lambda line: None,
+        )
         if failure:
             raise DryRunError(f"The step was not compiled: {failure}")
         return [Result.load(path) for path in results]
@@ -144,10 +160,12 @@ def compile_step(setup: Setup) -> Result:
     state = tuple(
         [_part(variable, distribution) for variable in variables]
         for variables in (
-            model.trainable_variables, model.non_trainable_variables,
-            model.optimizer.variables, model.metrics_variables,
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
         )
-    )  # fmt: skip
+    )
     batch = {
         name: jax.ShapeDtypeStruct(
             shape, dtype, sharding=distribution.get_data_layout(shape).backend_layout
@@ -200,9 +218,12 @@ def _batch(setup):
     config, recipe = setup.config, setup.recipe
     clips = recipe.batch_size * recipe.repeats
     ids = masks.pretraining(
-        config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+        config.grid,
+        np.random.default_rng(0),
+        kind=recipe.mask,
+        ratio=recipe.mask_ratio,
         decoder_ratio=recipe.decoder_mask_ratio,
-    )  # fmt: skip
+    )
     shapes = {name: ((clips, *array.shape), array.dtype) for name, array in ids.items()}
     video = (clips, config.frames, config.height, config.width, config.channels)
     return {"video": (video, np.dtype("uint8")), **shapes}

@@ -13,10 +13,22 @@ KERNEL_STD = 0.02  # of the blocks, as `trunc_normal_` of the official fine-tuni
 
 # What must be equal for an encoder's weights to mean the same; their shapes do not show all of it.
 _EQUAL = (
-    "channels", "tubelet", "dim", "depth", "heads", "mlp_dim", "cosine_attention", "mean", "std",
-    "layer_norm_epsilon", "activation", "query_value_bias", "learned_positions", "class_token",
+    "channels",
+    "tubelet",
+    "dim",
+    "depth",
+    "heads",
+    "mlp_dim",
+    "cosine_attention",
+    "mean",
+    "std",
+    "layer_norm_epsilon",
+    "activation",
+    "query_value_bias",
+    "learned_positions",
+    "class_token",
     "planar_positions",
-)  # fmt: skip
+)
 
 
 class Backbone(Preset, keras.Model):
@@ -34,10 +46,15 @@ class Backbone(Preset, keras.Model):
         c, dtype = self.config, self.dtype_policy
         self.tubelet_embedding = TubeletEmbedding(c, normal_positions=True, dtype=dtype)
         self.encoder = Transformer(
-            c.dim, c.depth, c.heads, c.mlp_dim, kernel_std=KERNEL_STD,
+            c.dim,
+            c.depth,
+            c.heads,
+            c.mlp_dim,
+            kernel_std=KERNEL_STD,
             final_norm=pooling == "first" or (pooling is None and c.encoder_norm),
-            **transformer_options(c, remat=remat, dtype=dtype), name="encoder",
-        )  # fmt: skip
+            **transformer_options(c, remat=remat, dtype=dtype),
+            name="encoder",
+        )
         self.fc_norm = None
         if pooling == "mean":
             self.fc_norm = keras.layers.LayerNormalization(
@@ -116,9 +133,11 @@ class Backbone(Preset, keras.Model):
 
     def get_config(self):
         return {
-            **super().get_config(), "config": self.config.to_dict(), "pooling": self.pooling,
+            **super().get_config(),
+            "config": self.config.to_dict(),
+            "pooling": self.pooling,
             "remat": self.remat,
-        }  # fmt: skip
+        }
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")

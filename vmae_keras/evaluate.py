@@ -92,9 +92,13 @@ class Evaluation:
     def metrics(self) -> dict:
         """All figures, and what they stand on."""
         return {
-            "videos": self.videos, "top_1": self.top_1, "top_5": self.top_5,
-            "mean_class": self.mean_class, "settings": self.settings, "skipped": self.skipped,
-        }  # fmt: skip
+            "videos": self.videos,
+            "top_1": self.top_1,
+            "top_5": self.top_5,
+            "mean_class": self.mean_class,
+            "settings": self.settings,
+            "skipped": self.skipped,
+        }
 
     def write(self, folder: str | os.PathLike) -> None:
         """Writes results.csv, a row for each video, metrics.json and confusion.png."""

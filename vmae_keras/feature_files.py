@@ -91,7 +91,11 @@ class FeatureFile:
         end = 4 * int(np.prod(shape, dtype=object))
         tensors = {
             "features": {"dtype": "F32", "shape": shape, "data_offsets": (0, end)},
-            "times": {"dtype": "F64", "shape": (shape[0], 2), "data_offsets": (end, end + 16 * shape[0])},
-        }  # fmt: skip
+            "times": {
+                "dtype": "F64",
+                "shape": (shape[0], 2),
+                "data_offsets": (end, end + 16 * shape[0]),
+            },
+        }
         notes = {name: str(note) for name, note in self._notes.items()}
         return json.dumps({"__metadata__": notes, **tensors}).encode()

@@ -86,11 +86,16 @@ def extract(
     _begin(
         folder,
         {
-            "model": model_fingerprint(encoder), "precision": encoder.dtype_policy.name,
-            "frames": encoder.config.frames, "pooling": encoder.pooling or "none",
-            "stride": stride, "sampling_stride": sampling_stride, "crop": crop, "format": format,
+            "model": model_fingerprint(encoder),
+            "precision": encoder.dtype_policy.name,
+            "frames": encoder.config.frames,
+            "pooling": encoder.pooling or "none",
+            "stride": stride,
+            "sampling_stride": sampling_stride,
+            "crop": crop,
+            "format": format,
         },
-    )  # fmt: skip
+    )
     left = [path for path, output in outputs.items() if not _done(output)]
     for number, path in enumerate(left):
         try:

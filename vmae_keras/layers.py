@@ -85,15 +85,17 @@ class TubeletEmbedding(keras.layers.Layer):
         )
         if c.class_token:
             self.class_token = self.add_weight(
-                name="class_token", shape=(1, 1, c.dim),
+                name="class_token",
+                shape=(1, 1, c.dim),
                 initializer=keras.initializers.RandomNormal(stddev=0.02),
-            )  # fmt: skip
+            )
         if c.learned_positions:
             normal = keras.initializers.RandomNormal(stddev=0.02)
             self.positions = self.add_weight(
-                name="positions", shape=(c.num_tokens + c.class_token, c.dim),
+                name="positions",
+                shape=(c.num_tokens + c.class_token, c.dim),
                 initializer=normal if self.normal_positions else TruncatedNormal(0.02),
-            )  # fmt: skip
+            )
 
     def call(self, tokens, ids=None):
         """Tubelets (B, V, P) of any dtype and their ids (B, V) -> (B, V, D); all N in order without ids.
@@ -119,19 +121,24 @@ class TubeletEmbedding(keras.layers.Layer):
 
     def get_config(self):
         return {
-            **super().get_config(), "config": self.config.to_dict(),
+            **super().get_config(),
+            "config": self.config.to_dict(),
             "normal_positions": self.normal_positions,
-        }  # fmt: skip
+        }
 
 
 def transformer_options(config, *, remat, dtype):
     """What every transformer of a model has in common, for `Transformer`."""
     return {
-        "drop_path": config.drop_path, "layer_scale": config.layer_scale,
-        "cosine_attention": config.cosine_attention, "epsilon": config.layer_norm_epsilon,
-        "activation": config.activation, "query_value_bias": config.query_value_bias,
-        "remat": remat, "dtype": dtype,
-    }  # fmt: skip
+        "drop_path": config.drop_path,
+        "layer_scale": config.layer_scale,
+        "cosine_attention": config.cosine_attention,
+        "epsilon": config.layer_norm_epsilon,
+        "activation": config.activation,
+        "query_value_bias": config.query_value_bias,
+        "remat": remat,
+        "dtype": dtype,
+    }
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -155,13 +162,18 @@ class Attention(keras.layers.Layer):
         self.query_value_bias = query_value_bias
         # One (D, 3D) kernel: Xavier's bound depends on that shape.
         self.qkv = keras.layers.Dense(
-            3 * dim, use_bias=False, kernel_initializer=block_kernel(kernel_std),
-            dtype=self.dtype_policy, name="qkv",
-        )  # fmt: skip
+            3 * dim,
+            use_bias=False,
+            kernel_initializer=block_kernel(kernel_std),
+            dtype=self.dtype_policy,
+            name="qkv",
+        )
         self.projection = keras.layers.Dense(
-            dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
+            dim,
+            kernel_initializer=block_kernel(kernel_std),
+            dtype=self.dtype_policy,
             name="projection",
-        )  # fmt: skip
+        )
 
     def build(self, input_shape):
         if self.query_value_bias:
@@ -198,9 +210,13 @@ class Attention(keras.layers.Layer):
 
     def get_config(self):
         return {
-            **super().get_config(), "dim": self.dim, "heads": self.heads, "cosine": self.cosine,
-            "query_value_bias": self.query_value_bias, "kernel_std": self.kernel_std,
-        }  # fmt: skip
+            **super().get_config(),
+            "dim": self.dim,
+            "heads": self.heads,
+            "cosine": self.cosine,
+            "query_value_bias": self.query_value_bias,
+            "kernel_std": self.kernel_std,
+        }
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -212,13 +228,14 @@ class MLP(keras.layers.Layer):
         self.dim, self.hidden_dim, self.kernel_std = dim, hidden_dim, kernel_std
         self.activation = activation
         self.hidden = keras.layers.Dense(
-            hidden_dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
+            hidden_dim,
+            kernel_initializer=block_kernel(kernel_std),
+            dtype=self.dtype_policy,
             name="hidden",
-        )  # fmt: skip
+        )
         self.output_ = keras.layers.Dense(
-            dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy,
-            name="output",
-        )  # fmt: skip
+            dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy, name="output"
+        )
 
     def build(self, input_shape):
         self.hidden.build((None, None, self.dim))
@@ -230,9 +247,12 @@ class MLP(keras.layers.Layer):
 
     def get_config(self):
         return {
-            **super().get_config(), "dim": self.dim, "hidden_dim": self.hidden_dim,
-            "activation": self.activation, "kernel_std": self.kernel_std,
-        }  # fmt: skip
+            **super().get_config(),
+            "dim": self.dim,
+            "hidden_dim": self.hidden_dim,
+            "activation": self.activation,
+            "kernel_std": self.kernel_std,
+        }
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -251,21 +271,42 @@ class Block(keras.layers.Layer):
     """
 
     def __init__(
-        self, dim, heads, mlp_dim, *, layer_scale=0.0, cosine_attention=False, epsilon=1e-6,
-        activation="gelu", query_value_bias=True, kernel_std=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        dim,
+        heads,
+        mlp_dim,
+        *,
+        layer_scale=0.0,
+        cosine_attention=False,
+        epsilon=1e-6,
+        activation="gelu",
+        query_value_bias=True,
+        kernel_std=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.settings = {
-            "dim": dim, "heads": heads, "mlp_dim": mlp_dim, "layer_scale": layer_scale,
-            "cosine_attention": cosine_attention, "epsilon": epsilon, "activation": activation,
-            "query_value_bias": query_value_bias, "kernel_std": kernel_std,
-        }  # fmt: skip
+            "dim": dim,
+            "heads": heads,
+            "mlp_dim": mlp_dim,
+            "layer_scale": layer_scale,
+            "cosine_attention": cosine_attention,
+            "epsilon": epsilon,
+            "activation": activation,
+            "query_value_bias": query_value_bias,
+            "kernel_std": kernel_std,
+        }
         dtype = self.dtype_policy
         self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
         self.attention = Attention(
-            dim, heads, cosine=cosine_attention, query_value_bias=query_value_bias,
-            kernel_std=kernel_std, dtype=dtype, name="attention",
-        )  # fmt: skip
+            dim,
+            heads,
+            cosine=cosine_attention,
+            query_value_bias=query_value_bias,
+            kernel_std=kernel_std,
+            dtype=dtype,
+            name="attention",
+        )
         self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
         self.mlp = MLP(
             dim, mlp_dim, activation=activation, kernel_std=kernel_std, dtype=dtype, name="mlp"
@@ -315,27 +356,58 @@ class Transformer(keras.layers.Layer):
     """
 
     def __init__(
-        self, dim, depth, heads, mlp_dim, *, drop_path=0.0, layer_scale=0.0,
-        cosine_attention=False, epsilon=1e-6, activation="gelu", query_value_bias=True,
-        kernel_std=None, final_norm=True, final_epsilon=None, remat=False, **kwargs,
-    ):  # fmt: skip
+        self,
+        dim,
+        depth,
+        heads,
+        mlp_dim,
+        *,
+        drop_path=0.0,
+        layer_scale=0.0,
+        cosine_attention=False,
+        epsilon=1e-6,
+        activation="gelu",
+        query_value_bias=True,
+        kernel_std=None,
+        final_norm=True,
+        final_epsilon=None,
+        remat=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.settings = {
-            "dim": dim, "depth": depth, "heads": heads, "mlp_dim": mlp_dim, "drop_path": drop_path,
-            "layer_scale": layer_scale, "cosine_attention": cosine_attention, "epsilon": epsilon,
-            "activation": activation, "query_value_bias": query_value_bias,
-            "kernel_std": kernel_std, "final_norm": final_norm, "final_epsilon": final_epsilon,
+            "dim": dim,
+            "depth": depth,
+            "heads": heads,
+            "mlp_dim": mlp_dim,
+            "drop_path": drop_path,
+            "layer_scale": layer_scale,
+            "cosine_attention": cosine_attention,
+            "epsilon": epsilon,
+            "activation": activation,
+            "query_value_bias": query_value_bias,
+            "kernel_std": kernel_std,
+            "final_norm": final_norm,
+            "final_epsilon": final_epsilon,
             "remat": remat,
-        }  # fmt: skip
+        }
         dtype = self.dtype_policy
         self.blocks = [
             Block(
-                dim, heads, mlp_dim, layer_scale=layer_scale, cosine_attention=cosine_attention,
-                epsilon=epsilon, activation=activation, query_value_bias=query_value_bias,
-                kernel_std=kernel_std, dtype=dtype, name=f"block_{index}",
+                dim,
+                heads,
+                mlp_dim,
+                layer_scale=layer_scale,
+                cosine_attention=cosine_attention,
+                epsilon=epsilon,
+                activation=activation,
+                query_value_bias=query_value_bias,
+                kernel_std=kernel_std,
+                dtype=dtype,
+                name=f"block_{index}",
             )
             for index in range(depth)
-        ]  # fmt: skip
+        ]
         self.norm = (
             keras.layers.LayerNormalization(
                 epsilon=final_epsilon or epsilon, dtype=dtype, name="norm"
@@ -357,9 +429,11 @@ class Transformer(keras.layers.Layer):
         keep = self._keep(x) if training and self.settings["drop_path"] else None
         for index, block in enumerate(self.blocks):
             x = self._apply(
-                block, x, None if keep is None else keep[index],
+                block,
+                x,
+                None if keep is None else keep[index],
                 last if index == len(self.blocks) - 1 else None,
-            )  # fmt: skip
+            )
         return self.norm(x)
 
     def _apply(self, block, x, keep, last):

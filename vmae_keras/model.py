@@ -59,13 +59,21 @@ class VideoMAE(Preset, keras.Model):
             c.dim, c.depth, c.heads, c.mlp_dim, final_norm=c.encoder_norm, **shared, name="encoder"
         )
         self.bridge = keras.layers.Dense(
-            c.decoder_dim, use_bias=c.bridge_bias, kernel_initializer=torch_linear_kernel(), dtype=dtype,
+            c.decoder_dim,
+            use_bias=c.bridge_bias,
+            kernel_initializer=torch_linear_kernel(),
+            dtype=dtype,
             name="bridge",
-        )  # fmt: skip
+        )
         self.decoder = Transformer(
-            c.decoder_dim, c.decoder_depth, c.decoder_heads, c.decoder_mlp_dim,
-            final_epsilon=c.last_norm_epsilon, **shared, name="decoder",
-        )  # fmt: skip
+            c.decoder_dim,
+            c.decoder_depth,
+            c.decoder_heads,
+            c.decoder_mlp_dim,
+            final_epsilon=c.last_norm_epsilon,
+            **shared,
+            name="decoder",
+        )
         self.head = keras.layers.Dense(c.tubelet_size, dtype=dtype, name="head")
         self.build()
 

@@ -144,12 +144,15 @@ def _stage(table, before, folder):
         raise ValueError(f"`head` must be 'new' or 'mapped'. Received: {table['head']!r}.")
     page = table.get("recipe")
     stage = Stage(
-        name=name, kind=table["kind"], data=tuple(str(folder / as_path(each)) for each in data),
-        start=table.get("start") and as_path(table["start"]), head=table.get("head", "new"),
+        name=name,
+        kind=table["kind"],
+        data=tuple(str(folder / as_path(each)) for each in data),
+        start=table.get("start") and as_path(table["start"]),
+        head=table.get("head", "new"),
         variant=table.get("variant"),
         recipe=str(folder / as_path(page)) if page and page.endswith(".toml") else page,
         changes=tuple(f"{key}={value}" for key, value in table.get("set", {}).items()),
-    )  # fmt: skip
+    )
     return stage if stage.kind == "pretrain" else _started(stage, before, folder)
 
 
@@ -219,9 +222,13 @@ def _check_fine_tuning(plan, stage, checked):
         match_classes(known or (), merged.classes)
         chosen = fine_tuning_recipe.for_mapped_head(chosen, of_recipe, pooling)
     return Checked(
-        stage=stage, files=merged.files, config=config, labels=merged.classes, recipe=chosen,
+        stage=stage,
+        files=merged.files,
+        config=config,
+        labels=merged.classes,
+        recipe=chosen,
         merged=merged,
-    )  # fmt: skip
+    )
 
 
 def _of_start(stage, checked):
@@ -253,9 +260,13 @@ def _check_evaluation(plan, stage, checked):
         )
     merged = merge_labelled(stage.data, plan.aliases)
     return Checked(
-        stage=stage, files=_spelled(merged.files, model.labels), config=model.config,
-        labels=model.labels, views=views, merged=merged,
-    )  # fmt: skip
+        stage=stage,
+        files=_spelled(merged.files, model.labels),
+        config=model.config,
+        labels=model.labels,
+        views=views,
+        merged=merged,
+    )
 
 
 def _spelled(files: Sequence[VideoFile], labels: Sequence[str]) -> list[VideoFile]:

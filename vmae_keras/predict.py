@@ -42,9 +42,14 @@ def predict(
     sizes = model.contract if isinstance(model, Artifact) else model.config
     whole = isinstance(model, Artifact) and model.contract.resizes
     views = views_dataset(
-        [VideoFile(str(path))], sizes, sampling=sampling, stride=stride,
-        clips=clips or CLIPS.get(sampling, 1), crops=None if whole else crops, skipped=skipped,
-    )  # fmt: skip
+        [VideoFile(str(path))],
+        sizes,
+        sampling=sampling,
+        stride=stride,
+        clips=clips or CLIPS.get(sampling, 1),
+        crops=None if whole else crops,
+        skipped=skipped,
+    )
     for element in views:
         return average_views(_logits(model, element["views"]))
     reasons = skipped.report()

@@ -143,9 +143,15 @@ def stored_model(model) -> Stored:
         for path, variable in by_path(model).items()
     }
     return Stored(
-        model.config, model.kind, getattr(model, "pooling", None), getattr(model, "classes", None),
-        getattr(model, "labels", None), tensors, "keras", model.name,
-    )  # fmt: skip
+        model.config,
+        model.kind,
+        getattr(model, "pooling", None),
+        getattr(model, "classes", None),
+        getattr(model, "labels", None),
+        tensors,
+        "keras",
+        model.name,
+    )
 
 
 def _opened(preset, changes):

@@ -86,9 +86,11 @@ def finish_training(folder: Path, checked: Checked, outcome) -> None:
     step = outcome.best_step or outcome.step
     rows = [row for row in Run(folder).rows() if row["step"] <= step]
     values = {
-        "steps": outcome.step, "planned_steps": outcome.total_steps, "best_step": outcome.best_step,
+        "steps": outcome.step,
+        "planned_steps": outcome.total_steps,
+        "best_step": outcome.best_step,
         **{name: _last(rows, name) for name in ("loss", "validation_loss", "validation_accuracy")},
-    }  # fmt: skip
+    }
     _finish(folder, checked, values, outcome.skipped)
 
 
@@ -96,8 +98,10 @@ def finish_evaluation(folder: Path, checked: Checked, evaluation) -> None:
     """Writes down what came out of a stage that evaluated."""
     values = {
         "views": [evaluation.settings["clips"], evaluation.settings["crops"]],
-        "top_1": evaluation.top_1, "top_5": evaluation.top_5, "mean_class": evaluation.mean_class,
-    }  # fmt: skip
+        "top_1": evaluation.top_1,
+        "top_5": evaluation.top_5,
+        "mean_class": evaluation.mean_class,
+    }
     _finish(folder, checked, values, evaluation.skipped)
 
 
@@ -105,9 +109,11 @@ def report(out: Path, plan: Plan, backend: str) -> str:
     """Writes report.json and report.md, and returns the latter: what came out of all stages."""
     stages = {stage.name: result(out / stage.name) for stage in plan.stages}
     values = {
-        "plan": plan.path.name, "seed": plan.seed, "backend": backend,
+        "plan": plan.path.name,
+        "seed": plan.seed,
+        "backend": backend,
         "stages": [{"name": name, **found} for name, found in stages.items()],
-    }  # fmt: skip
+    }
     write_at_once(out / "report.json", json.dumps(values, indent=2) + "\n")
     text = _in_words(values)
     pictures = [
@@ -144,10 +150,13 @@ def _last(rows, name):
 def _finish(folder, checked, values, skipped):
     stage, merged = checked.stage, checked.merged
     common = {
-        "kind": stage.kind, "start": stage.start, "videos": len(checked.files),
-        "broken": len(skipped), "classes": checked.labels and len(checked.labels),
+        "kind": stage.kind,
+        "start": stage.start,
+        "videos": len(checked.files),
+        "broken": len(skipped),
+        "classes": checked.labels and len(checked.labels),
         "merging": merged.report() if merged and len(stage.data) > 1 else None,
-    }  # fmt: skip
+    }
     write_at_once(folder / "result.json", json.dumps(common | values, indent=2) + "\n")
 
 
@@ -165,24 +174,41 @@ def _in_words(values) -> str:
         "held-out loss",
         "held-out top-1",
     )
-    parts.append(_table(head, [
-        (
-            stage["name"], stage["start"] or "random weights", stage["videos"], stage["classes"],
-            _steps(stage), _rounded(stage["loss"]), _rounded(stage["validation_loss"]),
-            _percent(stage["validation_accuracy"]),
+    parts.append(
+        _table(
+            head,
+            [
+                (
+                    stage["name"],
+                    stage["start"] or "random weights",
+                    stage["videos"],
+                    stage["classes"],
+                    _steps(stage),
+                    _rounded(stage["loss"]),
+                    _rounded(stage["validation_loss"]),
+                    _percent(stage["validation_accuracy"]),
+                )
+                for stage in trained
+            ],
         )
-        for stage in trained
-    ]))  # fmt: skip
+    )
     if evaluated:
         head = ("stage", "of", "videos", "views", "top-1", "top-5", "mean class")
-        parts.append(_table(head, [
-            (
-                stage["name"], stage["start"], stage["videos"] - stage["broken"],
-                "{} x {}".format(*stage["views"]),
-                *(_percent(stage[name]) for name in ("top_1", "top_5", "mean_class")),
+        parts.append(
+            _table(
+                head,
+                [
+                    (
+                        stage["name"],
+                        stage["start"],
+                        stage["videos"] - stage["broken"],
+                        "{} x {}".format(*stage["views"]),
+                        *(_percent(stage[name]) for name in ("top_1", "top_5", "mean_class")),
+                    )
+                    for stage in evaluated
+                ],
             )
-            for stage in evaluated
-        ]))  # fmt: skip
+        )
     parts += [
         f"Classes of {stage['name']}:\n\n    " + stage["merging"].replace("\n", "\n    ")
         for stage in trained

@@ -70,14 +70,21 @@ def reconstruct_file(
     settings = run.settings()
     config, recipe = settings.config, settings.recipe
     video = read_clip(
-        clip, frames=config.frames, height=config.height, width=config.width,
-        channels=config.channels, stride=recipe.stride, sampling=recipe.sampling,
-    )  # fmt: skip
+        clip,
+        frames=config.frames,
+        height=config.height,
+        width=config.width,
+        channels=config.channels,
+        stride=recipe.stride,
+        sampling=recipe.sampling,
+    )
     model, step = load_model(run)
     ids = masks.pretraining(
-        config.grid, generator(seed, Purpose.RECONSTRUCTION_MASK), kind=recipe.mask,
+        config.grid,
+        generator(seed, Purpose.RECONSTRUCTION_MASK),
+        kind=recipe.mask,
         ratio=recipe.mask_ratio,
-    )  # fmt: skip
+    )
     statistics = statistics if config.norm_pix else "pixels"
     rebuilt = reconstruct(model, video, ids["visible"], ids["decoded"], statistics)
     rows = [

@@ -49,9 +49,20 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
     ours = load(source, **changes)
     # A folder says these itself; an official file does not.
     c = ours.config
-    unsaid = {name: getattr(c, name) for name in (
-        "frames", "height", "width", "position_grid", "heads", "decoder_heads", "norm_pix", "mean", "std",
-    )}  # fmt: skip
+    unsaid = {
+        name: getattr(c, name)
+        for name in (
+            "frames",
+            "height",
+            "width",
+            "position_grid",
+            "heads",
+            "decoder_heads",
+            "norm_pix",
+            "mean",
+            "std",
+        )
+    }
     again = load(out, **({} if out.is_dir() else unsaid))
     batch = _batch(ours.config)
     outputs, loss = _run(ours, batch)

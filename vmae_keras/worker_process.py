@@ -28,9 +28,13 @@ def run_worker(
     command = [sys.executable, "-m", module, *arguments]
     with open(errors, "w+", encoding="utf-8", errors="replace") as file:
         with subprocess.Popen(
-            command, env=backend.environment(name), stdout=subprocess.PIPE, stderr=file,
-            encoding="utf-8", errors="replace",
-        ) as process:  # fmt: skip
+            command,
+            env=backend.environment(name),
+            stdout=subprocess.PIPE,
+            stderr=file,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
             started(process)
             try:
                 for line in process.stdout:

@@ -87,14 +87,22 @@ def theirs(config, **others):
     if p1 != p2:
         raise ValueError(f"Tubelets must be square. Received: tubelet={config.tubelet}.")
     return VideoMAEConfig(
-        image_size=(config.height, config.width), patch_size=p1, tubelet_size=p0,
-        num_channels=config.channels, num_frames=config.frames,
-        hidden_size=config.dim, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-        intermediate_size=config.mlp_dim, decoder_hidden_size=config.decoder_dim,
+        image_size=(config.height, config.width),
+        patch_size=p1,
+        tubelet_size=p0,
+        num_channels=config.channels,
+        num_frames=config.frames,
+        hidden_size=config.dim,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        intermediate_size=config.mlp_dim,
+        decoder_hidden_size=config.decoder_dim,
         decoder_num_hidden_layers=config.decoder_depth,
         decoder_num_attention_heads=config.decoder_heads,
-        decoder_intermediate_size=config.decoder_mlp_dim, norm_pix_loss=config.norm_pix, **others,
-    )  # fmt: skip
+        decoder_intermediate_size=config.decoder_mlp_dim,
+        norm_pix_loss=config.norm_pix,
+        **others,
+    )
 
 
 class Wrapped:

@@ -106,8 +106,10 @@ def test_a_killed_worker_ends_the_job_with_one_message_and_the_run_goes_on_on_on
     run = tmp_path / "run"
     with two_processes(
         ("-c", PROGRAM, "pretrain", data[0], "--out", run, *SETTINGS),
-        SIGNALLED=f"8 {signal.SIGKILL.value}", HELD="signal", **pipes(tmp_path),
-    ) as processes:  # fmt: skip
+        SIGNALLED=f"8 {signal.SIGKILL.value}",
+        HELD="signal",
+        **pipes(tmp_path),
+    ) as processes:
         message, _ = both_ended(processes, 1, -signal.SIGKILL)
     assert message.count("Error: ") == 1 and "Traceback" not in message
     assert "process 1 of 2" in message and f"vmae pretrain --out {run} --resume" in message

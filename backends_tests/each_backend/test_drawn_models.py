@@ -21,14 +21,47 @@ from spec.conformance.observations import (
 )
 
 MODEL = pytest.mark.clause(
-    "INPUT-1", "INPUT-2", "TUBE-1", "TUBE-2", "POS-1", "POS-4", "POS-5", "EMBED-1", "EMBED-2",
-    "BLOCK-1", "BLOCK-2", "BLOCK-3", "BLOCK-4", "BLOCK-6", "BLOCK-7", "BLOCK-8", "OPTION-1",
-    "OPTION-2", "OPTION-4", "IMAGE-1", "IMAGE-4", "WEIGHT-2",
-)  # fmt: skip
+    "INPUT-1",
+    "INPUT-2",
+    "TUBE-1",
+    "TUBE-2",
+    "POS-1",
+    "POS-4",
+    "POS-5",
+    "EMBED-1",
+    "EMBED-2",
+    "BLOCK-1",
+    "BLOCK-2",
+    "BLOCK-3",
+    "BLOCK-4",
+    "BLOCK-6",
+    "BLOCK-7",
+    "BLOCK-8",
+    "OPTION-1",
+    "OPTION-2",
+    "OPTION-4",
+    "IMAGE-1",
+    "IMAGE-4",
+    "WEIGHT-2",
+)
 PRETRAINING = pytest.mark.clause(
-    "OPTION-3", "ENC-1", "ENC-2", "DEC-1", "DEC-2", "DEC-3", "DUAL-1", "DUAL-2", "TARGET-1",
-    "TARGET-2", "TARGET-3", "IMAGE-2", "IMAGE-5", "IMAGE-6", "LOSS-1", "LOSS-2",
-)  # fmt: skip
+    "OPTION-3",
+    "ENC-1",
+    "ENC-2",
+    "DEC-1",
+    "DEC-2",
+    "DEC-3",
+    "DUAL-1",
+    "DUAL-2",
+    "TARGET-1",
+    "TARGET-2",
+    "TARGET-3",
+    "IMAGE-2",
+    "IMAGE-5",
+    "IMAGE-6",
+    "LOSS-1",
+    "LOSS-2",
+)
 CLASSIFIER = pytest.mark.clause("FT-1", "FT-2", "FT-4", "IMAGE-3")
 
 

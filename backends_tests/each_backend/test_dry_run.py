@@ -138,9 +138,13 @@ print(json.dumps([list(held.values()), 12 * model.count_params()]))
 @pytest.mark.clause("LAYOUT-1", "LAYOUT-3", "MEMORY-1")
 def test_of_weights_and_optimizer_each_of_four_devices_really_holds_a_quarter(results):
     output = subprocess.run(
-        [sys.executable, "-c", ALLOCATED], check=True, capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-c", ALLOCATED],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"},
-    ).stdout  # fmt: skip
+    ).stdout
     held, whole = json.loads(output)
     right = pretraining_memory(SHORT_B, V1, Devices(4, "fsdp"))
     assert held == [right.state + 8] * 4  # of the optimizer, a rate and the number of updates
@@ -156,7 +160,9 @@ def test_collectives_are_read_out_of_a_programs_text():
 """
     found = {(each.kind, each.shape, each.dtype): each.count for each in collectives(text)}
     assert found == {
-        ("all-gather", (8, 4), "f32"): 1, ("all-reduce", (8, 4), "f32"): 1,
-        ("all-reduce", (), "f32"): 1, ("collective-permute", (2,), "bf16"): 1,
-    }  # fmt: skip
+        ("all-gather", (8, 4), "f32"): 1,
+        ("all-reduce", (8, 4), "f32"): 1,
+        ("all-reduce", (), "f32"): 1,
+        ("collective-permute", (2,), "bf16"): 1,
+    }
     assert exchanged(collectives(text))["all-reduce"] == (2, 132)

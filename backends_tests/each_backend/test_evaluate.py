@@ -51,9 +51,12 @@ def files(tmp_path_factory):
 def run(classifier, files, tmp_path):
     def evaluated(files=files, **changes):
         settings = {
-            "labels": LABELS, **VIEWS, "skipped": SkippedFiles(tmp_path / "skipped.jsonl"),
-            "batch_views": BATCH, **changes,
-        }  # fmt: skip
+            "labels": LABELS,
+            **VIEWS,
+            "skipped": SkippedFiles(tmp_path / "skipped.jsonl"),
+            "batch_views": BATCH,
+            **changes,
+        }
         return evaluate.evaluate(classifier[0], files, **settings)
 
     return evaluated
@@ -140,10 +143,14 @@ def evaluation_of(*videos, classes=4):
 
 def test_accuracies_by_hand():
     evaluation = evaluation_of(
-        (0, (0, 1, 2, 3, 4)), (0, (0, 5, 2, 3, 4)), (0, (1, 2, 3, 4, 0)), (0, (1, 2, 3, 4, 5)),
-        (2, (2, 1, 0, 3, 4)), (5, (1, 2, 5, 3, 4)),
+        (0, (0, 1, 2, 3, 4)),
+        (0, (0, 5, 2, 3, 4)),
+        (0, (1, 2, 3, 4, 0)),
+        (0, (1, 2, 3, 4, 5)),
+        (2, (2, 1, 0, 3, 4)),
+        (5, (1, 2, 5, 3, 4)),
         classes=7,
-    )  # fmt: skip
+    )
     assert evaluation.videos == 6
     assert evaluation.top_1 == pytest.approx(3 / 6)
     assert evaluation.top_5 == pytest.approx(5 / 6)
@@ -172,8 +179,10 @@ def test_what_is_written(run, files, tmp_path):
     assert VIEWS.items() <= metrics["settings"].items()
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "confusion.png", "metrics.json", "results.csv",
-    ]  # fmt: skip
+        "confusion.png",
+        "metrics.json",
+        "results.csv",
+    ]
 
 
 class Killed(BaseException):
@@ -304,13 +313,17 @@ def test_labels_may_be_numbers(run, files):
 @pytest.mark.parametrize(
     "labels, changed, message",
     [
-        (LABELS, {1: "run", 3: None}, "one of `labels`. Received: 2 of 7 files without.*: run; .*: None"),
+        (
+            LABELS,
+            {1: "run", 3: None},
+            "one of `labels`. Received: 2 of 7 files without.*: run; .*: None",
+        ),
         (None, {}, "a number from 0 to 6. Received: 7 of 7 files without"),
         (None, {i: "7" for i in range(7)}, "a number from 0 to 6. Received: 7 of 7"),
         (LABELS[:6], {}, "each of the model's 7 classes.*Received: 6 labels, 6 different"),
         ((*LABELS[:6], "sit"), {}, "no two alike. Received: 7 labels, 6 different"),
     ],
-)  # fmt: skip
+)
 def test_labels_are_checked_before_any_work(run, files, tmp_path, labels, changed, message):
     listed = [
         VideoFile(file.path, changed.get(index, file.label)) for index, file in enumerate(files)

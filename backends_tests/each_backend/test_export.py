@@ -41,11 +41,26 @@ from vmae_keras.export.serving import recorded, resized, serve
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=2, width=16)
 CONTRACT = Contract(
-    what="classifier", format="onnx", quantize=None, dtype="uint8", batch=None,
-    frames=CONFIG.frames, height=CONFIG.height, width=CONFIG.width, channels=3,
-    size=(CONFIG.height, CONFIG.width), visible=0, decoded=0, labels=None, sampling="dense", stride=1,
-    clips=2, crops=3, source="here", version="0",
-)  # fmt: skip
+    what="classifier",
+    format="onnx",
+    quantize=None,
+    dtype="uint8",
+    batch=None,
+    frames=CONFIG.frames,
+    height=CONFIG.height,
+    width=CONFIG.width,
+    channels=3,
+    size=(CONFIG.height, CONFIG.width),
+    visible=0,
+    decoded=0,
+    labels=None,
+    sampling="dense",
+    stride=1,
+    clips=2,
+    crops=3,
+    source="here",
+    version="0",
+)
 LABELS = ("falling", "ruhend", "à côté", "up", "down")
 # The artifacts that a backend writes: JAX by way of TensorFlow, the others without another process. On
 # one backend at least each model is written to each format.
@@ -206,8 +221,13 @@ def test_stages_are_recorded_in_order_and_leave_the_model_as_it_was(classifier):
     with recorded(model) as outputs:
         model(video)
     assert list(outputs) == [
-        "tubelet_embedding", "encoder/block_0", "encoder/block_1", "encoder/norm", "fc_norm", "head",
-    ]  # fmt: skip
+        "tubelet_embedding",
+        "encoder/block_0",
+        "encoder/block_1",
+        "encoder/norm",
+        "fc_norm",
+        "head",
+    ]
     np.testing.assert_array_equal(numpy(outputs["head"]), before)
     outputs.clear()
     np.testing.assert_array_equal(numpy(model(video)), before)

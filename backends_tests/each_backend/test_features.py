@@ -59,9 +59,11 @@ def files(tmp_path_factory):
 def run(encoder, files, tmp_path):
     def extracted(encoder=encoder, files=files, folder=tmp_path / "features", **changes):
         settings = {
-            "skipped": SkippedFiles(tmp_path / "skipped.jsonl"), "batch_windows": BATCH,
-            **STEPS, **changes,
-        }  # fmt: skip
+            "skipped": SkippedFiles(tmp_path / "skipped.jsonl"),
+            "batch_windows": BATCH,
+            **STEPS,
+            **changes,
+        }
         return extract(encoder, files, folder, **settings)
 
     return extracted
@@ -196,11 +198,16 @@ def test_features_of_another_video_are_not_taken_for_its_own(run, files, tmp_pat
 
 def test_names_do_not_collide():
     names = {
-        "v/a/clip.mp4": "a/clip", "v/b/clip.mp4": "b/clip", "v/b/clip.avi.mp4": "b/clip.avi",
-        "v/c/one.mp4": "c/one.mp4", "v/c/one.avi": "c/one.avi", "v/c/ONE.webm": "c/ONE.webm",
-        "v/d/x.mp4": "d/x", "v/d/x.mp4.avi": "d/x.mp4.avi",
+        "v/a/clip.mp4": "a/clip",
+        "v/b/clip.mp4": "b/clip",
+        "v/b/clip.avi.mp4": "b/clip.avi",
+        "v/c/one.mp4": "c/one.mp4",
+        "v/c/one.avi": "c/one.avi",
+        "v/c/ONE.webm": "c/ONE.webm",
+        "v/d/x.mp4": "d/x",
+        "v/d/x.mp4.avi": "d/x.mp4.avi",
         "v/features.mp4": "features.mp4",
-    }  # fmt: skip
+    }
     assert feature_names(list(names)) == names
     assert feature_names(["v/a/clip.mp4"]) == {"v/a/clip.mp4": "clip"}
 

@@ -54,9 +54,13 @@ def test_loading_holds_the_model_and_little_more(kind, tmp_path):
     }
     write_torch(file, tensors) if kind == "pth" else write_safetensors(file, tensors, {})
     output = subprocess.run(
-        [sys.executable, "-c", WATCHED, file], check=True, capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-c", WATCHED, file],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": BACKEND},
-    ).stdout  # fmt: skip
+    ).stdout
     peak, model = map(int, output.split())
     assert model > 3e8
     assert 0.9 * model < peak < ALLOWED * model, f"{peak / model:.2f} of the model"

@@ -19,9 +19,19 @@ from vmae_keras.training.recipe import RECIPES
 
 # No two sizes alike, and tubelets so small that blocks take most of the memory.
 CONFIG = VideoMAEConfig(
-    frames=4, height=32, width=32, tubelet=(2, 4, 4), dim=80, depth=6, heads=4, mlp_dim=328,
-    decoder_dim=48, decoder_depth=4, decoder_heads=3, decoder_mlp_dim=200,
-)  # fmt: skip
+    frames=4,
+    height=32,
+    width=32,
+    tubelet=(2, 4, 4),
+    dim=80,
+    depth=6,
+    heads=4,
+    mlp_dim=328,
+    decoder_dim=48,
+    decoder_depth=4,
+    decoder_heads=3,
+    decoder_mlp_dim=200,
+)
 CLIPS = 4
 COUNTERS = 12  # bytes: of the optimizer, its rate and number of updates
 PRECISIONS = ("float32", "mixed_bfloat16")

@@ -86,9 +86,7 @@ def assert_equal_steps(got, expected, rates=RATES):
 @pytest.mark.parametrize("layer_decay", [None, 0.7])
 @pytest.mark.parametrize(("beta_1", "beta_2"), [(0.9, 0.95), (0.9, 0.999), (0.0, 0.5)])
 def test_three_steps_equal_the_oracle(monkeypatch, beta_1, beta_2, layer_decay):
-    settings = {
-        "weight_decay": 0.5, "beta_1": beta_1, "beta_2": beta_2, "layer_decay": layer_decay
-    }  # fmt: skip
+    settings = {"weight_decay": 0.5, "beta_1": beta_1, "beta_2": beta_2, "layer_decay": layer_decay}
     got = steps(AdamW(1.0, **settings), GRADIENTS)
     expected = oracle(monkeypatch, GRADIENTS, **settings)
     assert_equal_steps(got, expected)
@@ -183,9 +181,16 @@ def test_amsgrad_is_refused():
 
 def test_it_comes_back_from_its_config():
     optimizer = AdamW(
-        WarmupCosine(1e-3, 1e-5, 4, 20), weight_decay=0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-6,
-        layer_decay=0.65, global_clipnorm=0.02, gradient_accumulation_steps=2, use_ema=True,
-    )  # fmt: skip
+        WarmupCosine(1e-3, 1e-5, 4, 20),
+        weight_decay=0.1,
+        beta_1=0.8,
+        beta_2=0.9,
+        epsilon=1e-6,
+        layer_decay=0.65,
+        global_clipnorm=0.02,
+        gradient_accumulation_steps=2,
+        use_ema=True,
+    )
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert type(again) is AdamW and again.get_config() == optimizer.get_config()
     assert again.layer_decay == 0.65 and again.name == "adamw"
@@ -199,11 +204,15 @@ def test_it_trains_a_classifier_with_all_options_at_once():
     model = VideoClassifier(config, 4, init_scale=1.0, dtype="mixed_float16")
     model.compile(
         AdamW(
-            1e-2, layer_decay=0.75, gradient_accumulation_steps=2, global_clipnorm=1.0,
-            use_ema=True, ema_momentum=0.5,
+            1e-2,
+            layer_decay=0.75,
+            gradient_accumulation_steps=2,
+            global_clipnorm=1.0,
+            use_ema=True,
+            ema_momentum=0.5,
         ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )  # fmt: skip
+    )
     assert type(model.optimizer).__name__ == "LossScaleOptimizer"
     video = np.random.default_rng(0).integers(0, 256, (4, 4, 16, 24, 3), dtype=np.uint8)
     history = model.fit(video, np.arange(4), epochs=16, verbose=0).history["loss"]

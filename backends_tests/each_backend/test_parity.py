@@ -16,9 +16,15 @@ from vmae_keras import VideoMAEConfig
 def test_a_clip_of_1568_tokens_equals_the_oracle():
     """The published size, whose ids do not fit into 8 bits, in a narrow model."""
     config = VideoMAEConfig(
-        dim=24, depth=1, heads=2, mlp_dim=32, decoder_dim=24, decoder_depth=1, decoder_heads=2,
+        dim=24,
+        depth=1,
+        heads=2,
+        mlp_dim=32,
+        decoder_dim=24,
+        decoder_depth=1,
+        decoder_heads=2,
         decoder_mlp_dim=32,
-    )  # fmt: skip
+    )
     assert math.prod(config.grid) == 1568
     model, weights = with_random_weights(config)
     batch = random_batch(config, clips=1, ratio=0.9)

@@ -29,9 +29,13 @@ from vmae_keras.weights.write import write_official
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1)
 UNSAID = {  # by an official file
-    "frames": CONFIG.frames, "height": CONFIG.height, "width": CONFIG.width, "position_grid": CONFIG.grid,
-    "heads": CONFIG.heads, "decoder_heads": CONFIG.decoder_heads,
-}  # fmt: skip
+    "frames": CONFIG.frames,
+    "height": CONFIG.height,
+    "width": CONFIG.width,
+    "position_grid": CONFIG.grid,
+    "heads": CONFIG.heads,
+    "decoder_heads": CONFIG.decoder_heads,
+}
 LABELS = ["push", "pull", "lift", "drop", "turn"]
 
 
@@ -505,8 +509,10 @@ def test_a_wrong_conversion_is_noticed(tmp_path):
     write_safetensors(file, tensors, {"format": "pt"})
     failed = [row.what for row in verify(str(tmp_path / "in"), tmp_path / "out") if not row.passes]
     assert failed == [
-        "weights, read again", "result, read again: outputs", "result, in transformers: outputs",
-    ]  # fmt: skip
+        "weights, read again",
+        "result, read again: outputs",
+        "result, in transformers: outputs",
+    ]
 
 
 def test_a_conversion_never_writes_over_its_source(tmp_path):

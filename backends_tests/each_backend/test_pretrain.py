@@ -82,13 +82,15 @@ once = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the bac
 
 
 def start(*arguments, **environment):
-    environment = {
-        **os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **environment,
-    }  # fmt: skip
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(ROOT), **environment}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)], process_group=0,
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        process_group=0,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     text, _ = process.communicate(timeout=240)
     return process.returncode, text
 
@@ -154,9 +156,15 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, cli
     folder = tmp_path / "killed"
     # Killed between two checkpoints, in the middle of an epoch of 13 steps.
     code, text = start(
-        "pretrain", clips, "--out", folder, *SMALL, "--workers", 1,
+        "pretrain",
+        clips,
+        "--out",
+        folder,
+        *SMALL,
+        "--workers",
+        1,
         SIGNALLED=f"trainer 23 {signal.SIGKILL.value}",
-    )  # fmt: skip
+    )
     assert code == -signal.SIGKILL, text
     assert (folder / LOCK).exists()  # and the run is not refused because of it
     unfinished = folder / "checkpoints/writing"
@@ -362,9 +370,15 @@ def test_of_several_processes_the_first_says_when_to_save_and_none_looks_ahead(t
     for step in (5, 10):
         run.append({"step": step, "validation_loss": 1.0 - step / 100})
     progress = Progress(
-        run, None, start=5, steps_per_epoch=5, clips_per_step=1, schedule=lambda step: 0.1,
-        patience=1, devices=Second(2, process=1, processes=2),
-    )  # fmt: skip
+        run,
+        None,
+        start=5,
+        steps_per_epoch=5,
+        clips_per_step=1,
+        schedule=lambda step: 0.1,
+        patience=1,
+        devices=Second(2, process=1, processes=2),
+    )
     assert progress.best.step == progress.validated == 5
     progress.display = SimpleNamespace(update=lambda *_: None)
     progress.saved_at -= 1e9

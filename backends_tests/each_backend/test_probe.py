@@ -81,9 +81,13 @@ def test_each_head_follows_the_oracles_adamw_at_its_own_rate(monkeypatch):
         of_head = [{name: value[head] for name, value in each.items()} for each in gradients]
         moved = [rate * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
         expected = training_reference.adamw_steps(
-            None, {name: value[head] for name, value in start.items()}, of_head,
-            moved, weight_decay=0.1, beta_2=0.999,
-        )  # fmt: skip
+            None,
+            {name: value[head] for name, value in start.items()},
+            of_head,
+            moved,
+            weight_decay=0.1,
+            beta_2=0.999,
+        )
         for weight, wanted in zip(weights, expected.values(), strict=True):
             assert_close(numpy(weight)[head], wanted, "adamw_step", sum(moved))
 
@@ -193,9 +197,15 @@ def test_a_run_of_uniform_sampling_is_probed_by_as_many_clips_as_that_has(sets, 
         rows = "".join(f"{file.path},a\n" for file in files)
         (tmp_path / f"{name}.csv").write_text(rows)
     code, text = run(
-        "probe", made.folder, tmp_path / "train.csv", tmp_path / "test.csv", "--kind", "knn",
-        "--out", tmp_path / "probe",
-    )  # fmt: skip
+        "probe",
+        made.folder,
+        tmp_path / "train.csv",
+        tmp_path / "test.csv",
+        "--kind",
+        "knn",
+        "--out",
+        tmp_path / "probe",
+    )
     assert code == 0 and "4 + 2 videos, 2 x 1 views each" in text, text
 
 
@@ -256,9 +266,12 @@ def test_a_probe_finds_what_the_features_tell(kind, tmp_path):
     calls = []
     trained = {} if kind == "knn" else {"epochs": 8, "rates": (1e-6, 3e-2)}
     found = probe(
-        Known(kind), kind=kind, progress=lambda *counts: calls.append(counts),
-        skipped={"/train/0.mp4": "broken"}, **trained,
-    )  # fmt: skip
+        Known(kind),
+        kind=kind,
+        progress=lambda *counts: calls.append(counts),
+        skipped={"/train/0.mp4": "broken"},
+        **trained,
+    )
     assert found.videos == 11 and found.top_1 == 1
     if kind != "knn":
         assert found.sweep.values == (1e-6, 3e-2) and found.sweep.best == 1

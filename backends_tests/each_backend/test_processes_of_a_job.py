@@ -29,8 +29,10 @@ def test_a_stop_asked_of_one_process_stops_all_and_waits_for_the_checkpoint(data
     run = tmp_path / "run"
     with two_processes(
         ("-c", PROGRAM, "pretrain", data[0], *SETTINGS, "--out", run),
-        SIGNALLED=f"3 {signal.SIGTERM.value}", HELD="save", **pipes(tmp_path),
-    ) as processes:  # fmt: skip
+        SIGNALLED=f"3 {signal.SIGTERM.value}",
+        HELD="save",
+        **pipes(tmp_path),
+    ) as processes:
         outputs = both_ended(processes, 143, 143)
     assert "Stopped after step 5 of 10; all up to there is saved." in outputs[0]
     saved = "step-00000005.safetensors"

@@ -51,10 +51,14 @@ set = {{ test_clips = 2 }}
 """
 # What takes long to import is imported once for all processes.
 PRELOAD = [
-    "backends_tests.each_backend.test_progressive", "vmae_keras.training.pretrain", "vmae_keras.evaluate",
-    "vmae_keras.training.finetune", "matplotlib.backends.backend_agg", "matplotlib.figure",
+    "backends_tests.each_backend.test_progressive",
+    "vmae_keras.training.pretrain",
+    "vmae_keras.evaluate",
+    "vmae_keras.training.finetune",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "tensorflow",  # on any backend: Keras seeds it too
-]  # fmt: skip
+]
 STAGES = ("pretrain", "post-pretrain", "fine-tune", "evaluate")
 
 

@@ -46,10 +46,14 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
     """The averages hardly change, so that no validation is better than the first."""
     names = ("frames", "height", "width", "tubelet", "dim", "depth", "heads", "mlp_dim")
     options = {
-        **{name: getattr(CONFIG, name) for name in names}, "precision": "mixed_float16",
-        "lora_rank": 2, "average_decay": 1 - 1e-9, "accumulate": 5, "patience": 1,
+        **{name: getattr(CONFIG, name) for name in names},
+        "precision": "mixed_float16",
+        "lora_rank": 2,
+        "average_decay": 1 - 1e-9,
+        "accumulate": 5,
+        "patience": 1,
         "warmup_epochs": 0,  # whose first update would change nothing
-    }  # fmt: skip
+    }
     changes = [word for item in options.items() for word in ("--set", "{}={}".format(*item))]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, text = run("finetune", clips, "--out", whole, *SETTINGS, *changes)
@@ -108,9 +112,15 @@ def test_a_run_resumes_under_another_backend_and_back(clips, tmp_path):
     assert code == 0, text
     run_until(9, "pretrain", clips, "--out", moved, *changes)
     code, text = start(
-        "pretrain", "--out", moved, "--resume", "--backend", other,
-        KERAS_BACKEND=other, SIGNALLED=f"trainer 15 {signal.SIGKILL.value}",
-    )  # fmt: skip
+        "pretrain",
+        "--out",
+        moved,
+        "--resume",
+        "--backend",
+        other,
+        KERAS_BACKEND=other,
+        SIGNALLED=f"trainer 15 {signal.SIGKILL.value}",
+    )
     assert code == -signal.SIGKILL, text
     note = (
         f"was trained with torch so far, and resumes with {other}. Its results differ by rounding"

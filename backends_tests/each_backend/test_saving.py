@@ -97,7 +97,10 @@ def test_callbacks_of_keras_save_and_restore_the_best_epoch(tmp_path):
     model.compile(keras.optimizers.SGD(1e-3))
     best = {"monitor": "loss", "mode": "max"}
     model.fit(
-        random_batch(config, decoder_ratio=0.5), epochs=5, shuffle=False, verbose=0,
+        random_batch(config, decoder_ratio=0.5),
+        epochs=5,
+        shuffle=False,
+        verbose=0,
         callbacks=[
             keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
             keras.callbacks.ModelCheckpoint(
@@ -105,7 +108,7 @@ def test_callbacks_of_keras_save_and_restore_the_best_epoch(tmp_path):
             ),
             keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True, **best),
         ],
-    )  # fmt: skip
+    )
     first, second, other = load(tmp_path / "1.keras"), load(tmp_path / "2.keras"), VideoMAE(config)
     other.load_weights(tmp_path / "best.weights.h5")
     assert int(first.optimizer.iterations + 0) == 1 and not (tmp_path / "3.keras").exists()

@@ -21,27 +21,59 @@ from vmae_keras.training.run import Run
 
 FILES, SEED = 12, 7
 MODEL = {
-    "frames": 4, "height": 32, "width": 32, "tubelet": (2, 8, 8), "mean": (0.1, 0.2, 0.3),
-    "std": (0.6, 0.7, 0.8), "dim": 8, "heads": 2, "mlp_dim": 16,
-    "decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 2, "decoder_mlp_dim": 16,
-}  # fmt: skip
+    "frames": 4,
+    "height": 32,
+    "width": 32,
+    "tubelet": (2, 8, 8),
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.6, 0.7, 0.8),
+    "dim": 8,
+    "heads": 2,
+    "mlp_dim": 16,
+    "decoder_dim": 8,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+    "decoder_mlp_dim": 16,
+}
 # Three epochs of three steps, an update every two: two of warm-up, one at the peak, one half-way down.
 STEPS, UPDATES, WARMUP = 9, 4, 2
 RECIPE = {
-    "epochs": 3, "warmup_epochs": 1.4, "batch_size": 4, "repeats": 2, "accumulate": 2, "validation": 0.25,
-    "base_learning_rate": 0.32, "minimum_learning_rate": 0.1, "weight_decay": 0.5, "beta_1": 0.8,
-    "beta_2": 0.9, "clip_norm": 0.5, "average_decay": 0.7, "stride": 3,
-}  # fmt: skip
+    "epochs": 3,
+    "warmup_epochs": 1.4,
+    "batch_size": 4,
+    "repeats": 2,
+    "accumulate": 2,
+    "validation": 0.25,
+    "base_learning_rate": 0.32,
+    "minimum_learning_rate": 0.1,
+    "weight_decay": 0.5,
+    "beta_1": 0.8,
+    "beta_2": 0.9,
+    "clip_norm": 0.5,
+    "average_decay": 0.7,
+    "stride": 3,
+}
 MASKS = {"mask": "random", "mask_ratio": 0.6, "decoder_mask_ratio": 0.5}
 FINE_TUNING = RECIPE | {
-    "layer_decay": 0.6, "drop_path": 0.3, "head_dropout": 0.4, "label_smoothing": 0.2, "mixup": 0.6,
-    "cutmix": 2.0, "mixup_probability": 0.9, "auto_augment": "rand-m6-n2-mstd0.4-inc1",
-    "crop_area": (0.3, 0.6), "crop_aspect": (0.8, 1.1), "flip_probability": 0.4,
+    "layer_decay": 0.6,
+    "drop_path": 0.3,
+    "head_dropout": 0.4,
+    "label_smoothing": 0.2,
+    "mixup": 0.6,
+    "cutmix": 2.0,
+    "mixup_probability": 0.9,
+    "auto_augment": "rand-m6-n2-mstd0.4-inc1",
+    "crop_area": (0.3, 0.6),
+    "crop_aspect": (0.8, 1.1),
+    "flip_probability": 0.4,
     "erasing_probability": 0.6,
-}  # fmt: skip
+}
 DISTILLATION = FINE_TUNING | {
-    "label_smoothing": 0.0, "temperature": 2.5, "drop_path": 0.0, "head_dropout": 0.0
-}  # fmt: skip
+    "label_smoothing": 0.0,
+    "temperature": 2.5,
+    "drop_path": 0.0,
+    "head_dropout": 0.0,
+}
 # Uniform numbers of drop-path (depth, 2, B) and of the head's dropout (B, D) for each step, by their axes.
 DRAWN = {
     len(shape): np.random.default_rng(0).random((STEPS, *shape)).astype("float32")
@@ -127,9 +159,13 @@ def torchs(chosen, weights, loss_of, validate):
             norms.append(torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm).item())
             for group in optimizer.param_groups:
                 group["lr"] = group["scale"] * training_reference.learning_rate(
-                    update - 1, base=recipe.base_learning_rate, minimum=recipe.minimum_learning_rate,
-                    videos_per_step=8, warmup_steps=WARMUP, total_steps=UPDATES,
-                )  # fmt: skip
+                    update - 1,
+                    base=recipe.base_learning_rate,
+                    minimum=recipe.minimum_learning_rate,
+                    videos_per_step=8,
+                    warmup_steps=WARMUP,
+                    total_steps=UPDATES,
+                )
             optimizer.step()
             optimizer.zero_grad()
             for name, weight in witness.weights.items():
@@ -185,9 +221,11 @@ def test_pretraining_equals_torchs_from_recipe_to_weights(videos, tmp_path, monk
 
     validation = by_hand.pretraining_validation(*given, held)
     expected = torchs(
-        chosen, found[1], loss_of,
+        chosen,
+        found[1],
+        loss_of,
         lambda weights: reference.pretraining_loss(config, weights, validation),
-    )  # fmt: skip
+    )
     compare(found, expected)
 
 
@@ -209,9 +247,11 @@ def test_fine_tuning_equals_torchs_from_recipe_to_weights(videos, tmp_path, monk
 
     views, targets = by_hand.centre_views(chosen.config, chosen.recipe, *held, 3)
     expected = torchs(
-        chosen, found[1], loss_of,
+        chosen,
+        found[1],
+        loss_of,
         lambda weights: cross_entropy(chosen.config, weights, views, targets, 1.0),
-    )  # fmt: skip
+    )
     compare(found, expected)
 
 
@@ -248,9 +288,11 @@ def test_distillation_equals_torchs_from_recipe_to_weights(videos, tmp_path, mon
     views, _ = by_hand.centre_views(chosen.config, chosen.recipe, held, [0] * 3, 1)
     target = answers(views.astype(np.uint8))
     expected = torchs(
-        chosen, found[1], loss_of,
+        chosen,
+        found[1],
+        loss_of,
         lambda weights: cross_entropy(chosen.config, weights, views, target, 2.5),
-    )  # fmt: skip
+    )
     compare(found, expected)
 
 

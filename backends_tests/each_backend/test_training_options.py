@@ -140,9 +140,14 @@ def progress_of(folder, start=0, patience=2, steps_per_epoch=15):
     made.folder.mkdir(exist_ok=True)
     made.rewind(start if start else -1)
     progress = Progress(
-        made, SimpleNamespace(update=lambda *_: None), start=start, steps_per_epoch=steps_per_epoch,
-        clips_per_step=1, schedule=None, patience=patience,
-    )  # fmt: skip
+        made,
+        SimpleNamespace(update=lambda *_: None),
+        start=start,
+        steps_per_epoch=steps_per_epoch,
+        clips_per_step=1,
+        schedule=None,
+        patience=patience,
+    )
     progress.set_model(SimpleNamespace(variables=[], trainable_variables=[]))
 
     def validated(step, accuracy):
@@ -253,9 +258,11 @@ def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path)
     start = VideoClassifier(CONFIG, 2, labels=("moving", "still"), pooling=pooling, init_scale=1.0)
     start.save_to_preset(tmp_path / "start")
     given = {
-        "start": str(tmp_path / "start"), "head": "mapped", "recipe_name": str(page),
+        "start": str(tmp_path / "start"),
+        "head": "mapped",
+        "recipe_name": str(page),
         "backend": keras.backend.backend(),
-    }  # fmt: skip
+    }
     made = Run(tmp_path / "run")
     with pytest.raises(ValueError, match=f"keeps its pooling. Received: pooling='{other}'"):
         fine_tuning(made, clips, changes=[f"pooling={other}"], **given)
@@ -306,9 +313,13 @@ def test_targets_and_losses_of_distillation_equal_the_oracles(match, tmp_path):
     teacher.save_to_preset(tmp_path)
     temperature = 2.0 if match == "classes" else 1.0
     recipe = DistillationRecipe(
-        epochs=1, warmup_epochs=0, batch_size=2, base_learning_rate=1.0, match=match,
+        epochs=1,
+        warmup_epochs=0,
+        batch_size=2,
+        base_learning_rate=1.0,
+        match=match,
         temperature=temperature,
-    )  # fmt: skip
+    )
     targets = distill.answers(distill.load_teacher(tmp_path, CONFIG, recipe), VIDEOS, recipe)
     student = np.random.default_rng(1).normal(0, 3, targets.shape).astype("float32")
     if match == "classes":
@@ -334,9 +345,18 @@ def test_a_student_comes_to_say_what_its_teacher_says(clips, tmp_path):
     VideoMAE(CONFIG).save_to_preset(tmp_path / "pretrained")
     VideoClassifier(CONFIG, 2, labels=LABELS, init_scale=50.0).save_to_preset(teacher)
     code, text = run(
-        "distill", clips, "--teacher", teacher, "--start", tmp_path / "pretrained", "--out", folder,
-        *SETTINGS, "--set", "epochs=6",
-    )  # fmt: skip
+        "distill",
+        clips,
+        "--teacher",
+        teacher,
+        "--start",
+        tmp_path / "pretrained",
+        "--out",
+        folder,
+        *SETTINGS,
+        "--set",
+        "epochs=6",
+    )
     assert code == 0, text
     losses = [float(row["validation_loss"]) for row in curve(folder) if row["validation_loss"]]
     assert losses[-1] < losses[0]

@@ -179,9 +179,11 @@ def test_counts_of_masks(case):
 @pytest.mark.parametrize("case", cases("masks", "dual"))
 def test_counts_of_dual_masks(case):
     ids = masks.pretraining(
-        case["grid"], np.random.default_rng(0), ratio=case["ratio"],
+        case["grid"],
+        np.random.default_rng(0),
+        ratio=case["ratio"],
         decoder_ratio=case["decoder_ratio"],
-    )  # fmt: skip
+    )
     assert (len(ids["visible"]), len(ids["decoded"])) == (case["visible"], case["decoded"])
     assert ids["weight"].sum() == case["weight_sum"]
 

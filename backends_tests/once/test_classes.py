@@ -12,8 +12,10 @@ NAMES = st.lists(
     st.text("abcdefgh ijklmnop_-'()é7", min_size=1, max_size=12).filter(
         lambda name: re.search("[a-zé7]", name)
     ),
-    min_size=1, max_size=20, unique_by=lambda name: re.sub("[ _'()-]", "", name),
-)  # fmt: skip
+    min_size=1,
+    max_size=20,
+    unique_by=lambda name: re.sub("[ _'()-]", "", name),
+)
 
 
 @pytest.mark.clause("WEIGHT-7")

@@ -16,8 +16,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 def vmae(*arguments, **environment):
     done = subprocess.run(
         [sys.executable, "-c", "from vmae_keras.cli import app; app(prog_name='vmae')", *arguments],
-        env={**ENVIRONMENT, "COLUMNS": "200", **environment}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env={**ENVIRONMENT, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -31,9 +34,21 @@ def python(code, **environment):
 
 # Packages that take long to import, or import what does. scripts/start_time.py measures the seconds.
 SLOW = {
-    "av", "filelock", "grain", "h5py", "huggingface_hub", "jax", "keras", "matplotlib", "numpy", "PIL",
-    "safetensors", "tensorboardX", "tensorflow", "torch",
-}  # fmt: skip
+    "av",
+    "filelock",
+    "grain",
+    "h5py",
+    "huggingface_hub",
+    "jax",
+    "keras",
+    "matplotlib",
+    "numpy",
+    "PIL",
+    "safetensors",
+    "tensorboardX",
+    "tensorflow",
+    "torch",
+}
 
 
 def test_help_imports_nothing_slow():
@@ -92,8 +107,9 @@ def test_a_run_imports_no_other_backend_than_keras_and_seeds_as_it_does(name):
         "print({'jax', 'tensorflow', 'torch'} & (set(sys.modules) - keras_alone))\n"
         "keras.utils.set_random_seed(backend.keras_seed(3)); expected = keras.random.normal((3,))\n"
         "print(bool(keras.ops.all(found == expected)))",
-        KERAS_BACKEND=name, TF_CPP_MIN_LOG_LEVEL="3",
-    )  # fmt: skip
+        KERAS_BACKEND=name,
+        TF_CPP_MIN_LOG_LEVEL="3",
+    )
     assert done.stdout == "set()\nTrue\n"
 
 

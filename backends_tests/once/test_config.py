@@ -54,11 +54,17 @@ def test_impossible_sizes_are_refused(change, message):
 @pytest.mark.parametrize(
     "change",
     [
-        {"depth": 10**6}, {"decoder_depth": 1025}, {"dim": 10**5}, {"channels": 10**9},
-        {"mlp_dim": 10**400}, {"frames": 2 * 10**9}, {"tubelet": (2, 4, 10**9), "width": 10**9},
-        {"frames": 2**15, "height": 2**15, "width": 2**15}, {"position_grid": (2**10, 2**10, 2)},
+        {"depth": 10**6},
+        {"decoder_depth": 1025},
+        {"dim": 10**5},
+        {"channels": 10**9},
+        {"mlp_dim": 10**400},
+        {"frames": 2 * 10**9},
+        {"tubelet": (2, 4, 10**9), "width": 10**9},
+        {"frames": 2**15, "height": 2**15, "width": 2**15},
+        {"position_grid": (2**10, 2**10, 2)},
     ],
-)  # fmt: skip
+)
 def test_sizes_that_no_model_has_cost_nothing(change):
     with pytest.raises(ValueError, match=r"must (be|have) at most"):
         VideoMAEConfig.variant("tiny", **change)

@@ -271,10 +271,20 @@ def test_training_refuses_backends_without_gradients():
 def test_the_backends_agree():
     """The real command. What one backend computes otherwise than the others shows here."""
     done = subprocess.run(
-        [sys.executable, "-c", "from vmae_keras.cli import app; app(prog_name='vmae')",
-         "consistency", "--variant", "tiny", "--backends", "jax,tensorflow,torch,numpy"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from vmae_keras.cli import app; app(prog_name='vmae')",
+            "consistency",
+            "--variant",
+            "tiny",
+            "--backends",
+            "jax,tensorflow,torch,numpy",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     figure = r"\d\.\de[+-]\d\d"
     for quantity in QUANTITIES.values():

@@ -58,9 +58,12 @@ def hostile(folder):
     """Yield (which reader, file)."""
     tiny = VideoMAEConfig.variant("tiny").to_dict()
     for name, change in {
-        "depth": {"depth": 10**6}, "blocks": {"depth": 1024}, "width": {"dim": 10**5, "heads": 1},
-        "wide": {"dim": 2**16, "heads": 1}, "channels": {"channels": 10**9, "mean": None, "std": None},
-    }.items():  # fmt: skip
+        "depth": {"depth": 10**6},
+        "blocks": {"depth": 1024},
+        "width": {"dim": 10**5, "heads": 1},
+        "wide": {"dim": 2**16, "heads": 1},
+        "channels": {"channels": 10**9, "mean": None, "std": None},
+    }.items():
         for form in ("folder", "archive"):
             path, _ = keras_file(
                 folder / f"{name} {form}",
@@ -87,10 +90,14 @@ def hostile(folder):
     (folder / "deep JSON" / "run.json").write_text("[" * 10**6)
     yield "run", folder / "deep JSON"
     for name, text in {
-        "key": "a." * 100_000 + "a=1", "short key": "a." * 30_000 + "a=1", "deep": "a=" + "[" * 50_000,
-        "table": "[" + "a." * 30_000 + "a]", "quoted": "'a' . \"a\" ." * 5_000 + "a=1",
-        "inline": "b={" + "a." * 30_000 + "a=1}", "tables": "a=" + "{a=" * 20_000,
-    }.items():  # fmt: skip
+        "key": "a." * 100_000 + "a=1",
+        "short key": "a." * 30_000 + "a=1",
+        "deep": "a=" + "[" * 50_000,
+        "table": "[" + "a." * 30_000 + "a]",
+        "quoted": "'a' . \"a\" ." * 5_000 + "a=1",
+        "inline": "b={" + "a." * 30_000 + "a=1}",
+        "tables": "a=" + "{a=" * 20_000,
+    }.items():
         for kind in ("plan", "page"):
             path = folder / f"{name}.{kind}.toml"
             path.write_text(text)

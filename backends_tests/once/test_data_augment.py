@@ -29,9 +29,20 @@ def test_the_official_sizes_and_offsets_are_equally_likely():
     scaled = [320, 280, 240, 211]  # int(320 * scale)
     sizes = {(scaled[i], scaled[j]) for i in range(4) for j in range(4) if abs(i - j) <= 1}
     quarters = {
-        (0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (0, 2), (4, 2), (2, 0), (2, 4),
-        (1, 1), (1, 3), (3, 1), (3, 3),
-    }  # fmt: skip
+        (0, 0),
+        (0, 4),
+        (4, 0),
+        (4, 4),
+        (2, 2),
+        (0, 2),
+        (4, 2),
+        (2, 0),
+        (2, 4),
+        (1, 1),
+        (1, 3),
+        (3, 1),
+        (3, 3),
+    }
     # Where a crop has no room, several offsets are one.
     boxes = [
         (x * ((460 - w) // 4), y * ((320 - h) // 4), w, h) for h, w in sizes for x, y in quarters

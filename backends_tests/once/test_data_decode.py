@@ -42,11 +42,13 @@ CONSTANT_RATE = {
     "mp4": {"name": "clip.mp4"},
     "mkv, stamps in rounded milliseconds": {"name": "clip.mkv", "rate": 30},
     "avi, reordered frames without time stamps": {
-        "name": "clip.avi", "codec": "mpeg4", "options": {"bf": "2"},
+        "name": "clip.avi",
+        "codec": "mpeg4",
+        "options": {"bf": "2"},
     },
     "mpeg program stream": {"name": "clip.mpg", "codec": "mpeg2video", "options": {"bf": "2"}},
     "starts at 8 s": {"name": "clip.mkv", "stamps": [8333 + 40 * i for i in range(200)]},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", params=CONSTANT_RATE)

@@ -382,8 +382,11 @@ def test_workers_receive_no_signals_use_no_shared_memory_and_are_missed_when_kil
     (tmp_path / "killed.py").write_text(KILLED)
     done = subprocess.run(
         [sys.executable, "killed.py", folder],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     blocked, shared, message = done.stdout.splitlines()
     assert (blocked, shared) == ("[True, True]", "[False, False]")
     assert "was killed by SIGKILL, as the system does when memory runs out" in message

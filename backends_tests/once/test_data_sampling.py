@@ -77,8 +77,23 @@ def test_spread_equals_the_oracle(ticks, frames, stride, where):
 def test_spread_fills_its_window():
     """Sixteen frames of 64 reach the last one, where every fourth would end at 60."""
     assert spread(64, 16, 4).tolist() == [
-        0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63
-    ]  # fmt: skip
+        0,
+        4,
+        8,
+        12,
+        17,
+        21,
+        25,
+        29,
+        34,
+        38,
+        42,
+        46,
+        51,
+        55,
+        59,
+        63,
+    ]
     assert spread(20, 8, 4, np.random.default_rng(0)).tolist() == [0, 5, 10, 15, 19, 19, 19, 19]
 
 

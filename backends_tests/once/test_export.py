@@ -19,10 +19,26 @@ from vmae_keras.export.comparison import Comparison, Row, compared, first_deviat
 from vmae_keras.export.contract import FORMATS, OUTPUTS, QUANTIZATIONS, ArtifactError, Contract
 
 CONTRACT = Contract(
-    what="classifier", format="onnx", quantize=None, dtype="uint8", batch=None, frames=4, height=16,
-    width=16, channels=3, size=(16, 16), visible=0, decoded=0, labels=("à", "b"), sampling="dense",
-    stride=4, clips=5, crops=3, source="run", version="0",
-)  # fmt: skip
+    what="classifier",
+    format="onnx",
+    quantize=None,
+    dtype="uint8",
+    batch=None,
+    frames=4,
+    height=16,
+    width=16,
+    channels=3,
+    size=(16, 16),
+    visible=0,
+    decoded=0,
+    labels=("à", "b"),
+    sampling="dense",
+    stride=4,
+    clips=5,
+    crops=3,
+    source="run",
+    version="0",
+)
 ROW = Row("noise", 4, 1e-6, 1e-7, 1.0)
 COMPARISON = Comparison((ROW,), 1e-4, 10**6, 4 * 10**6, 0.1, 0.2, 1, "torch")
 
@@ -200,10 +216,15 @@ def test_whole_frames_are_given_as_they_are_or_refused(tmp_path):
         sizes = dataclasses.replace(CONTRACT, height=height, width=26, size=(height, 26))
         return list(
             views_dataset(
-                [VideoFile(str(path))], sizes, sampling="dense", stride=2, clips=2, crops=None,
+                [VideoFile(str(path))],
+                sizes,
+                sampling="dense",
+                stride=2,
+                clips=2,
+                crops=None,
                 skipped=skipped,
             )
-        )  # fmt: skip
+        )
 
     skipped = SkippedFiles(tmp_path / "skipped.jsonl")
     (element,) = views(18, skipped)

@@ -81,8 +81,12 @@ with locked(pathlib.Path("out")):
 def test_a_killed_process_leaves_no_lock_even_while_its_child_lives(tmp_path):
     killed = subprocess.Popen(
         [sys.executable, "-c", KILLED],
-        cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     child = int(killed.stdout.readline())
     assert killed.wait() == -signal.SIGKILL
     os.kill(child, 0)  # it is there

@@ -26,8 +26,12 @@ def divided(files, share=0.1, most=128, seed=0, by_class=True):
 
 
 @pytest.mark.clause("HOLD-2", "HOLD-3")
-@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=12), share=st.floats(0, 0.9),
-       most=st.integers(1, 60), seed=st.integers(0, 9))  # fmt: skip
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    share=st.floats(0, 0.9),
+    most=st.integers(1, 60),
+    seed=st.integers(0, 9),
+)
 def test_each_class_has_its_share_and_one_video_to_train_on(counts, share, most, seed):
     files = [
         VideoFile(f"{c}/{n}.mp4", str(c)) for c, count in enumerate(counts) for n in range(count)

@@ -60,8 +60,10 @@ with continued_by("vmae features a b", pathlib.Path("out")):
 def run(program, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
-        env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
     return done.returncode, done.stdout, done.stderr
 
 

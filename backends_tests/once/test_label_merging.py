@@ -91,8 +91,12 @@ def test_one_class_for_each_name_and_one_row_for_each_path(folder, sets):
 def test_an_alias_says_that_two_names_are_one_class(folder):
     sets = written(
         folder,
-        [[(0, "Tai_Chi"), (1, "yoga")], [(2, "tai chi"), (3, "Shadow-Boxing")], [(4, "shadow boxing")]],
-    )  # fmt: skip
+        [
+            [(0, "Tai_Chi"), (1, "yoga")],
+            [(2, "tai chi"), (3, "Shadow-Boxing")],
+            [(4, "shadow boxing")],
+        ],
+    )
     merged = merge_labelled(sets, {"shadow_boxing": "tai-chi", "zumba": "dance"})
     assert [file.label for file in merged.files] == ["tai-chi", "yoga", *["tai-chi"] * 3]
     assert merged.unused == ("zumba",)
@@ -195,9 +199,10 @@ ODD = ["=1+1", "'=1", "''@x", "-x", "+", "@SUM(1)", "'tis", " =1", "\uff1d1", '"
     names=st.lists(
         st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=6)
         | st.sampled_from(ODD),
-        min_size=1, max_size=6,
+        min_size=1,
+        max_size=6,
     )
-)  # fmt: skip
+)
 def test_what_is_written_is_read_again_and_nothing_is_a_formula(tmp_path_factory, names):
     folder = tmp_path_factory.getbasetemp()
     files = [VideoFile(f"{folder}/{n}.mp4", name.strip() or "x") for n, name in enumerate(names)]

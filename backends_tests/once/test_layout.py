@@ -53,5 +53,9 @@ def test_of_the_largest_model_only_small_weights_are_whole_on_64_devices():
     }
     assert not [path for path in whole if path.endswith("kernel")]
     assert {path.rsplit("/", 1)[1] for path in whole - {"mask_token"}} == {
-        "bias", "q_bias", "v_bias", "gamma", "beta",
-    }  # fmt: skip
+        "bias",
+        "q_bias",
+        "v_bias",
+        "gamma",
+        "beta",
+    }

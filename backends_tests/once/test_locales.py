@@ -69,8 +69,10 @@ def test_what_one_locale_writes_another_reads(folder):
         arguments = [os.fsencode(folder / name) for name in ("", *outs)]
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **locale}, capture_output=True, text=True,
-        )  # fmt: skip
+            env={**os.environ, "PYTHONPATH": str(ROOT), **locale},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[0] == found[1] == found[2]

@@ -22,18 +22,26 @@ MEMORY = ("MEMORY-1", "MEMORY-2", "MEMORY-3", "MEMORY-4", "MEMORY-5", "MEMORY-6"
 
 def expected(config, recipe, parallel, devices, groups=1):
     ids = masks_reference.pretraining(
-        config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+        config.grid,
+        np.random.default_rng(0),
+        kind=recipe.mask,
+        ratio=recipe.mask_ratio,
         decoder_ratio=recipe.decoder_mask_ratio,
-    )  # fmt: skip
+    )
     tensor = parallel == "tensor"
     return memory_reference.device_memory(
-        config, parallel=parallel, devices=devices // groups if tensor else devices,
+        config,
+        parallel=parallel,
+        devices=devices // groups if tensor else devices,
         clips=recipe.batch_size * recipe.repeats // (groups if tensor else devices),
-        visible=len(ids["visible"]), decoded=len(ids["decoded"]),
-        decoder_mask=recipe.decoder_mask_ratio is not None, mixed=recipe.precision != "float32",
-        remat=recipe.remat, average=recipe.average_decay is not None,
+        visible=len(ids["visible"]),
+        decoded=len(ids["decoded"]),
+        decoder_mask=recipe.decoder_mask_ratio is not None,
+        mixed=recipe.precision != "float32",
+        remat=recipe.remat,
+        average=recipe.average_decay is not None,
         accumulates=recipe.accumulate > 1,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.clause("LAYOUT-1", "LAYOUT-2", *MEMORY)
@@ -54,20 +62,27 @@ def test_published_models_take_what_the_oracle_says(name):
 @st.composite
 def recipes(draw):
     return Recipe(
-        epochs=1, warmup_epochs=0, base_learning_rate=1.0, batch_size=16 * draw(st.integers(1, 4)),
-        repeats=draw(st.integers(1, 3)), accumulate=draw(st.integers(1, 2)),
-        average_decay=draw(st.sampled_from([None, 0.9])), remat=draw(st.booleans()),
+        epochs=1,
+        warmup_epochs=0,
+        base_learning_rate=1.0,
+        batch_size=16 * draw(st.integers(1, 4)),
+        repeats=draw(st.integers(1, 3)),
+        accumulate=draw(st.integers(1, 2)),
+        average_decay=draw(st.sampled_from([None, 0.9])),
+        remat=draw(st.booleans()),
         precision=draw(st.sampled_from(["float32", "mixed_bfloat16"])),
         mask=draw(st.sampled_from(["tube", "random", "agnostic"])),
         decoder_mask_ratio=draw(st.sampled_from([None, 0.5])),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.clause(*MEMORY, "LAYOUT-3")
 @given(
-    st.sampled_from(["demo", "v1-b", "mae-b"]), recipes(), st.sampled_from(PARALLEL),
+    st.sampled_from(["demo", "v1-b", "mae-b"]),
+    recipes(),
+    st.sampled_from(PARALLEL),
     st.sampled_from([(1, 1), (4, 2), (8, 1), (16, 4)]),
-)  # fmt: skip
+)
 def test_any_recipe_takes_what_the_oracle_says(name, recipe, parallel, together):
     devices, groups = together
     config = VideoMAEConfig.variant(name)
@@ -85,9 +100,18 @@ def test_devices_that_divide_nothing_are_refused():
 
 
 ARGUMENTS = [
-    "memory", "--variant", "v2-g", "--recipe", "v2-hybrid-g", "--devices", "64",
-    "--batch-per-device", "8", "--set", "repeats=1",
-]  # fmt: skip
+    "memory",
+    "--variant",
+    "v2-g",
+    "--recipe",
+    "v2-hybrid-g",
+    "--devices",
+    "64",
+    "--batch-per-device",
+    "8",
+    "--set",
+    "repeats=1",
+]
 
 
 def rows(output):
@@ -122,13 +146,18 @@ def test_the_command_shows_one_way_and_refuses_what_does_not_fit(tmp_path):
 
 
 FOUND = dry_run.Result(
-    state_bytes=3_000_004, batch_bytes=1_000_000, lower_seconds=1.0, host_bytes=950_000_000,
-    argument_bytes=4_000_012, temporary_bytes=46_000_000, compile_seconds=2.6,
+    state_bytes=3_000_004,
+    batch_bytes=1_000_000,
+    lower_seconds=1.0,
+    host_bytes=950_000_000,
+    argument_bytes=4_000_012,
+    temporary_bytes=46_000_000,
+    compile_seconds=2.6,
     collectives=(
         dry_run.Collective("all-gather", (128, 512), "f32", 40),
         dry_run.Collective("all-gather", (), "f32", 2),
     ),
-)  # fmt: skip
+)
 
 
 def test_the_command_tells_what_a_dry_run_found(monkeypatch):

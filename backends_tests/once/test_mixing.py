@@ -98,8 +98,9 @@ def test_targets_are_the_oracles_and_sum_to_one(half, classes, smoothing, seed):
 def test_videos_and_targets_are_mixed_by_the_same_ratios(mode):
     """Each video shows its label everywhere: what its pixels mix, its target must mix alike."""
     labels = np.array([0, 1, 2, 3, 4, 5])
-    videos = np.broadcast_to((labels * 10).astype(np.uint8)[:, None, None, None, None],
-                             (6, 4, 32, 24, 3))  # fmt: skip
+    videos = np.broadcast_to(
+        (labels * 10).astype(np.uint8)[:, None, None, None, None], (6, 4, 32, 24, 3)
+    )
     mixing = Mixing(6, label_smoothing=0, mode=mode)
     for seed in range(30):
         mixed, targets = mixing(videos, labels, np.random.default_rng(seed))

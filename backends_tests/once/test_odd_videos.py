@@ -87,9 +87,14 @@ def read_by_all(path, tmp_path, most=1000):
     sizes = SimpleNamespace(height=clip.shape[1], width=clip.shape[2], channels=3)
     skipped = SkippedFiles(tmp_path / f"{path.name}.jsonl")
     (views,) = views_dataset(
-        [VideoFile(str(path))], SimpleNamespace(frames=len(middle), **vars(sizes)),
-        sampling="dense", stride=1, clips=1, crops=None, skipped=skipped,
-    )  # fmt: skip
+        [VideoFile(str(path))],
+        SimpleNamespace(frames=len(middle), **vars(sizes)),
+        sampling="dense",
+        stride=1,
+        clips=1,
+        crops=None,
+        skipped=skipped,
+    )
     np.testing.assert_array_equal(views["views"][0], clip)
     windows = Windows(SimpleNamespace(frames=1, **vars(sizes)), stride=1, crop=False)
     stream = WindowStream(path, windows)
@@ -204,13 +209,20 @@ def test_display_matrices_are_exact(name, suffix, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "frames", "rate"),
     [
-        ("copied into AVI", 100, 25), ("hidden frames, VP9", 40, 25), ("hidden frames, VP8", 40, 25),
-        ("hidden frames, VP9 in MP4", 40, 25), ("hidden frames in packets of others", 40, 25),
-        ("several frames with one stamp", 100, 25), ("guessed stamps", 100, 25),
-        ("a late stamp", 100, 25), ("raw H.264", 40, 10), ("transport stream", 40, 25),
-        ("AVI with reordered frames", 40, 25), ("intra refresh", 40, 25),
+        ("copied into AVI", 100, 25),
+        ("hidden frames, VP9", 40, 25),
+        ("hidden frames, VP8", 40, 25),
+        ("hidden frames, VP9 in MP4", 40, 25),
+        ("hidden frames in packets of others", 40, 25),
+        ("several frames with one stamp", 100, 25),
+        ("guessed stamps", 100, 25),
+        ("a late stamp", 100, 25),
+        ("raw H.264", 40, 10),
+        ("transport stream", 40, 25),
+        ("AVI with reordered frames", 40, 25),
+        ("intra refresh", 40, 25),
     ],
-)  # fmt: skip
+)
 def test_ticks_are_frames_that_are_shown_and_last_as_long(kind, frames, rate, tmp_path):
     clip, times, _ = read_by_all(KINDS[kind](tmp_path), tmp_path)
     assert numbers(clip) == list(range(frames))

@@ -113,20 +113,40 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
         ('variant = "tiny"', 'variant = "tinny"', "`name` must be one of"),
         ('variant = "tiny"', 'recipe = "v3"', "`--recipe` must be one of demo"),
         ('variant = "tiny"', 'recipe = "mine.toml"', "mine.toml"),
-        ('variant = "tiny"', 'head = "new"', "No key of a stage that is to pretrain is called 'head'"),
+        (
+            'variant = "tiny"',
+            'head = "new"',
+            "No key of a stage that is to pretrain is called 'head'",
+        ),
         ("{ height = 24 }", "{ heigth = 24 }", "Did you mean 'height'"),
         ("{ height = 24 }", "{ height = 25 }", "`height` must be a multiple of the tubelet"),
         ("{ height = 24 }", "{ mask_ratio = 0.01 }", "stage 'pretrain'"),
         ("{ stride = 1 }", "{ mixup = 1.0, batch_size = 3 }", "must hold an even number"),
         ("{ stride = 1 }", "{ frames = 5 }", "stage 'target': `frames` must be a multiple"),
         ('head = "mapped"', 'head = "old"', "`head` must be 'new' or 'mapped'"),
-        ("{ stride = 1 }", '{ pooling = "first" }', "stage 'target': A mapped head keeps its pooling"),
+        (
+            "{ stride = 1 }",
+            '{ pooling = "first" }',
+            "stage 'target': A mapped head keeps its pooling",
+        ),
         ('head = "mapped"', 'start = "mx"', "Did you mean 'mix'"),
-        ('head = "mapped"', 'variant = "tiny"', "It starts from 'mix', which says what the model is"),
-        ('"a"\nhead = "mapped"', '["a", "b"]\nhead="mapped"\nstart = "pretrain"', "cannot be matched"),
+        (
+            'head = "mapped"',
+            'variant = "tiny"',
+            "It starts from 'mix', which says what the model is",
+        ),
+        (
+            '"a"\nhead = "mapped"',
+            '["a", "b"]\nhead="mapped"\nstart = "pretrain"',
+            "cannot be matched",
+        ),
         ('kind = "evaluate"', 'kind = "evaluate"\nstart = "pretrain"', "one of: mix, target"),
         ('"evaluate"\ndata = "a"', '"evaluate"\ndata = "b"', "none of the model. Received: walk"),
-        ('kind = "evaluate"', 'kind = "evaluate"\nset = { epochs = 3 }', "No setting of an evaluation"),
+        (
+            'kind = "evaluate"',
+            'kind = "evaluate"\nset = { epochs = 3 }',
+            "No setting of an evaluation",
+        ),
         ('kind = "evaluate"', 'kind = "evaluate"\nset = { test_clips = 0 }', "at least 1"),
         (
             '{ stride = 1 }\n\n[[stage]]\nname = "test"',
@@ -140,7 +160,7 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
         (PLAN, "seed = 3", "It has no stage"),
         ("seed = 1", "seed =", "plan.toml"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_plan_is_said(old, new, message, data):
     with pytest.raises(ValueError) as caught:
         check(read_plan(written(data, old, new)))

@@ -80,9 +80,14 @@ def test_a_clip_is_true_frames_cropped_and_resized(
     # Threads that read ahead would mix up what is recorded.
     monkeypatch.setattr(pipeline, "read_ahead", lambda samples, workers: samples)
     batches = pretraining_dataset(
-        [VideoFile(path) for path in videos], sizes(channels), batch_size=6, repeats=2,
-        sampling=sampling, stride=STRIDE, skipped=skipped,
-    )  # fmt: skip
+        [VideoFile(path) for path in videos],
+        sizes(channels),
+        batch_size=6,
+        repeats=2,
+        sampling=sampling,
+        stride=STRIDE,
+        skipped=skipped,
+    )
     clips = batches[0]["video"]
     assert len(decoded) == 6 and len(boxes) == len(clips) == 12
     positions = []

@@ -95,9 +95,12 @@ OFFICIAL_OPTIONS = {
     "cosine attention": {"cosine_attention": True},
     "no biases": {"query_value_bias": False},
     "unlike sides, one channel": {
-        "tubelet": (1, 7, 16), "channels": 1, "mean": (0.0,), "std": (1.0,),
+        "tubelet": (1, 7, 16),
+        "channels": 1,
+        "mean": (0.0,),
+        "std": (1.0,),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.clause("WEIGHT-3", "OPTION-2", "BLOCK-6", "BLOCK-8")
@@ -148,9 +151,15 @@ def test_v1s_file_without_a_decoder_is_an_encoder_and_says_so(tmp_path):
 
 
 HUB = {
-    "img_size": 32, "patch_size": 16, "embed_dim": 8, "depth": 2, "num_heads": 4,
-    "layer_norm_eps": 1e-5, "num_frames": 8, "use_mean_pooling": True,
-}  # fmt: skip
+    "img_size": 32,
+    "patch_size": 16,
+    "embed_dim": 8,
+    "depth": 2,
+    "num_heads": 4,
+    "layer_norm_eps": 1e-5,
+    "num_frames": 8,
+    "use_mean_pooling": True,
+}
 
 
 @pytest.mark.clause("WEIGHT-3", "WEIGHT-6")
@@ -283,9 +292,14 @@ def test_the_arguments_of_a_pretraining_run_become_the_configuration(tmp_path):
     config = small(frames=8, height=32, width=32, norm_pix=False, layer_scale=0.1)
     stored, expected = tensors(config, "pretraining", "official")
     path = write_torch(
-        tmp_path / "checkpoint-3.pth", stored,
-        num_frames=8, input_size=32, normlize_target=False, init_values=0.1, lr=1e-3,
-    )  # fmt: skip
+        tmp_path / "checkpoint-3.pth",
+        stored,
+        num_frames=8,
+        input_size=32,
+        normlize_target=False,
+        init_values=0.1,
+        lr=1e-3,
+    )
     found = read_stored(path, TWO)
     assert found.config == config_of(config, "pretraining")
     assert (found.notes, holds(found, expected)) == ((), True)
@@ -359,10 +373,11 @@ def broken(names):
     return st.tuples(
         st.lists(
             st.tuples(st.sampled_from(names), st.sampled_from(["missing", "longer", "deeper"])),
-            max_size=6, unique_by=lambda fault: evidence(fault[0]),
+            max_size=6,
+            unique_by=lambda fault: evidence(fault[0]),
         ).map(dict),
         st.sets(st.sampled_from(added)),
-    ).filter(any)  # fmt: skip
+    ).filter(any)
 
 
 @pytest.mark.clause("WEIGHT-3")
@@ -438,14 +453,27 @@ def deepspeed(tensors, **changes):
     """A `mp_rank_00_model_states.pt`, as DeepSpeed's engine writes it for V2's fine-tuning."""
     shapes = {name: value.shape for name, value in tensors.items()}
     return {
-        "module": tensors, "buffer_names": [], "optimizer": None, "param_shapes": [shapes],
-        "frozen_param_shapes": None, "shared_params": {}, "frozen_param_fragments": None,
-        "lr_scheduler": None, "data_sampler": None, "random_ltd": None,
-        "sparse_tensor_module_names": set(), "skipped_steps": 0, "global_steps": 7,
-        "global_samples": 448, "dp_world_size": 8, "mp_world_size": 1, "ds_version": "0.9.1",
+        "module": tensors,
+        "buffer_names": [],
+        "optimizer": None,
+        "param_shapes": [shapes],
+        "frozen_param_shapes": None,
+        "shared_params": {},
+        "frozen_param_fragments": None,
+        "lr_scheduler": None,
+        "data_sampler": None,
+        "random_ltd": None,
+        "sparse_tensor_module_names": set(),
+        "skipped_steps": 0,
+        "global_steps": 7,
+        "global_samples": 448,
+        "dp_world_size": 8,
+        "mp_world_size": 1,
+        "ds_version": "0.9.1",
         "ds_config": {"train_batch_size": 64, "fp16": {"enabled": True}, "betas": [0.9, 0.999]},
-        "epoch": 29, **changes,
-    }  # fmt: skip
+        "epoch": 29,
+        **changes,
+    }
 
 
 @pytest.mark.clause("WEIGHT-3")
@@ -547,17 +575,29 @@ def test_an_image_model_is_refused_by_its_embedding(tmp_path):
 def wide(width, decoder_width, upstream, **changes):
     """Of one block and the width of a published model; returns the tensors and the configuration."""
     config = small(
-        dim=width, depth=1, mlp_dim=4, decoder_dim=decoder_width, decoder_depth=1, decoder_mlp_dim=4,
-        tubelet=(2, 4, 4), **changes,
-    )  # fmt: skip
+        dim=width,
+        depth=1,
+        mlp_dim=4,
+        decoder_dim=decoder_width,
+        decoder_depth=1,
+        decoder_mlp_dim=4,
+        tubelet=(2, 4, 4),
+        **changes,
+    )
     return tensors(config, "pretraining", upstream)[0], config
 
 
 @pytest.mark.clause("WEIGHT-6")
 @pytest.mark.parametrize(
     ("width", "heads", "decoder_width", "decoder_heads"),
-    [(384, 6, 192, 3), (768, 12, 384, 6), (1024, 16, 512, 8), (1280, 16, 640, 8), (1408, 16, 512, 8)],
-)  # fmt: skip
+    [
+        (384, 6, 192, 3),
+        (768, 12, 384, 6),
+        (1024, 16, 512, 8),
+        (1280, 16, 640, 8),
+        (1408, 16, 512, 8),
+    ],
+)
 def test_heads_are_the_published_ones_of_the_width(
     width, heads, decoder_width, decoder_heads, tmp_path
 ):
@@ -598,8 +638,9 @@ def test_heads_of_an_unknown_width_have_64_channels_and_are_said(tmp_path):
     found = read_stored(write(tmp_path / "x", stored), {})
     assert (found.config.heads, found.config.decoder_heads) == (5, 4)
     assert [note.split(",")[0] for note in found.notes] == [
-        "heads=5 is assumed", "decoder_heads=4 is assumed",
-    ]  # fmt: skip
+        "heads=5 is assumed",
+        "decoder_heads=4 is assumed",
+    ]
 
 
 @pytest.mark.clause("WEIGHT-6")
@@ -705,16 +746,34 @@ def test_settings_of_a_decoder_that_is_not_there_are_not_asked(tmp_path):
 
 
 NONSENSE = [
-    ("image_size", "big"), ("image_size", None), ("image_size", [224]), ("image_size", -16),
-    ("image_size", 225), ("image_size", 224.0), ("image_size", {"height": 224, "width": 224}),
-    ("image_size", 10**300 + 1), ("image_size", True),
-    ("num_frames", -1), ("num_frames", None), ("num_frames", "16"), ("num_frames", 15),
-    ("num_frames", []), ("num_attention_heads", 0), ("num_attention_heads", None),
-    ("num_attention_heads", "two"), ("num_attention_heads", 3), ("num_attention_heads", 10**100),
-    ("hidden_act", "no such"), ("hidden_act", None), ("hidden_act", ["gelu"]), ("hidden_act", {}),
-    ("layer_norm_eps", "small"), ("layer_norm_eps", None), ("layer_norm_eps", [1e-6]),
+    ("image_size", "big"),
+    ("image_size", None),
+    ("image_size", [224]),
+    ("image_size", -16),
+    ("image_size", 225),
+    ("image_size", 224.0),
+    ("image_size", {"height": 224, "width": 224}),
+    ("image_size", 10**300 + 1),
+    ("image_size", True),
+    ("num_frames", -1),
+    ("num_frames", None),
+    ("num_frames", "16"),
+    ("num_frames", 15),
+    ("num_frames", []),
+    ("num_attention_heads", 0),
+    ("num_attention_heads", None),
+    ("num_attention_heads", "two"),
+    ("num_attention_heads", 3),
+    ("num_attention_heads", 10**100),
+    ("hidden_act", "no such"),
+    ("hidden_act", None),
+    ("hidden_act", ["gelu"]),
+    ("hidden_act", {}),
+    ("layer_norm_eps", "small"),
+    ("layer_norm_eps", None),
+    ("layer_norm_eps", [1e-6]),
     ("layer_norm_eps", 10**400),
-]  # fmt: skip
+]
 
 
 @pytest.mark.clause("WEIGHT-5")
@@ -726,8 +785,18 @@ def test_settings_that_make_no_sense_are_refused(name, value, tmp_path):
         hugging_face(tmp_path, **{name: value})
 
 
-@pytest.mark.parametrize("model", [None, [], "base", {"num_heads": None}, {"num_heads": 3},
-                                   {"num_frames": "x"}, {"img_size": "big"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        None,
+        [],
+        "base",
+        {"num_heads": None},
+        {"num_heads": 3},
+        {"num_frames": "x"},
+        {"img_size": "big"},
+    ],
+)
 def test_settings_of_a_v2_hub_repository_that_make_no_sense_are_refused(model, tmp_path):
     stored, _ = tensors(small(), "classifier mean", "official_classifier")
     path = write(tmp_path / "x", stored, {"model_config": model})
@@ -806,11 +875,15 @@ HALF = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
         ({**HALF, "rescale_factor": 1 / 255}, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
         # Twice the pixels: half of mean and std.
         ({**HALF, "rescale_factor": 2 / 255}, (0.25, 0.2, 0.15), (0.1, 0.15, 0.2)),
-        ({**HALF, "do_rescale": False}, np.array([0.5, 0.4, 0.3]) / 255, np.array([0.2, 0.3, 0.4]) / 255),
+        (
+            {**HALF, "do_rescale": False},
+            np.array([0.5, 0.4, 0.3]) / 255,
+            np.array([0.2, 0.3, 0.4]) / 255,
+        ),
         ({**HALF, "do_normalize": False}, (0, 0, 0), (1, 1, 1)),
         ({**HALF, "do_normalize": False, "do_rescale": False}, (0, 0, 0), (1 / 255,) * 3),
     ],
-)  # fmt: skip
+)
 def test_mean_and_std_are_of_pixels_in_0_to_1(preprocessing, mean, std, tmp_path):
     config = hugging_face(tmp_path, preprocessing=preprocessing).config
     assert_close(config.mean, mean, "float64")
@@ -828,11 +901,16 @@ def test_pixels_of_one_channel_that_are_not_normalised_stay_as_they_are(tmp_path
 @pytest.mark.parametrize(
     "preprocessing",
     [
-        {"image_mean": [0.5]}, {"image_mean": "grey"}, {"image_mean": None}, {"image_std": 0.5},
-        {"rescale_factor": 0}, {"rescale_factor": "1/255"}, {"rescale_factor": None},
+        {"image_mean": [0.5]},
+        {"image_mean": "grey"},
+        {"image_mean": None},
+        {"image_std": 0.5},
+        {"rescale_factor": 0},
+        {"rescale_factor": "1/255"},
+        {"rescale_factor": None},
         {"image_mean": [10**400] * 3},
     ],
-)  # fmt: skip
+)
 def test_preprocessing_that_makes_no_sense_is_refused(preprocessing, tmp_path):
     with pytest.raises(WeightsError, match=r"model\.safetensors: its tensors and the settings"):
         hugging_face(tmp_path, preprocessing=preprocessing)

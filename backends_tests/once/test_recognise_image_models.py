@@ -12,9 +12,15 @@ from vmae_keras.weights.tensor_files import WeightsError
 from vmae_keras.weights.write import write_hugging_face, write_official
 
 CONFIG = small(
-    frames=1, height=32, width=48, tubelet=(1, 16, 16), class_token=True, learned_positions=True,
-    decoder_dim=8, layer_norm_epsilon=1e-12,
-)  # fmt: skip
+    frames=1,
+    height=32,
+    width=48,
+    tubelet=(1, 16, 16),
+    class_token=True,
+    learned_positions=True,
+    decoder_dim=8,
+    layer_norm_epsilon=1e-12,
+)
 MAE = {"planar_positions": True, "bridge_bias": True, "mae_target": True, "norm_pix": False}
 TABLES = ("vit.embeddings.position_embeddings", "decoder.decoder_pos_embed")
 WIDTH = 8  # of encoder and decoder
@@ -32,10 +38,12 @@ def settings(model_type, **changes):
 def key_biases(stored):
     """A random one beside every query's."""
     return {
-        name.replace("query", "key"): np.random.default_rng(0).normal(size=value.shape).astype("float32")
+        name.replace("query", "key"): np.random.default_rng(0)
+        .normal(size=value.shape)
+        .astype("float32")
         for name, value in stored.items()
         if name.endswith("query.bias")
-    }  # fmt: skip
+    }
 
 
 def table():

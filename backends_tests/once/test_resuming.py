@@ -35,11 +35,13 @@ def run(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "head_dropout", "drawn"),
     [
-        (PRETRAINING, None, False), (DROPPING, None, True), (FINE_TUNING, 0.0, False),
+        (PRETRAINING, None, False),
+        (DROPPING, None, True),
+        (FINE_TUNING, 0.0, False),
         (FINE_TUNING, 0.1, True),
     ],
     ids=["nothing", "drop-path", "no dropout", "dropout"],
-)  # fmt: skip
+)
 def test_a_change_of_backend_is_told_with_what_it_draws_otherwise(settings, head_dropout, drawn):
     if head_dropout is not None:
         chosen = dataclasses.replace(settings.recipe, head_dropout=head_dropout)

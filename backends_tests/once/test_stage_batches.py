@@ -11,13 +11,21 @@ from spec import distillation_reference
 
 SEED, STEPS = 7, 4  # of three steps an epoch
 MODEL = {
-    "frames": 4, "height": 32, "width": 32, "tubelet": (2, 8, 8),
-    "mean": (0.1, 0.2, 0.3), "std": (0.6, 0.7, 0.8),
-}  # fmt: skip
+    "frames": 4,
+    "height": 32,
+    "width": 32,
+    "tubelet": (2, 8, 8),
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.6, 0.7, 0.8),
+}
 TRAINING = {
-    "epochs": 2, "warmup_epochs": 0, "batch_size": 4, "base_learning_rate": 1.0, "repeats": 2,
+    "epochs": 2,
+    "warmup_epochs": 0,
+    "batch_size": 4,
+    "base_learning_rate": 1.0,
+    "repeats": 2,
     "validation": 0.25,
-}  # fmt: skip
+}
 DENSE = TRAINING | {"sampling": "dense", "stride": 3}
 UNIFORM = TRAINING | {"sampling": "uniform"}
 MASKS = [
@@ -27,10 +35,17 @@ MASKS = [
     ({"mask": "agnostic", "mask_ratio": 0.6}, UNIFORM),
 ]
 AUGMENTED = {
-    "label_smoothing": 0.2, "mixup": 0.6, "cutmix": 2.0, "mixup_probability": 0.8,
-    "cutmix_switch_probability": 0.6, "auto_augment": "rand-m6-n2-mstd0.4-inc1",
-    "crop_area": (0.3, 0.6), "crop_aspect": (0.8, 1.1), "flip_probability": 0.4, "erasing_probability": 0.6,
-}  # fmt: skip
+    "label_smoothing": 0.2,
+    "mixup": 0.6,
+    "cutmix": 2.0,
+    "mixup_probability": 0.8,
+    "cutmix_switch_probability": 0.6,
+    "auto_augment": "rand-m6-n2-mstd0.4-inc1",
+    "crop_area": (0.3, 0.6),
+    "crop_aspect": (0.8, 1.1),
+    "flip_probability": 0.4,
+    "erasing_probability": 0.6,
+}
 
 
 @pytest.fixture(scope="module")

@@ -49,8 +49,12 @@ def test_the_shape_is_bright_large_and_moves(shape, motion):
 def test_the_disc_has_the_stated_place_and_size(monkeypatch):
     scene = dataclasses.replace(
         synthetic.random_scene(np.random.default_rng(0)),
-        shape="disc", motion="bounce", radius=0.25, position=(0.0, 1.0), speed=0.0,
-    )  # fmt: skip
+        shape="disc",
+        motion="bounce",
+        radius=0.25,
+        position=(0.0, 1.0),
+        speed=0.0,
+    )
     drawn = synthetic.draw_scene(scene, 1, (64, 80))[0]
     monkeypatch.setattr(synthetic, "_distance", lambda shape, right, *_: np.full_like(right, 9))
     touched = np.argwhere((drawn != synthetic.draw_scene(scene, 1, (64, 80))[0]).any(2))

@@ -14,9 +14,16 @@ from vmae_keras.data.synthetic import LABELLED, MOTIONS, SHAPE_BOTTOM, SHAPES
 
 SIZE = (64, 80)
 SCENE = synthetic.Scene(
-    shape="disc", motion="bounce", radius=0.2, position=(0.5, 0.5), direction=0.0, speed=0.04,
-    clockwise=False, ramp=0.2, bottom=SHAPE_BOTTOM[0],
-)  # fmt: skip
+    shape="disc",
+    motion="bounce",
+    radius=0.2,
+    position=(0.5, 0.5),
+    direction=0.0,
+    speed=0.04,
+    clockwise=False,
+    ramp=0.2,
+    bottom=SHAPE_BOTTOM[0],
+)
 
 
 def scene(**changes):

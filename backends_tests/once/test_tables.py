@@ -21,8 +21,14 @@ from vmae_keras.training.recipe_pages import STAGES, pages
 OURS = {"demo", "tiny", "gpu", "gpu-post"}
 # No published run says anything of them: choices of ours, and of whoever trains.
 CHOICES = {
-    "accumulate", "validation", "precision", "average_decay", "patience", "freeze_encoder", "lora_rank",
-}  # fmt: skip
+    "accumulate",
+    "validation",
+    "precision",
+    "average_decay",
+    "patience",
+    "freeze_encoder",
+    "lora_rank",
+}
 FINE_TUNING = recipe_table.runs("fine_tuning")
 PRETRAINING = {
     name: run for name, run in recipe_table.runs("pretraining").items() if "unknown" not in run

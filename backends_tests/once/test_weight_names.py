@@ -49,10 +49,15 @@ KINDS = {  # the table's model -> kind, pooling
 }
 # Which models an upstream has; its official names differ by the model.
 UPSTREAM_MODELS = [
-    ("official", "pretraining"), ("huggingface", "pretraining"), ("vit", "pretraining"),
-    *((upstream, model) for upstream in ("official_classifier", "huggingface", "mmaction2", "vit")
-      for model in ("classifier mean", "classifier first")),
-]  # fmt: skip
+    ("official", "pretraining"),
+    ("huggingface", "pretraining"),
+    ("vit", "pretraining"),
+    *(
+        (upstream, model)
+        for upstream in ("official_classifier", "huggingface", "mmaction2", "vit")
+        for model in ("classifier mean", "classifier first")
+    ),
+]
 
 
 def ours(config):

@@ -124,9 +124,14 @@ def test_frames_are_those_of_evaluation_or_squeezed(tmp_path):
     for height, width, channels in ((16, 16, 3), (16, 16, 1), (16, 32, 3), (24, 16, 3)):
         sizes = SimpleNamespace(frames=4, height=height, width=width, channels=channels)
         (element,) = views_dataset(
-            [VideoFile(str(path))], sizes, sampling="dense", stride=1, clips=1, crops=1,
+            [VideoFile(str(path))],
+            sizes,
+            sampling="dense",
+            stride=1,
+            clips=1,
+            crops=1,
             skipped=SkippedFiles(tmp_path / "skipped.jsonl"),
-        )  # fmt: skip
+        )
         (cropped,) = WindowStream(path, Windows(sizes))
         np.testing.assert_array_equal(cropped, element["views"][0])
         (squeezed,) = WindowStream(path, Windows(sizes, **WHOLE))

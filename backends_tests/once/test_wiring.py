@@ -39,12 +39,14 @@ def training(clips):
         "epochs": (7, {"WarmupCosine.total_steps": 9, "display.total_steps": 28}),
         "warmup_epochs": (2.25, {"WarmupCosine.warmup_steps": 3}),
         "batch_size": (
-            4, {"dataset.batch_size": 4, "fit.steps_per_epoch": 4, "Progress.steps_per_epoch": 4}
+            4,
+            {"dataset.batch_size": 4, "fit.steps_per_epoch": 4, "Progress.steps_per_epoch": 4},
         ),
         "base_learning_rate": (0.75, {"WarmupCosine.peak": 0.75 * 4 * 3 / 256}),
         "minimum_learning_rate": (0.5, {"WarmupCosine.minimum": 0.5 * 4 * 3 / 256}),
         "repeats": (
-            6, {"dataset.repeats": 6, "Progress.clips_per_step": 24, "fit.validation_batch_size": 12}
+            6,
+            {"dataset.repeats": 6, "Progress.clips_per_step": 24, "fit.validation_batch_size": 12},
         ),
         "accumulate": (3, {"WarmupCosine.accumulate": 3, "AdamW.gradient_accumulation_steps": 3}),
         "weight_decay": (0.31, {"AdamW.weight_decay": 0.31}),
@@ -58,7 +60,7 @@ def training(clips):
         "patience": (2, {"Progress.patience": 2}),
         "precision": ("mixed_bfloat16", {"model.dtype": "mixed_bfloat16"}),
         "remat": (True, {"model.remat": True}),
-    }  # fmt: skip
+    }
 
 
 MASKS = {"mask": "frame", "mask_ratio": 0.5, "decoder_mask_ratio": 0.25}
@@ -103,9 +105,10 @@ DISTILLATION = FINE_TUNING | {
     "match": ("classes", {"predict.model": "VideoClassifier"}),
     "temperature": (2.5, {"loss.temperature": 2.5, "targets": SOFTENED, "validated": SOFTENED}),
     "precision": (
-        "mixed_bfloat16", {"model.dtype": "mixed_bfloat16", "teacher.dtype": "mixed_bfloat16"}
+        "mixed_bfloat16",
+        {"model.dtype": "mixed_bfloat16", "teacher.dtype": "mixed_bfloat16"},
     ),
-}  # fmt: skip
+}
 # Values that a recipe cannot have beside others.
 LORA = {
     "freeze_encoder": (False, {}),
@@ -125,11 +128,18 @@ STAGES = {
 }
 # What is no recipe's: the same in every stage, and in each by itself.
 EVERYWHERE = {
-    "set_seed.seed": SEED, "dataset.seed": SEED, "generator.seed": SEED, "dataset.part": 1,
-    "dataset.parts": 2, "dataset.workers": 3, "dataset.start_step": 8, "hold_out.most": 128,
-    "model.config.mean": (0.1, 0.2, 0.3), "model.config.height": 8,
+    "set_seed.seed": SEED,
+    "dataset.seed": SEED,
+    "generator.seed": SEED,
+    "dataset.part": 1,
+    "dataset.parts": 2,
+    "dataset.workers": 3,
+    "dataset.start_step": 8,
+    "hold_out.most": 128,
+    "model.config.mean": (0.1, 0.2, 0.3),
+    "model.config.height": 8,
     "display.notes": [],  # few updates are told of when a run begins
-}  # fmt: skip
+}
 OF_STAGE = {
     "pretraining": {
         "validation.seed": SEED,
@@ -150,9 +160,11 @@ OF_STAGE = {
 }
 AUGMENTED = {
     f"{CHANGES}size": (8, 12),
-    f"{CHANGES}mean": (0.1, 0.2, 0.3), f"{CHANGES}std": (0.6, 0.7, 0.8),
-    "dataset.clips.config.frames": 4, f"{MIXES}mode": "batch",
-}  # fmt: skip
+    f"{CHANGES}mean": (0.1, 0.2, 0.3),
+    f"{CHANGES}std": (0.6, 0.7, 0.8),
+    "dataset.clips.config.frames": 4,
+    f"{MIXES}mode": "batch",
+}
 
 
 def settings(stage, recipe, folder, patch):

@@ -121,8 +121,11 @@ def test_every_option_arrives(command, tmp_path, monkeypatch):
     for name, (value, _) in table.items():
         option = f"--{name.replace('_', '-')}"
         if parameters[name].default in (inspect.Parameter.empty, None) and name in (
-            "model", "data", "train", "test"
-        ):  # fmt: skip
+            "model",
+            "data",
+            "train",
+            "test",
+        ):
             words.append(value.format(tmp_path))
         elif isinstance(value, bool):
             options.append(option if value else f"--no-{option[2:]}")

@@ -12,9 +12,20 @@ from spec.config import Config
 def small_config(**changes) -> Config:
     """A model with no two sizes alike, so that a swapped axis cannot go unseen."""
     sizes = dict(
-        frames=4, height=8, width=12, channels=3, tubelet=(2, 4, 4), dim=8, depth=2, heads=2,
-        mlp_dim=20, decoder_dim=12, decoder_depth=1, decoder_heads=3, decoder_mlp_dim=28,
-    )  # fmt: skip
+        frames=4,
+        height=8,
+        width=12,
+        channels=3,
+        tubelet=(2, 4, 4),
+        dim=8,
+        depth=2,
+        heads=2,
+        mlp_dim=20,
+        decoder_dim=12,
+        decoder_depth=1,
+        decoder_heads=3,
+        decoder_mlp_dim=28,
+    )
     return Config(**(sizes | changes))
 
 

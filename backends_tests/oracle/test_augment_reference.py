@@ -21,8 +21,23 @@ def test_clips_by_hand():
     """AUG-11: 64 frames over 15 gaps are 4.27 apart; of ten frames, two and the last one again."""
     positions = augment.clip_positions(300, 16, 4, 100)
     assert (positions - 100).tolist() == [
-        0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63
-    ]  # fmt: skip
+        0,
+        4,
+        8,
+        12,
+        17,
+        21,
+        25,
+        29,
+        34,
+        38,
+        42,
+        46,
+        51,
+        55,
+        59,
+        63,
+    ]
     assert augment.clip_positions(10, 4, 4, 0).tolist() == [0, 9, 9, 9]
     assert augment.clip_positions(13, 4, 4, 0).tolist() == [0, 6, 12, 12]
     assert augment.clip_positions(5, 3, 4, 0).tolist() == [0, 4, 4]

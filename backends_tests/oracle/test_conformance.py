@@ -75,11 +75,18 @@ def test_a_known_deviation_of_the_optimiser_is_found(text):
 @pytest.mark.parametrize(
     "texts",
     [
-        ("encoder/norm: epsilon 1e-12 instead of 1e-6", "decoder/norm: epsilon 1e-5 instead of 1e-6"),
-        ("fc_norm: epsilon 1e-5 instead of 1e-6", "tanh GELU", "normalised over all channels at once"),
+        (
+            "encoder/norm: epsilon 1e-12 instead of 1e-6",
+            "decoder/norm: epsilon 1e-5 instead of 1e-6",
+        ),
+        (
+            "fc_norm: epsilon 1e-5 instead of 1e-6",
+            "tanh GELU",
+            "normalised over all channels at once",
+        ),
         ("no positions in the decoder", "biased variance", "visible tokens count too"),
     ],
-)  # fmt: skip
+)
 def test_deviations_are_told_apart(texts):
     report = diagnosed(*(KNOWN[text] for text in texts))
     assert {each.text for each in report.diagnosis.deviations} == set(texts)
@@ -118,31 +125,40 @@ WRONG = {
     "names of weights": ("shapes", lambda right: {**right(), "positions": (48, 32)}),
     "shapes of weights": ("shapes", lambda right: {k: v[::-1] for k, v in right().items()}),
     "the same twice to the bit": (
-        "forward", lambda right, batch: right(batch) + 1e-9 * generator.random()
+        "forward",
+        lambda right, batch: right(batch) + 1e-9 * generator.random(),
     ),
     "hidden pixels do not reach the predictions": (
-        "forward", lambda right, batch: right(batch) + 1e-9 * batch["video"].mean()
+        "forward",
+        lambda right, batch: right(batch) + 1e-9 * batch["video"].mean(),
     ),
     "every visible token reaches the predictions": (
-        "forward", lambda right, batch: right({**batch, "visible": batch["visible"][:, 1:]})
+        "forward",
+        lambda right, batch: right({**batch, "visible": batch["visible"][:, 1:]}),
     ),
     "clips do not depend on their place in the batch": (
-        "forward", lambda right, batch: np.cumsum(right(batch), axis=0)
+        "forward",
+        lambda right, batch: np.cumsum(right(batch), axis=0),
     ),
     "predictions follow the order of decoded": (
-        "forward", lambda right, batch: right({**batch, "decoded": np.sort(batch["decoded"])})
+        "forward",
+        lambda right, batch: right({**batch, "decoded": np.sort(batch["decoded"])}),
     ),
     "the order of visible does not matter": (
-        "forward", lambda right, batch: right(batch) + batch["visible"][0, 0]
+        "forward",
+        lambda right, batch: right(batch) + batch["visible"][0, 0],
     ),
     "the target does not depend on mean and std": (
-        "target", lambda right, batch: right(batch) / right.__self__.config.mean[0]
+        "target",
+        lambda right, batch: right(batch) / right.__self__.config.mean[0],
     ),
     "target of one colour is finite": (
-        "target", lambda right, batch: right(batch) + np.log(batch["video"].std())
+        "target",
+        lambda right, batch: right(batch) + np.log(batch["video"].std()),
     ),
     "with a weight of ones the loss is the mean": (
-        "loss", lambda right, batch: right({k: v for k, v in batch.items() if k != "weight"}) + 1e-3
+        "loss",
+        lambda right, batch: right({k: v for k, v in batch.items() if k != "weight"}) + 1e-3,
     ),
     "predictions": ("forward", larger),
     "epsilon of one LayerNorm": ("forward", larger),
@@ -154,7 +170,7 @@ WRONG = {
     "three steps of AdamW": ("train", larger),
     "logits": ("classify", larger),
     "epsilon of its last LayerNorm": ("classify", larger),
-}  # fmt: skip
+}
 
 
 class Wrong(oracle.Adapter):

@@ -28,18 +28,34 @@ def files():
 def config_of(theirs, **changes):
     """The specification's, of a small one of transformers."""
     side, patch = theirs.image_size, theirs.patch_size
-    decoder = {} if theirs.model_type == "vit" else {
-        "decoder_dim": theirs.decoder_hidden_size, "decoder_depth": theirs.decoder_num_hidden_layers,
-        "decoder_heads": theirs.decoder_num_attention_heads, "norm_pix": theirs.norm_pix_loss,
-        "decoder_mlp_dim": theirs.decoder_intermediate_size, "bridge_bias": True,
-        "planar_positions": True, "mae_target": True,
-    }  # fmt: skip
+    decoder = (
+        {}
+        if theirs.model_type == "vit"
+        else {
+            "decoder_dim": theirs.decoder_hidden_size,
+            "decoder_depth": theirs.decoder_num_hidden_layers,
+            "decoder_heads": theirs.decoder_num_attention_heads,
+            "norm_pix": theirs.norm_pix_loss,
+            "decoder_mlp_dim": theirs.decoder_intermediate_size,
+            "bridge_bias": True,
+            "planar_positions": True,
+            "mae_target": True,
+        }
+    )
     return Config(
-        frames=1, height=side, width=side, tubelet=(1, patch, patch), dim=theirs.hidden_size,
-        depth=theirs.num_hidden_layers, heads=theirs.num_attention_heads,
-        mlp_dim=theirs.intermediate_size, layer_norm_epsilon=theirs.layer_norm_eps,
-        class_token=True, **decoder, **changes,
-    )  # fmt: skip
+        frames=1,
+        height=side,
+        width=side,
+        tubelet=(1, patch, patch),
+        dim=theirs.hidden_size,
+        depth=theirs.num_hidden_layers,
+        heads=theirs.num_attention_heads,
+        mlp_dim=theirs.intermediate_size,
+        layer_norm_epsilon=theirs.layer_norm_eps,
+        class_token=True,
+        **decoder,
+        **changes,
+    )
 
 
 def weights_of(folder, config, model):
@@ -102,8 +118,11 @@ def test_a_vit_of_transformers_in_float64_is_the_oracles(files, tmp_path):
 @clause("IMAGE-4")
 def test_planar_positions_by_hand_and_as_transformers_makes_them(files):
     assert reference.planar_positions(2, 3, 4)[5].tolist() == [
-        math.sin(2), math.cos(2), math.sin(1), math.cos(1),
-    ]  # fmt: skip
+        math.sin(2),
+        math.cos(2),
+        math.sin(1),
+        math.cos(1),
+    ]
     row = reference.planar_positions(2, 3, 8)[2]
     np.testing.assert_allclose(row[[0, 1, 3]], [math.sin(2), math.sin(0.02), math.cos(0.02)])
     np.testing.assert_allclose(row[4:], [0, 0, 1, 1])
@@ -146,9 +165,12 @@ def test_a_class_token_is_one_token_more_in_the_stacks_and_the_bridge():
     )
     decoder = (config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth)
     assert training_reference.pretraining_multiply_accumulates(config, 4, 6) == (
-        4 * 96 * 8 + training_reference.stack_multiply_accumulates(5, *sizes) + 5 * 8 * 12
-        + training_reference.stack_multiply_accumulates(11, *decoder) + 6 * 12 * 96
-    )  # fmt: skip
+        4 * 96 * 8
+        + training_reference.stack_multiply_accumulates(5, *sizes)
+        + 5 * 8 * 12
+        + training_reference.stack_multiply_accumulates(11, *decoder)
+        + 6 * 12 * 96
+    )
     view = training_reference.view_multiply_accumulates(Config.variant("vit-b"), 1000)
     assert round(view / 1e9, 2) == 17.56
 

@@ -83,9 +83,16 @@ def test_without_its_norm_the_last_block_is_what_the_bridge_reads():
 @pytest.mark.clause("OPTION-4")
 def test_two_norms_have_an_epsilon_of_their_own():
     config = small_config(layer_norm_epsilon=0.5, last_norm_epsilon=0.25)
-    found = {path: reference.norm_epsilon(path, config) for path in (
-        "encoder/block_0/norm1", "encoder/norm", "decoder/block_1/norm2", "decoder/norm", "fc_norm",
-    )}  # fmt: skip
+    found = {
+        path: reference.norm_epsilon(path, config)
+        for path in (
+            "encoder/block_0/norm1",
+            "encoder/norm",
+            "decoder/block_1/norm2",
+            "decoder/norm",
+            "fc_norm",
+        )
+    }
     assert [path for path, epsilon in found.items() if epsilon == 0.25] == [
         "decoder/norm",
         "fc_norm",
@@ -112,9 +119,12 @@ def test_a_fixed_table_keeps_its_places_on_a_finer_grid():
 @pytest.mark.clause("POS-5", "OPTION-1", "OPTION-2", "OPTION-3", "OPTION-4")
 def test_derivatives_of_the_options():
     one = case(
-        learned_positions=True, query_value_bias=False, encoder_norm=False, last_norm_epsilon=0.1,
+        learned_positions=True,
+        query_value_bias=False,
+        encoder_norm=False,
+        last_norm_epsilon=0.1,
         activation="mish",
-    )  # fmt: skip
+    )
     _, gradients = pretraining_gradients(one.config, one.weights, one.batch)
     assert gradients.keys() == one.weights.keys()
     generator = np.random.default_rng(0)

@@ -62,12 +62,25 @@ def test_torch_attends_to_the_same():
     x = norm(tensor(tokens)).transpose(0, 1)
     query = tensor(weights["query"]).expand(1, 2, dim)
     pooled, _ = functional.multi_head_attention_forward(
-        query, x, x, dim, heads, None,
-        torch.cat([torch.zeros(2 * dim), tensor(weights["value"][1])]), None, None, False, 0.0,
-        tensor(weights["projection"][0].T), tensor(weights["projection"][1]),
-        need_weights=False, use_separate_proj_weight=True, q_proj_weight=torch.eye(dim).double(),
-        k_proj_weight=tensor(weights["key"].T), v_proj_weight=tensor(weights["value"][0].T),
-    )  # fmt: skip
+        query,
+        x,
+        x,
+        dim,
+        heads,
+        None,
+        torch.cat([torch.zeros(2 * dim), tensor(weights["value"][1])]),
+        None,
+        None,
+        False,
+        0.0,
+        tensor(weights["projection"][0].T),
+        tensor(weights["projection"][1]),
+        need_weights=False,
+        use_separate_proj_weight=True,
+        q_proj_weight=torch.eye(dim).double(),
+        k_proj_weight=tensor(weights["key"].T),
+        v_proj_weight=tensor(weights["value"][0].T),
+    )
     y = pooled[0]
     y = y + dense("narrow", functional.gelu(dense("wide", norm(y))))
     expected = dense("head", norm(y)).numpy()

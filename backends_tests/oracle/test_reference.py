@@ -93,9 +93,16 @@ def test_the_forward_by_its_named_parts():
     out = reference.forward(config, weights, batch, named=True)
     shapes = {name: value.shape for name, value in out.items()}
     assert list(shapes) == [
-        "embedded", "encoder/block_0", "encoder/block_1", "encoder/norm", "bridge",
-        "decoder/input", "decoder/block_0", "decoder/norm", "predictions",
-    ]  # fmt: skip
+        "embedded",
+        "encoder/block_0",
+        "encoder/block_1",
+        "encoder/norm",
+        "bridge",
+        "decoder/input",
+        "decoder/block_0",
+        "decoder/norm",
+        "predictions",
+    ]
     assert shapes["embedded"] == shapes["encoder/norm"] == (2, 4, 8)
     assert shapes["decoder/input"] == shapes["decoder/block_0"] == (2, 10, 12)
     assert shapes["predictions"] == (2, 6, 96)

@@ -71,13 +71,22 @@ def huggingface_model(config, model):
     """The model of transformers with the sizes of a configuration."""
     transformers = pytest.importorskip("transformers")
     sizes = dict(
-        image_size=(config.height, config.width), patch_size=config.tubelet[1], num_labels=5,
-        num_channels=config.channels, num_frames=config.frames, tubelet_size=config.tubelet[0],
-        hidden_size=config.dim, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-        intermediate_size=config.mlp_dim, decoder_hidden_size=config.decoder_dim,
-        decoder_num_hidden_layers=config.decoder_depth, decoder_intermediate_size=config.decoder_mlp_dim,
-        decoder_num_attention_heads=config.decoder_heads, use_mean_pooling=model == "classifier mean",
-    )  # fmt: skip
+        image_size=(config.height, config.width),
+        patch_size=config.tubelet[1],
+        num_labels=5,
+        num_channels=config.channels,
+        num_frames=config.frames,
+        tubelet_size=config.tubelet[0],
+        hidden_size=config.dim,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        intermediate_size=config.mlp_dim,
+        decoder_hidden_size=config.decoder_dim,
+        decoder_num_hidden_layers=config.decoder_depth,
+        decoder_intermediate_size=config.decoder_mlp_dim,
+        decoder_num_attention_heads=config.decoder_heads,
+        use_mean_pooling=model == "classifier mean",
+    )
     pretraining = model == "pretraining"
     kind = "VideoMAEForPreTraining" if pretraining else "VideoMAEForVideoClassification"
     return getattr(transformers, kind)(transformers.VideoMAEConfig(**sizes))

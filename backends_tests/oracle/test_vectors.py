@@ -43,9 +43,13 @@ def copy(tmp_path):
 )
 def test_every_file_is_as_the_oracle_makes_it(environment):
     done = subprocess.run(
-        [sys.executable, "-m", "spec.vectors", "--check"], cwd=clauses.SPECIFICATION.parents[1],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-m", "spec.vectors", "--check"],
+        cwd=clauses.SPECIFICATION.parents[1],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.stdout == "Every file is as the oracle makes it.\n", done.stderr
     assert done.returncode == 0
 

@@ -68,10 +68,16 @@ class Witness:
         levels = 255 if video.dtype == "uint8" else 1
         video = (torch.tensor(video).double() / levels - mean) / std
         kernel = self.weights["tubelet_embedding/kernel"].reshape(*self.config.tubelet, 3, -1)
-        tokens = functional.conv3d(
-            video.permute(0, 4, 1, 2, 3), kernel.permute(4, 3, 0, 1, 2),
-            self.weights["tubelet_embedding/bias"], stride=self.config.tubelet,
-        ).flatten(2).transpose(1, 2)  # fmt: skip
+        tokens = (
+            functional.conv3d(
+                video.permute(0, 4, 1, 2, 3),
+                kernel.permute(4, 3, 0, 1, 2),
+                self.weights["tubelet_embedding/bias"],
+                stride=self.config.tubelet,
+            )
+            .flatten(2)
+            .transpose(1, 2)
+        )
         return tokens + self.positions(tokens.shape[1], self.config.dim)
 
     def forward(self, batch, encoder_keep=None, decoder_keep=None):

@@ -16,20 +16,36 @@ MODELS = {
     "encoder": VideoMAEModel,
 }
 SMALL = dict(
-    image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=1,
-    num_attention_heads=2, intermediate_size=80, decoder_hidden_size=24,
-    decoder_num_hidden_layers=1, decoder_num_attention_heads=3, decoder_intermediate_size=56,
-)  # fmt: skip
+    image_size=32,
+    patch_size=8,
+    num_frames=4,
+    hidden_size=32,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=80,
+    decoder_hidden_size=24,
+    decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=3,
+    decoder_intermediate_size=56,
+)
 
 
 def published(width, heads, decoder_width, decoder_heads):
     """A published variant's widths, at a depth of one block each."""
     return dict(
-        image_size=32, patch_size=16, num_frames=4, hidden_size=width, num_hidden_layers=1,
-        num_attention_heads=heads, intermediate_size=4 * width, decoder_hidden_size=decoder_width,
-        decoder_num_hidden_layers=1, decoder_num_attention_heads=decoder_heads,
-        decoder_intermediate_size=4 * decoder_width, use_mean_pooling=False,
-    )  # fmt: skip
+        image_size=32,
+        patch_size=16,
+        num_frames=4,
+        hidden_size=width,
+        num_hidden_layers=1,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        decoder_hidden_size=decoder_width,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=decoder_heads,
+        decoder_intermediate_size=4 * decoder_width,
+        use_mean_pooling=False,
+    )
 
 
 def build(kind, seed=0, sigma=0.1, **settings):

@@ -27,17 +27,27 @@ MEAN_STD = {
     "vit_mae": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 SMALL = dict(
-    image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+    image_size=32,
+    patch_size=8,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
     intermediate_size=80,
-)  # fmt: skip
+)
 DECODER = dict(
-    decoder_hidden_size=24, decoder_num_hidden_layers=1, decoder_num_attention_heads=3,
+    decoder_hidden_size=24,
+    decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=3,
     decoder_intermediate_size=56,
-)  # fmt: skip
+)
 BASE = dict(
-    image_size=32, patch_size=16, hidden_size=768, num_hidden_layers=1, num_attention_heads=12,
+    image_size=32,
+    patch_size=16,
+    hidden_size=768,
+    num_hidden_layers=1,
+    num_attention_heads=12,
     intermediate_size=3072,
-)  # fmt: skip
+)
 BASE_DECODER = dict(decoder_num_hidden_layers=1)  # the rest is the default
 
 

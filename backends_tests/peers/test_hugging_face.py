@@ -47,9 +47,12 @@ def test_what_deviates(report):
         if result.state == "deviates"
     }
     probes = {
-        *(f"encoder/block_{i}/norm{j}" for i in range(2) for j in (1, 2)), "encoder/norm",
-        "decoder/block_0/norm1", "decoder/block_0/norm2", "decoder/norm",
-    }  # fmt: skip
+        *(f"encoder/block_{i}/norm{j}" for i in range(2) for j in (1, 2)),
+        "encoder/norm",
+        "decoder/block_0/norm1",
+        "decoder/block_0/norm2",
+        "decoder/norm",
+    }
     assert deviating == {
         # It floors 5 frames by tubelets of 2 without a word.
         ("sizes that do not divide are refused", "V1"),
@@ -63,9 +66,11 @@ def test_what_is_a_gap(report):
     gaps = {
         clause for result in report.results if result.state == "gap" for clause in result.clauses
     }
-    assert gaps == {
-        "DUAL-2", "LOSS-2", "DEC-3", "INPUT-2", "TUBE-2", "BLOCK-6", "BLOCK-8", "IMAGE-1",
-    } == Adapter.gaps.keys()  # fmt: skip
+    assert (
+        gaps
+        == {"DUAL-2", "LOSS-2", "DEC-3", "INPUT-2", "TUBE-2", "BLOCK-6", "BLOCK-8", "IMAGE-1"}
+        == Adapter.gaps.keys()
+    )
     for result in report.results:
         if result.state == "gap":
             assert "https://" in result.note

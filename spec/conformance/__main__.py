@@ -70,9 +70,14 @@ def table(name: str, results: list[Result]) -> Table:
         worst = max(group, key=lambda result: np.nan_to_num(result.measured))
         clauses = dict.fromkeys(clause for result in group for clause in result.clauses)
         grid.add_row(
-            check.layer, check.name, ", ".join(clauses), str(len(group)), number(worst.measured),
-            number(worst.tolerance), Text(state, STYLES[state]),
-        )  # fmt: skip
+            check.layer,
+            check.name,
+            ", ".join(clauses),
+            str(len(group)),
+            number(worst.measured),
+            number(worst.tolerance),
+            Text(state, STYLES[state]),
+        )
     return grid
 
 

@@ -18,9 +18,19 @@ from spec.conformance.adapter import Adapter, Classifier, Model
 
 # No two sizes alike, so that a swapped axis cannot go unseen.
 SMALL = Config(
-    frames=4, height=16, width=24, tubelet=(2, 4, 4), dim=32, depth=2, heads=2, mlp_dim=80,
-    decoder_dim=24, decoder_depth=1, decoder_heads=3, decoder_mlp_dim=56,
-)  # fmt: skip
+    frames=4,
+    height=16,
+    width=24,
+    tubelet=(2, 4, 4),
+    dim=32,
+    depth=2,
+    heads=2,
+    mlp_dim=80,
+    decoder_dim=24,
+    decoder_depth=1,
+    decoder_heads=3,
+    decoder_mlp_dim=56,
+)
 CLASSES = 5
 
 Video = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -147,7 +157,6 @@ def _changed(**changes: Any) -> Config:
     return dataclasses.replace(SMALL, **changes)
 
 
-# fmt: off
 V1 = Case("V1")
 RANDOM_MASK = Case("V1, random mask", masking={"kind": "random"}, seed=1)
 AGNOSTIC_MASK = Case("V1, agnostic mask", masking={"kind": "agnostic"}, seed=2)
@@ -156,14 +165,18 @@ LOW_CONTRAST = Case("V1, low contrast", video=low_contrast)
 ONE_COLOUR = Case("V1, one colour", video=one_colour)
 V2 = Case("V2", _changed(frames=8), {"decoder_ratio": 0.5}, clauses=("DUAL-2",))
 V2_ODD_GRID = Case(
-    "V2, odd grid", _changed(frames=6, height=20, width=12, depth=1), {"decoder_ratio": 0.25},
+    "V2, odd grid",
+    _changed(frames=6, height=20, width=12, depth=1),
+    {"decoder_ratio": 0.25},
     clauses=("DUAL-2",),
 )
 OBLONG_TUBELETS = Case(
     "tubelets of 1 x 8 x 4", _changed(tubelet=(1, 8, 4), depth=1), clauses=("TUBE-2",)
 )
 RAW_PIXELS = Case(
-    "raw pixels, frame mask", _changed(norm_pix=False), {"kind": "frame", "ratio": 0.5},
+    "raw pixels, frame mask",
+    _changed(norm_pix=False),
+    {"kind": "frame", "ratio": 0.5},
     clauses=("TARGET-3",),
 )
 ONE_CHANNEL = Case("one channel", _changed(channels=1, mean=(0.0,), std=(1.0,), depth=1))
@@ -174,7 +187,9 @@ OTHER_SETTINGS = Case(
 )
 LAYER_SCALE = Case("layer scale", _changed(depth=1, layer_scale=0.1), clauses=("BLOCK-6",))
 COSINE_ATTENTION = Case(
-    "cosine attention", _changed(depth=1, cosine_attention=True), clauses=("BLOCK-8",),
+    "cosine attention",
+    _changed(depth=1, cosine_attention=True),
+    clauses=("BLOCK-8",),
     adjust=_beyond_the_clamp,
 )
 IMAGE = _changed(frames=1, tubelet=(1, 4, 4), depth=1, class_token=True)
@@ -183,22 +198,35 @@ MAE = Case(
     dataclasses.replace(
         IMAGE, learned_positions=True, planar_positions=True, bridge_bias=True, mae_target=True
     ),
-    {"kind": "random"}, clauses=("IMAGE-1", "IMAGE-2", "IMAGE-4", "IMAGE-5", "IMAGE-6"),
+    {"kind": "random"},
+    clauses=("IMAGE-1", "IMAGE-2", "IMAGE-4", "IMAGE-5", "IMAGE-6"),
 )
 # Grey in the middle of its range, and a deviation of 1: levels of one colour, so that the epsilon shows.
 MAE_LOW_CONTRAST = Case(
     "MAE, low contrast",
     dataclasses.replace(MAE.config, mean=(0.41,) * 3, std=(1.0,) * 3),
-    {"kind": "random"}, low_contrast, clauses=("INPUT-2", "IMAGE-6"),
+    {"kind": "random"},
+    low_contrast,
+    clauses=("INPUT-2", "IMAGE-6"),
 )
 
 # What can make a difference to the predictions, and to the target.
 PREDICTED = (
-    V1, RANDOM_MASK, AGNOSTIC_MASK, FLOAT_VIDEO, V2, V2_ODD_GRID, OBLONG_TUBELETS, RAW_PIXELS,
-    ONE_CHANNEL, OTHER_SETTINGS, LAYER_SCALE, COSINE_ATTENTION, MAE,
+    V1,
+    RANDOM_MASK,
+    AGNOSTIC_MASK,
+    FLOAT_VIDEO,
+    V2,
+    V2_ODD_GRID,
+    OBLONG_TUBELETS,
+    RAW_PIXELS,
+    ONE_CHANNEL,
+    OTHER_SETTINGS,
+    LAYER_SCALE,
+    COSINE_ATTENTION,
+    MAE,
 )
 TARGETED = (V1, FLOAT_VIDEO, V2, V2_ODD_GRID, OBLONG_TUBELETS, RAW_PIXELS, ONE_CHANNEL, MAE)
-# fmt: on
 FOUR_TOKENS = _changed(frames=2, height=8, width=8)
 CLASSIFIERS = (
     ClassifierCase("mean pooling", FOUR_TOKENS, clauses=("FT-1",)),

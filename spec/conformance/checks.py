@@ -68,9 +68,14 @@ def check(layer: str, *clauses: str, on: tuple[Case, ...], needs: tuple[str, ...
 
 
 def compare(
-    layer: str, name: str, quantity: Quantity, *clauses: str, on: tuple[Case, ...],
-    needs: tuple[str, ...] = (), tolerance: str = "",
-) -> None:  # fmt: skip
+    layer: str,
+    name: str,
+    quantity: Quantity,
+    *clauses: str,
+    on: tuple[Case, ...],
+    needs: tuple[str, ...] = (),
+    tolerance: str = "",
+) -> None:
     """Registers a comparison with the oracle."""
     tolerance = tolerance or quantity.name
     limit = TOLERANCES[tolerance].value
@@ -155,9 +160,11 @@ def hidden_pixels_do_not_reach_the_predictions(subject: Subject, case: Case) -> 
     tokens[hidden] = 255 - tokens[hidden]
     video = reference.untubelets(tokens, case.config.grid, case.config.tubelet)
     return _equal(
-        _predictions(subject, case, video=video), _predictions(subject, case), 0,
+        _predictions(subject, case, video=video),
+        _predictions(subject, case),
+        0,
         "pixels of tokens that are not visible change the predictions",
-    )  # fmt: skip
+    )
 
 
 @check("invariants", "ENC-1", on=(cases.V1, cases.V2))
@@ -182,9 +189,11 @@ def every_visible_token_reaches_the_predictions(subject: Subject, case: Case) ->
 def clips_do_not_depend_on_their_place_in_the_batch(subject: Subject, case: Case) -> Finding:
     turned = {name: value[::-1].copy() for name, value in case.batch.items()}
     return _equal(
-        _predictions(subject, case, **turned)[::-1], _predictions(subject, case),
-        TOLERANCES["prediction"].value, "the predictions of a clip depend on its place in the batch",
-    )  # fmt: skip
+        _predictions(subject, case, **turned)[::-1],
+        _predictions(subject, case),
+        TOLERANCES["prediction"].value,
+        "the predictions of a clip depend on its place in the batch",
+    )
 
 
 @check("invariants", "DEC-3", on=(cases.V1,), needs=("DEC-3",))
@@ -192,9 +201,11 @@ def predictions_follow_the_order_of_decoded(subject: Subject, case: Case) -> Fin
     order = np.random.default_rng(0).permutation(case.batch["decoded"].shape[1])
     got = _predictions(subject, case, decoded=case.batch["decoded"][:, order])
     return _equal(
-        got, _predictions(subject, case)[:, order], TOLERANCES["prediction"].value,
+        got,
+        _predictions(subject, case)[:, order],
+        TOLERANCES["prediction"].value,
         "with `decoded` in another order, the predictions are not those in that order",
-    )  # fmt: skip
+    )
 
 
 @check("invariants", "ENC-1", on=(cases.V1,), needs=("DEC-3",))
@@ -202,37 +213,61 @@ def the_order_of_visible_does_not_matter(subject: Subject, case: Case) -> Findin
     order = np.random.default_rng(0).permutation(case.batch["visible"].shape[1])
     got = _predictions(subject, case, visible=case.batch["visible"][:, order])
     return _equal(
-        got, _predictions(subject, case), TOLERANCES["prediction"].value,
+        got,
+        _predictions(subject, case),
+        TOLERANCES["prediction"].value,
         "with `visible` in another order, the predictions differ",
-    )  # fmt: skip
+    )
 
 
 @check("invariants", "TARGET-1", on=(cases.RAW_PIXELS,), needs=("INPUT-2",))
 def the_target_does_not_depend_on_mean_and_std(subject: Subject, case: Case) -> Finding:
     other = dataclasses.replace(case, config=dataclasses.replace(case.config, mean=(0.5, 0.4, 0.3)))
     return _equal(
-        subject.answer(observations.TARGET, other), subject.answer(observations.TARGET, case), 0,
+        subject.answer(observations.TARGET, other),
+        subject.answer(observations.TARGET, case),
+        0,
         "another mean changes the target",
-    )  # fmt: skip
+    )
 
 
 # Values ------------------------------------------------------------------------------------------
 
 compare(
-    "values", "predictions", observations.PREDICTION,
-    "INPUT-1", "INPUT-2", "TUBE-1", "TUBE-2", "POS-1", "EMBED-1", "EMBED-2", "BLOCK-1", "BLOCK-2",
-    "BLOCK-3", "BLOCK-4", "BLOCK-5", "ENC-2", "DEC-1", "DEC-2", "DEC-3", "WEIGHT-2",
+    "values",
+    "predictions",
+    observations.PREDICTION,
+    "INPUT-1",
+    "INPUT-2",
+    "TUBE-1",
+    "TUBE-2",
+    "POS-1",
+    "EMBED-1",
+    "EMBED-2",
+    "BLOCK-1",
+    "BLOCK-2",
+    "BLOCK-3",
+    "BLOCK-4",
+    "BLOCK-5",
+    "ENC-2",
+    "DEC-1",
+    "DEC-2",
+    "DEC-3",
+    "WEIGHT-2",
     on=cases.PREDICTED,
-)  # fmt: skip
+)
 compare(
-    "values", "epsilon of one LayerNorm", observations.PREDICTION, "BLOCK-2",
-    on=probes.PRETRAINING,
-)  # fmt: skip
+    "values", "epsilon of one LayerNorm", observations.PREDICTION, "BLOCK-2", on=probes.PRETRAINING
+)
 compare("values", "target", observations.TARGET, "TARGET-1", "TARGET-2", on=cases.TARGETED)
 compare(
-    "values", "target of low contrast", observations.TARGET, "TARGET-2",
-    on=(cases.LOW_CONTRAST, cases.MAE_LOW_CONTRAST), tolerance="target_of_low_contrast",
-)  # fmt: skip
+    "values",
+    "target of low contrast",
+    observations.TARGET,
+    "TARGET-2",
+    on=(cases.LOW_CONTRAST, cases.MAE_LOW_CONTRAST),
+    tolerance="target_of_low_contrast",
+)
 
 
 @check("values", "TARGET-4", on=(cases.ONE_COLOUR,))
@@ -243,9 +278,13 @@ def target_of_one_colour_is_finite(subject: Subject, case: Case) -> Finding:
 
 compare("values", "loss", observations.LOSS, "LOSS-1", on=(cases.V1,))
 compare(
-    "values", "weighted loss", observations.LOSS, "LOSS-2", on=(cases.V2_ODD_GRID,),
+    "values",
+    "weighted loss",
+    observations.LOSS,
+    "LOSS-2",
+    on=(cases.V2_ODD_GRID,),
     needs=("LOSS-2",),
-)  # fmt: skip
+)
 
 
 @check("values", "LOSS-1", "LOSS-2", on=(cases.V2_ODD_GRID,), needs=("LOSS-2",))
@@ -261,9 +300,13 @@ def with_a_weight_of_ones_the_loss_is_the_mean(subject: Subject, case: Case) -> 
 # Derivatives -------------------------------------------------------------------------------------
 
 compare(
-    "gradients", "gradients", observations.GRADIENT, "TARGET-1", "BLOCK-3",
+    "gradients",
+    "gradients",
+    observations.GRADIENT,
+    "TARGET-1",
+    "BLOCK-3",
     on=(cases.V1, cases.V2, cases.LAYER_SCALE, cases.COSINE_ATTENTION, cases.MAE),
-)  # fmt: skip
+)
 compare(
     "training", "three steps of AdamW", observations.THREE_STEPS, "OPT-2", "OPT-5", on=(cases.V1,)
 )
@@ -272,6 +315,9 @@ compare(
 
 compare("classifier", "logits", observations.LOGITS, on=cases.CLASSIFIERS)
 compare(
-    "classifier", "epsilon of its last LayerNorm", observations.LOGITS, "BLOCK-2",
+    "classifier",
+    "epsilon of its last LayerNorm",
+    observations.LOGITS,
+    "BLOCK-2",
     on=probes.CLASSIFIERS,
-)  # fmt: skip
+)

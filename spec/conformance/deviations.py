@@ -151,32 +151,46 @@ def _without_positions(of: str) -> Callable:
 
 INPUT = [
     _configured(
-        "encoder_tubelets", "INPUT-2", "mean and std of .5 instead of ImageNet's",
-        mean=lambda config: (0.5,) * config.channels, std=lambda config: (0.5,) * config.channels,
+        "encoder_tubelets",
+        "INPUT-2",
+        "mean and std of .5 instead of ImageNet's",
+        mean=lambda config: (0.5,) * config.channels,
+        std=lambda config: (0.5,) * config.channels,
     ),
     _configured(
-        "encoder_tubelets", "INPUT-2", "the encoder sees pixels in [0, 1]",
-        mean=lambda config: (0.0,) * config.channels, std=lambda config: (1.0,) * config.channels,
+        "encoder_tubelets",
+        "INPUT-2",
+        "the encoder sees pixels in [0, 1]",
+        mean=lambda config: (0.0,) * config.channels,
+        std=lambda config: (1.0,) * config.channels,
     ),
+    Deviation("TUBE-1", "token ids run over rows before columns", "tubelets", _columns_before_rows),
     Deviation(
-        "TUBE-1", "token ids run over rows before columns", "tubelets", _columns_before_rows
-    ),
-    Deviation(
-        "TUBE-2", "the embedding reads tubelets with the channel slowest", "encoder_tubelets",
+        "TUBE-2",
+        "the embedding reads tubelets with the channel slowest",
+        "encoder_tubelets",
         lambda read: lambda config, *rest: _channel_slowest(read(config, *rest), config.channels),
     ),
     Deviation(
-        "TUBE-2", "the target has tubelets with the channel slowest", "target",
-        lambda target: lambda config, *rest: _channel_slowest(target(config, *rest), config.channels),
+        "TUBE-2",
+        "the target has tubelets with the channel slowest",
+        "target",
+        lambda target: (
+            lambda config, *rest: _channel_slowest(target(config, *rest), config.channels)
+        ),
     ),
-    Deviation("POS-1", "sines in the first half, cosines in the second", "sinusoid_positions", _halves),
     Deviation(
-        "POS-1", "positions counted from 1", "sinusoid_positions",
+        "POS-1", "sines in the first half, cosines in the second", "sinusoid_positions", _halves
+    ),
+    Deviation(
+        "POS-1",
+        "positions counted from 1",
+        "sinusoid_positions",
         lambda sinusoid: lambda count, dim: sinusoid(count + 1, dim)[1:],
     ),
     Deviation("EMBED-2", "no positions in the encoder", "forward", _without_positions("dim")),
     Deviation("DEC-1", "no positions in the decoder", "forward", _without_positions("decoder_dim")),
-]  # fmt: skip
+]
 
 
 # Blocks ------------------------------------------------------------------------------------------
@@ -231,28 +245,43 @@ def _logits_times(factor: Callable[[int, int], float]) -> Callable:
 
 BLOCKS = [
     Deviation(
-        "BLOCK-5", "tanh GELU", "gelu",
-        lambda gelu: lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "BLOCK-5",
+        "tanh GELU",
+        "gelu",
+        lambda gelu: (
+            lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        ),
         site="gelu",
     ),
     Deviation(
-        "BLOCK-5", "GELU as x sigmoid(1.702 x)", "gelu",
-        lambda gelu: lambda x: x / 2 * (1 + np.tanh(0.851 * x)), site="gelu",
+        "BLOCK-5",
+        "GELU as x sigmoid(1.702 x)",
+        "gelu",
+        lambda gelu: lambda x: x / 2 * (1 + np.tanh(0.851 * x)),
+        site="gelu",
     ),
-    Deviation("BLOCK-3", "no biases of queries and values", "attention", _zeroed("q_bias", "v_bias")),
+    Deviation(
+        "BLOCK-3", "no biases of queries and values", "attention", _zeroed("q_bias", "v_bias")
+    ),
     Deviation("BLOCK-3", "no bias of queries", "attention", _zeroed("q_bias")),
     Deviation("BLOCK-3", "no bias of values", "attention", _zeroed("v_bias")),
     Deviation("BLOCK-3", "q, k, v within each head", "queries_keys_values", _heads_first),
     Deviation(
-        "BLOCK-4", "logits scaled by the whole width", "queries_keys_values",
-        _logits_times(lambda width, heads: heads**-0.5), site="scale",
+        "BLOCK-4",
+        "logits scaled by the whole width",
+        "queries_keys_values",
+        _logits_times(lambda width, heads: heads**-0.5),
+        site="scale",
     ),
     Deviation(
-        "BLOCK-4", "logits not scaled", "queries_keys_values",
-        _logits_times(lambda width, heads: width**0.5), site="scale",
+        "BLOCK-4",
+        "logits not scaled",
+        "queries_keys_values",
+        _logits_times(lambda width, heads: width**0.5),
+        site="scale",
     ),
     Deviation("BLOCK-6", "no layer scale", "block", _without_layer_scale),
-]  # fmt: skip
+]
 
 
 # Decoder, target, loss, classifier ---------------------------------------------------------------
@@ -361,46 +390,70 @@ REST = [
     _configured("target", "TARGET-2", "pixels not normalised", norm_pix=lambda config: False),
     Deviation("TARGET-2", "biased variance", "statistics", _biased, site="statistics"),
     Deviation(
-        "TARGET-2", "normalised over all channels at once", "statistics", _jointly,
+        "TARGET-2",
+        "normalised over all channels at once",
+        "statistics",
+        _jointly,
         site="statistics",
     ),
     Deviation("TARGET-2", "epsilon inside the root", "target", _epsilon_inside),
     Deviation(
-        "TARGET-1", "pixels after mean and std", "_pixels",
-        lambda pixels: lambda config, *rest: (
-            (pixels(config, *rest) - np.asarray(config.mean)) / np.asarray(config.std)
+        "TARGET-1",
+        "pixels after mean and std",
+        "_pixels",
+        lambda pixels: (
+            lambda config, *rest: (
+                (pixels(config, *rest) - np.asarray(config.mean)) / np.asarray(config.std)
+            )
         ),
     ),
     Deviation(
-        "LOSS-2", "divided by the number of decoded tokens", "loss",
-        lambda loss: lambda predictions, target, weight=None: np.mean(
-            _per_token(predictions, target) * (1 if weight is None else weight)
+        "LOSS-2",
+        "divided by the number of decoded tokens",
+        "loss",
+        lambda loss: (
+            lambda predictions, target, weight=None: np.mean(
+                _per_token(predictions, target) * (1 if weight is None else weight)
+            )
         ),
         site="loss",
     ),
     Deviation(
-        "LOSS-2", "visible tokens count too", "loss",
-        lambda loss: lambda predictions, target, weight=None: loss(predictions, target), site="loss",
+        "LOSS-2",
+        "visible tokens count too",
+        "loss",
+        lambda loss: lambda predictions, target, weight=None: loss(predictions, target),
+        site="loss",
     ),
     Deviation("LOSS-2", "mean of the clips' losses", "loss", _of_each_clip, site="loss"),
     Deviation("FT-1", "tokens normalised before their mean", "classify", _normalised_tokens),
     Deviation("IMAGE-3", "the class token is in the mean", "classify", _pooling_every_token),
     Deviation("IMAGE-4", "the row's half first", "planar_positions", _row_first),
-    _configured("_pixels", "IMAGE-6", "MAE's target of pixels in [0, 1]", mae_target=lambda config: False),
-]  # fmt: skip
+    _configured(
+        "_pixels", "IMAGE-6", "MAE's target of pixels in [0, 1]", mae_target=lambda config: False
+    ),
+]
 
 
 # Optimiser ---------------------------------------------------------------------------------------
 
 OPTIMISER = [
     Deviation(
-        "OPT-2", "every weight decays", "decayed", lambda decayed: lambda name, shape: True,
-        module=training_reference, site="decay",
+        "OPT-2",
+        "every weight decays",
+        "decayed",
+        lambda decayed: lambda name, shape: True,
+        module=training_reference,
+        site="decay",
     ),
     Deviation(
-        "OPT-2", "no weight decays", "decayed", lambda decayed: lambda name, shape: False,
-        module=training_reference, site="decay",
+        "OPT-2",
+        "no weight decays",
+        "decayed",
+        lambda decayed: lambda name, shape: False,
+        module=training_reference,
+        site="decay",
     ),
-]  # fmt: skip
+]
 
 FORWARD = [*LAYER_NORM, *INPUT, *BLOCKS, *REST]

@@ -74,8 +74,12 @@ PRETRAINING = tuple(
 )
 CLASSIFIERS = tuple(
     ClassifierCase(
-        path, FOUR_TOKENS, adjust=functools.partial(_quieten, path), clauses=(clause,),
-        pooling=pooling, clips=1,
+        path,
+        FOUR_TOKENS,
+        adjust=functools.partial(_quieten, path),
+        clauses=(clause,),
+        pooling=pooling,
+        clips=1,
     )
     for path, pooling, clause in (("fc_norm", "mean", "FT-1"), ("encoder/norm", "first", "FT-2"))
-)  # fmt: skip
+)

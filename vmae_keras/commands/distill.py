@@ -68,10 +68,14 @@ def distill(
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
-                "--teacher": teacher, "--start": start, "--variant": variant, "--recipe": recipe,
-                "--set": change, "--seed": seed,
+                "--teacher": teacher,
+                "--start": start,
+                "--variant": variant,
+                "--recipe": recipe,
+                "--set": change,
+                "--seed": seed,
                 "--batch-per-device": batch_per_device,
-            }  # fmt: skip
+            }
             settings = resumed(Run(out), DistillationSettings, data, backend, fixed)
         name = settings.backend if settings else backend and backend.value
         used = start_devices(name, devices, parallel, again)
@@ -81,9 +85,16 @@ def distill(
             with errors_for_people(ValueError, OSError), notes_for_people():
                 changes = [*(change or ()), *batch_changes(used, batch_per_device)]
                 settings = distillation(
-                    run, data, teacher=teacher, start=start, variant=variant,
-                    recipe_name=recipe, changes=changes, seed=seed or 0, backend=backend and backend.value,
-                )  # fmt: skip
+                    run,
+                    data,
+                    teacher=teacher,
+                    start=start,
+                    variant=variant,
+                    recipe_name=recipe,
+                    changes=changes,
+                    seed=seed or 0,
+                    backend=backend and backend.value,
+                )
         import_keras()
         from vmae_keras.training.distill import distill as train
 

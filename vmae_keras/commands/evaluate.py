@@ -66,9 +66,15 @@ def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
         skipped = SkippedFiles(folder / "skipped.jsonl")
         with progress_of(console, "videos") as progress:
             found = run(
-                classifier, files, labels=classifier.labels, skipped=skipped, workers=workers,
-                folder=folder, progress=progress, **views,
-            )  # fmt: skip
+                classifier,
+                files,
+                labels=classifier.labels,
+                skipped=skipped,
+                workers=workers,
+                folder=folder,
+                progress=progress,
+                **views,
+            )
         found.write(folder)
     report_skipped(console, found.skipped)
     console.print(
@@ -76,5 +82,5 @@ def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
         f"top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
         f"mean class {100 * found.mean_class:.1f} %\n{folder / 'confusion.png'}",
         soft_wrap=True,
-    )  # fmt: skip
+    )
     return found

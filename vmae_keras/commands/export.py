@@ -30,7 +30,9 @@ def export(
     format: Annotated[Format, typer.Option(help="What to write.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the artifact; default: MODEL/exported-FORMAT, or exported-FORMAT."),
+        typer.Option(
+            help="Folder of the artifact; default: MODEL/exported-FORMAT, or exported-FORMAT."
+        ),
     ] = None,
     what: Annotated[
         What | None, typer.Option(help="Which model; default: the one that MODEL holds.")
@@ -68,12 +70,13 @@ def export(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Largest difference allowed, as a share of the largest output; default: 1e-4 in "
-            "float32, .01 in fp16, .1 in int8."
+            min=0,
+            help="Largest difference allowed, as a share of the largest output; default: 1e-4 in "
+            "float32, .01 in fp16, .1 in int8.",
         ),
     ] = None,
     backend: BackendOption = None,
-):  # fmt: skip
+):
     """Write a model that runs without Keras, run it, and compare it with the model.
 
     It takes raw clips: scaling, mean and std are inside. Whatever the backend, SavedModel and LiteRT are
@@ -105,10 +108,19 @@ def export(
         with continued, errors_for_people(ValueError), notes_for_people():
             try:
                 comparison = run(
-                    source, folder, format.value, what=what and what.value,
-                    quantize=quantize and quantize.value, dtype=input.value, batch=number,
-                    frame_size=size, videos=videos, clips=clips, tolerance=tolerance, say=say_when,
-                )  # fmt: skip
+                    source,
+                    folder,
+                    format.value,
+                    what=what and what.value,
+                    quantize=quantize and quantize.value,
+                    dtype=input.value,
+                    batch=number,
+                    frame_size=size,
+                    videos=videos,
+                    clips=clips,
+                    tolerance=tolerance,
+                    say=say_when,
+                )
             except InexactArtifact as error:
                 _show(error.comparison)
                 raise

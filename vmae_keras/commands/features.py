@@ -84,14 +84,21 @@ def features(
             progress_of(console, "videos") as progress,
         ):
             found = extract(
-                encoder, files, out, skipped=SkippedFiles(out / "skipped.jsonl"), stride=stride,
-                sampling_stride=sampling_stride, crop=crop, format=format.value,
-                batch_windows=batch_windows, progress=progress,
-            )  # fmt: skip
+                encoder,
+                files,
+                out,
+                skipped=SkippedFiles(out / "skipped.jsonl"),
+                stride=stride,
+                sampling_stride=sampling_stride,
+                crop=crop,
+                format=format.value,
+                batch_windows=batch_windows,
+                progress=progress,
+            )
     report_skipped(console, found.skipped)
     console.print(
         f"Features of {len(found.files)} of {len({file.path for file in files})} videos: {out}",
         soft_wrap=True,
-    )  # fmt: skip
+    )
     if not found.files:
         raise typer.Exit(1)

@@ -72,9 +72,14 @@ def finetune(
     with errors_for_people(ValueError, OSError), notes_for_people():
         if resume:
             fixed = {
-                "--start": start, "--head": head, "--variant": variant, "--recipe": recipe,
-                "--set": change, "--seed": seed, "--batch-per-device": batch_per_device,
-            }  # fmt: skip
+                "--start": start,
+                "--head": head,
+                "--variant": variant,
+                "--recipe": recipe,
+                "--set": change,
+                "--seed": seed,
+                "--batch-per-device": batch_per_device,
+            }
             settings = resumed(Run(out), FineTuningSettings, data, backend, fixed)
         name = settings.backend if settings else backend and backend.value
         used = start_devices(name, devices, parallel, again)
@@ -84,10 +89,16 @@ def finetune(
             with errors_for_people(ValueError, OSError), notes_for_people():
                 changes = [*(change or ()), *batch_changes(used, batch_per_device)]
                 settings = fine_tuning(
-                    run, data, start=start, head=head.value if head else "new",
-                    variant=variant, recipe_name=recipe, changes=changes, seed=seed or 0,
+                    run,
+                    data,
+                    start=start,
+                    head=head.value if head else "new",
+                    variant=variant,
+                    recipe_name=recipe,
+                    changes=changes,
+                    seed=seed or 0,
                     backend=backend and backend.value,
-                )  # fmt: skip
+                )
         import_keras()
         from vmae_keras.training.finetune import finetune as train
 

@@ -66,10 +66,13 @@ def held_port():
 def _with_port(count, port):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     common = {
-        "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)), **os.environ,
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-    }  # fmt: skip
+        "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
+        **os.environ,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
     command = [sys.executable, "-m", "vmae_keras", *sys.argv[1:]]
     processes, received = [], []
 
@@ -110,8 +113,9 @@ def _end_together(devices, again):
             f"Error: process {process} of {devices.processes} (on {host}) is gone, and the others "
             f"cannot train without it. All up to the last checkpoint is saved.\n"
             f"Continue, on any number of devices, with: {again}",
-            error=True, colour=typer.colors.RED,
-        )  # fmt: skip
+            error=True,
+            colour=typer.colors.RED,
+        )
         sys.stderr.flush()
         os._exit(1)  # the other threads wait for what will never come
 

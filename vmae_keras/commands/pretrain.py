@@ -75,9 +75,14 @@ def pretrain(
             with errors_for_people(ValueError, OSError):
                 changes = [*(change or ()), *batch_changes(used, batch_per_device)]
                 settings = pretraining(
-                    run, data, variant=variant, recipe_name=recipe, changes=changes,
-                    seed=seed or 0, backend=backend and backend.value,
-                )  # fmt: skip
+                    run,
+                    data,
+                    variant=variant,
+                    recipe_name=recipe,
+                    changes=changes,
+                    seed=seed or 0,
+                    backend=backend and backend.value,
+                )
         import_keras()
         from vmae_keras.training.pretrain import pretrain as train
 

@@ -96,22 +96,31 @@ def probe(
             clips = clips or CLIPS[views["sampling"]]
         with continued_by(this_command(), out), errors_for_people(ValueError, ArithmeticError):
             encoding = Encoding(
-                encoder, sets, out / ("tokens" if pooling is None else "pooled"), clips=clips, crops=crops,
+                encoder,
+                sets,
+                out / ("tokens" if pooling is None else "pooled"),
+                clips=clips,
+                crops=crops,
                 **views,
-            )  # fmt: skip
+            )
             console.print(
                 f"{len(sets['train'])} + {len(sets['test'])} videos, {clips} x {crops} views each: "
                 f"{size(encoding.bytes)} of features in {encoding.folder}",
                 soft_wrap=True,
-            )  # fmt: skip
+            )
             skipped = SkippedFiles(out / "skipped.jsonl")
             with progress_of(console, "videos") as progress:
                 encoding.run(skipped, workers, progress)
             with progress_of(console, "steps") as progress:
                 found = run(
-                    encoding, kind=kind.value, epochs=epochs, rates=rates, seed=seed,
-                    skipped=skipped.report(), progress=progress,
-                )  # fmt: skip
+                    encoding,
+                    kind=kind.value,
+                    epochs=epochs,
+                    rates=rates,
+                    seed=seed,
+                    skipped=skipped.report(),
+                    progress=progress,
+                )
             found.write(out)
     report_skipped(console, found.skipped)
     sweep = found.sweep
@@ -120,7 +129,7 @@ def probe(
         f"{found.videos} test videos: top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
         f"mean class {100 * found.mean_class:.1f} %\n{out / 'sweep.png'}",
         soft_wrap=True,
-    )  # fmt: skip
+    )
 
 
 def _rates(text):

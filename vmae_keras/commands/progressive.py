@@ -79,9 +79,12 @@ def _train(stage, out, videos, seed, backend, workers, again):
 
     run = Run(out / stage.name)
     common = {
-        "recipe_name": stage.recipe, "changes": stage.changes, "seed": seed, "backend": backend,
+        "recipe_name": stage.recipe,
+        "changes": stage.changes,
+        "seed": seed,
+        "backend": backend,
         "variant": stage.variant,
-    }  # fmt: skip
+    }
     with errors_for_people(ValueError, OSError), notes_for_people():
         if checkpoint.latest(run.checkpoints):
             settings = dataclasses.replace(run.settings(), data=videos)

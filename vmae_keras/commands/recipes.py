@@ -54,9 +54,13 @@ def _print_table():
         for name, page in pages(stage).items():
             batch = page.values.get("batch_size", 0) * page.values.get("accumulate", 1)
             table.add_row(
-                name, stage, page.variant, str(page.values["epochs"]), str(batch or "unknown"),
+                name,
+                stage,
+                page.variant,
+                str(page.values["epochs"]),
+                str(batch or "unknown"),
                 _published(page),
-            )  # fmt: skip
+            )
     console = Console()
     console.print(table)
     console.print("(in brackets: recalled, in no file that was read)")

@@ -34,7 +34,7 @@ def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[
         f"{c.frames} x {c.height} x {c.width} clips, {c.num_tokens} tokens; {setup.steps} steps of AdamW; "
         f"seed {setup.seed}",
         soft_wrap=True,
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory(prefix="vmae-consistency-") as folder:
         with report.progress(console, names) as (say, ended):
             outcomes = compute(setup, names, Path(folder), say, ended)

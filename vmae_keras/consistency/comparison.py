@@ -105,27 +105,42 @@ class Quantity:
 
 QUANTITIES = {
     "forward": Quantity(
-        "forward", _single, "forward",
-        "the largest prediction", "sums are rounded in another order",
+        "forward",
+        _single,
+        "forward",
+        "the largest prediction",
+        "sums are rounded in another order",
     ),
     "loss": Quantity("loss", _single, "loss", "the loss", "likewise"),
     "gradient": Quantity(
-        "gradient", _gradient, "gradient",
-        "the largest of the same weight", "likewise; on CPUs TensorFlow sums those of biases in bfloat16",
+        "gradient",
+        _gradient,
+        "gradient",
+        "the largest of the same weight",
+        "likewise; on CPUs TensorFlow sums those of biases in bfloat16",
     ),
     "update": Quantity(
-        "update", _update, "weights, all",
-        "their updates, root mean squares", "AdamW magnifies rounding where a gradient is near 0",
+        "update",
+        _update,
+        "weights, all",
+        "their updates, root mean squares",
+        "AdamW magnifies rounding where a gradient is near 0",
     ),
     "clear_update": Quantity(
-        "update", _clear_update, "weights, clear gradients",
-        "the largest update", "weights are float32: near 1 they move in steps of 1.2e-7",
+        "update",
+        _clear_update,
+        "weights, clear gradients",
+        "the largest update",
+        "weights are float32: near 1 they move in steps of 1.2e-7",
     ),
     "worst_update": Quantity(
-        "update", _largest_update, "weights, worst",
-        "the largest update", "not judged: near 0, rounding decides a gradient's sign",
+        "update",
+        _largest_update,
+        "weights, worst",
+        "the largest update",
+        "not judged: near 0, rounding decides a gradient's sign",
     ),
-}  # fmt: skip
+}
 
 
 # How far two backends may be apart, about ten times what was measured (spec/tolerances.toml).

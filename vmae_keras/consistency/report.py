@@ -19,9 +19,13 @@ def progress(console: Console, names: list[str]):
     One line per backend while they run; without a terminal, only the lines of those that ended.
     """
     bar = Progress(
-        SpinnerColumn("line"), TextColumn("{task.description}"), TextColumn("{task.fields[doing]}"),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
+        SpinnerColumn("line"),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[doing]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
     def say(name, doing):
         bar.update(tasks[name], doing=doing)

@@ -10,10 +10,20 @@ SCALES = (1, 0.875, 0.75, 0.66)
 MAX_DISTORTION = 1
 # The crop's offset in quarters of the room that it leaves: corners, edges, centre, half-way points.
 OFFSETS = (
-    (0, 0), (4, 0), (0, 4), (4, 4), (2, 2),
-    (0, 2), (4, 2), (2, 0), (2, 4),
-    (1, 1), (3, 1), (1, 3), (3, 3),
-)  # fmt: skip
+    (0, 0),
+    (4, 0),
+    (0, 4),
+    (4, 4),
+    (2, 2),
+    (0, 2),
+    (4, 2),
+    (2, 0),
+    (2, 4),
+    (1, 1),
+    (3, 1),
+    (1, 3),
+    (3, 3),
+)
 
 Box = tuple[int, int, int, int]
 Size = tuple[int, int]

@@ -97,9 +97,12 @@ def merge_labelled(
     files, repeated = _each_once(listed, spellings)
     used = {plain(label) for labels in spellings.values() for label in labels}
     return Merged(
-        files, classes_of(files), spellings, repeated,
+        files,
+        classes_of(files),
+        spellings,
+        repeated,
         tuple(old for old in aliases if plain(old) not in used),
-    )  # fmt: skip
+    )
 
 
 def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:

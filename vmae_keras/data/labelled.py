@@ -167,10 +167,14 @@ def fine_tuning_clips(config: ClipSizes, recipe, classes: int) -> FineTuningClip
             config.std,
         ),
         Mixing(
-            classes, recipe.label_smoothing, recipe.mixup, recipe.cutmix,
-            recipe.mixup_probability, recipe.cutmix_switch_probability,
+            classes,
+            recipe.label_smoothing,
+            recipe.mixup,
+            recipe.cutmix,
+            recipe.mixup_probability,
+            recipe.cutmix_switch_probability,
         ),
-    )  # fmt: skip
+    )
 
 
 def fine_tuning_dataset(

@@ -11,13 +11,36 @@ from pathlib import Path
 from vmae_keras.data.spreadsheets import unguarded
 
 VIDEO_SUFFIXES = (
-    ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-)  # fmt: skip
+    ".3g2",
+    ".3gp",
+    ".asf",
+    ".avi",
+    ".flv",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".vob",
+    ".webm",
+    ".wmv",
+)
 # Names of columns. Of several in one header, `path` and `label` win; others are refused.
 PATH_COLUMNS = (
-    "path", "video", "video_path", "file", "file_path", "filepath", "filename", "file_name",
-)  # fmt: skip
+    "path",
+    "video",
+    "video_path",
+    "file",
+    "file_path",
+    "filepath",
+    "filename",
+    "file_name",
+)
 LABEL_COLUMNS = ("label", "class", "class_name", "label_name", "category", "action")
 DELIMITERS = ",;\t"
 _ROW = re.compile(

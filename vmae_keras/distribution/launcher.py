@@ -155,9 +155,14 @@ def _slurm(given):
     if given["SLURM_STEP_NUM_TASKS"] == "1":
         return _ALONE
     processes, process, node, local_process, job = _numbers(
-        given, "Slurm", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_NODEID", "SLURM_LOCALID",
+        given,
+        "Slurm",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_PROCID",
+        "SLURM_NODEID",
+        "SLURM_LOCALID",
         "SLURM_JOB_ID",
-    )  # fmt: skip
+    )
     listed, counted = _values(given, "Slurm", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
     hosts, counts = expand_hosts(listed), _expand_counts(counted)
     if len(hosts) != len(counts) or sum(counts) != processes or node >= len(hosts):

@@ -76,9 +76,12 @@ def pretraining_memory(config: VideoMAEConfig, recipe, devices: Devices) -> Devi
     optimizer = MOMENTS + (recipe.average_decay is not None) + (recipe.accumulate > 1)
     clips = recipe.batch_size * recipe.repeats // devices.shares
     ids = masks.pretraining(
-        config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+        config.grid,
+        np.random.default_rng(0),
+        kind=recipe.mask,
+        ratio=recipe.mask_ratio,
         decoder_ratio=recipe.decoder_mask_ratio,
-    )  # fmt: skip
+    )
     visible, decoded = len(ids["visible"]), len(ids["decoded"])
     width = 4 if recipe.precision == "float32" else 2
     kept, matrices = _blocks(config, multiplied, split, visible, decoded, width, recipe.remat)

@@ -52,9 +52,12 @@ class TorchDevices(Devices):
         address, port = cluster.addresses[0].rsplit(":", 1)
         address = address.strip("[]")  # of an IPv6 address
         for name, value in (
-            ("MASTER_ADDR", address), ("MASTER_PORT", port), ("RANK", cluster.process),
-            ("WORLD_SIZE", cluster.processes), ("LOCAL_RANK", cluster.local_process),
-        ):  # fmt: skip
+            ("MASTER_ADDR", address),
+            ("MASTER_PORT", port),
+            ("RANK", cluster.process),
+            ("WORLD_SIZE", cluster.processes),
+            ("LOCAL_RANK", cluster.local_process),
+        ):
             os.environ.setdefault(name, str(value))
         if not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

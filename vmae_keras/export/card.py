@@ -7,16 +7,17 @@ from vmae_keras.export.comparison import Comparison
 from vmae_keras.export.contract import KEY, Contract
 
 _TITLES = {
-    "classifier": "Video classifier", "encoder": "Video encoder",
+    "classifier": "Video classifier",
+    "encoder": "Video encoder",
     "pretrain": "Masked autoencoder of video",
-}  # fmt: skip
-_FORMATS = {
-    "savedmodel": "SavedModel", "litert": "LiteRT", "onnx": "ONNX", "openvino": "OpenVINO",
-}  # fmt: skip
+}
+_FORMATS = {"savedmodel": "SavedModel", "litert": "LiteRT", "onnx": "ONNX", "openvino": "OpenVINO"}
 _PACKAGES = {
-    "savedmodel": "tensorflow", "litert": "ai-edge-litert numpy", "onnx": "onnxruntime",
+    "savedmodel": "tensorflow",
+    "litert": "ai-edge-litert numpy",
+    "onnx": "onnxruntime",
     "openvino": "openvino",
-}  # fmt: skip
+}
 _INPUTS = {
     "video": "{colour} frames{resized}, {levels}; nothing else is to be done to them",
     "visible": "ids of the tokens that the encoder sees, sorted",

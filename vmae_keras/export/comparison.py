@@ -82,9 +82,12 @@ def compared(clips: str, found: np.ndarray, wanted: np.ndarray, classes: bool) -
     differences = np.nan_to_num(np.abs(found - wanted), nan=np.inf) / (np.abs(wanted).max() or 1)
     agreement = (found.argmax(-1) == wanted.argmax(-1)).mean() if classes else None
     return Row(
-        clips, len(wanted), float(differences.max()), float(differences.mean()),
+        clips,
+        len(wanted),
+        float(differences.max()),
+        float(differences.mean()),
         None if agreement is None else float(agreement),
-    )  # fmt: skip
+    )
 
 
 def latencies(*ways: Callable[[], object]) -> list[float]:

@@ -10,11 +10,16 @@ from vmae_keras.data.views import view_crops, view_size
 FORMATS = ("savedmodel", "litert", "onnx", "openvino")
 # What a format can be quantized to.
 QUANTIZATIONS = {
-    "savedmodel": (), "litert": ("fp16", "int8-dynamic", "int8"), "onnx": (), "openvino": ("fp16",),
-}  # fmt: skip
+    "savedmodel": (),
+    "litert": ("fp16", "int8-dynamic", "int8"),
+    "onnx": (),
+    "openvino": ("fp16",),
+}
 OUTPUTS = {
-    "classifier": ("logits", "probabilities"), "encoder": ("features",), "pretrain": ("prediction",),
-}  # fmt: skip
+    "classifier": ("logits", "probabilities"),
+    "encoder": ("features",),
+    "pretrain": ("prediction",),
+}
 KEY = "vmae_keras"  # under which each format keeps the contract
 
 

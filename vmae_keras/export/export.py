@@ -88,9 +88,16 @@ def export(
     model, settings = _read(source, what)
     what = _KINDS[model.kind]
     contract = _contract(
-        model, settings, what=what, format=format, quantize=quantize, dtype=dtype, batch=batch,
-        frame_size=frame_size, source=str(source),
-    )  # fmt: skip
+        model,
+        settings,
+        what=what,
+        format=format,
+        quantize=quantize,
+        dtype=dtype,
+        batch=batch,
+        frame_size=frame_size,
+        source=str(source),
+    )
     real_count, calibration = (clips + 1) // 2, CALIBRATION if quantize == "int8" else 0
     kind, real = real_clips(videos, settings, contract, real_count + calibration, say)
     if calibration and kind == DRAWN:
@@ -152,11 +159,18 @@ def _contract(model, settings, *, what, frame_size, **others):
     ids = token_ids(c, settings, 1) if what == "pretrain" else {}
     height, width = frame_size or (c.height, c.width)
     return Contract(
-        what=what, frames=c.frames, height=height, width=width, channels=c.channels,
-        size=(c.height, c.width), labels=getattr(model, "labels", None),
-        **evaluation_views(settings), version=vmae_keras.__version__,
-        **{name: ids[name].shape[1] if ids else 0 for name in ("visible", "decoded")}, **others,
-    )  # fmt: skip
+        what=what,
+        frames=c.frames,
+        height=height,
+        width=width,
+        channels=c.channels,
+        size=(c.height, c.width),
+        labels=getattr(model, "labels", None),
+        **evaluation_views(settings),
+        version=vmae_keras.__version__,
+        **{name: ids[name].shape[1] if ids else 0 for name in ("visible", "decoded")},
+        **others,
+    )
 
 
 def _outputs(model, sample: Sample):
@@ -215,9 +229,13 @@ def _compared(model, artifact, samples, wanted, tolerance):
     comparison = Comparison(
         rows=tuple(rows),
         tolerance=TOLERANCES[contract.quantize] if tolerance is None else tolerance,
-        bytes=artifact.bytes, model_bytes=4 * model.count_params(), latency=latency,
-        model_latency=model_latency, clips_timed=len(timed), backend=keras.backend.backend(),
-    )  # fmt: skip
+        bytes=artifact.bytes,
+        model_bytes=4 * model.count_params(),
+        latency=latency,
+        model_latency=model_latency,
+        clips_timed=len(timed),
+        backend=keras.backend.backend(),
+    )
     return comparison, max(worst, key=lambda each: each[0])[1]
 
 

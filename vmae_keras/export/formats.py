@@ -10,16 +10,24 @@ from vmae_keras.export.contract import FORMATS, ArtifactError
 # Seen to be the quickest and the smallest in memory: PyTorch's exporter takes a tenth of the time and an
 # eighth of the memory that converting TensorFlow's graph to ONNX takes.
 BACKENDS = {
-    "savedmodel": "tensorflow", "litert": "tensorflow", "onnx": "torch", "openvino": "torch",
-}  # fmt: skip
+    "savedmodel": "tensorflow",
+    "litert": "tensorflow",
+    "onnx": "torch",
+    "openvino": "torch",
+}
 _SAVED = "saved_model.pb"  # in the folder that a SavedModel is
 _RUNTIMES = {
-    "savedmodel": "tensorflow", "litert": "ai_edge_litert", "onnx": "onnxruntime", "openvino": "openvino",
-}  # fmt: skip
+    "savedmodel": "tensorflow",
+    "litert": "ai_edge_litert",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+}
 _WRITERS = {
-    "savedmodel": ["tensorflow"], "litert": ["tensorflow"], "onnx": ["torch", "onnxscript"],
+    "savedmodel": ["tensorflow"],
+    "litert": ["tensorflow"],
+    "onnx": ["torch", "onnxscript"],
     "openvino": ["torch", "onnxscript"],
-}  # fmt: skip
+}
 
 
 def module(name: str) -> ModuleType:

@@ -21,9 +21,10 @@ class SideBySide(keras.layers.Layer):
         # Of one head: Keras would count R as the size of a convolution's window.
         limit = scale * (6 / (inputs + units)) ** 0.5
         self.kernel = self.add_weight(
-            shape=(heads, inputs, units), name="kernel",
+            shape=(heads, inputs, units),
+            name="kernel",
             initializer=keras.initializers.RandomUniform(-limit, limit),
-        )  # fmt: skip
+        )
         self.bias = None
         if bias:
             self.bias = self.add_weight(shape=(heads, units), initializer="zeros", name="bias")
@@ -49,8 +50,10 @@ class AttentivePooling(keras.layers.Layer):
         self.split = (attention_heads, dim // attention_heads)
         # What the query's projection gives for no input: its bias, which no decay touches.
         self.q_bias = self.add_weight(
-            shape=(heads, dim), initializer=keras.initializers.RandomNormal(stddev=0.02), name="q_bias"
-        )  # fmt: skip
+            shape=(heads, dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="q_bias",
+        )
         self.key = SideBySide(heads, dim, dim, bias=False, name="key")
         self.value = SideBySide(heads, dim, dim, name="value")
         self.projection = SideBySide(heads, dim, dim, name="projection")

@@ -150,9 +150,11 @@ def probe(
             return trained.judge(features, known, tried, queries, where)
 
     sweep = _swept(
-        "learning rate" if rates else "neighbours", counts,
-        judge(kept, counts, features, held), numbers[held],
-    )  # fmt: skip
+        "learning rate" if rates else "neighbours",
+        counts,
+        judge(kept, counts, features, held),
+        numbers[held],
+    )
     (probabilities,) = judge(places, [counts[sweep.best]], asked, asked_places)
     asked_numbers = class_numbers(test, labels)
     results = [
@@ -160,9 +162,13 @@ def probe(
         for place, row in zip(asked_places, probabilities, strict=True)
     ]
     settings = {
-        "kind": kind, **encoding.settings, "training_videos": len(places), "held_out": held_out,
-        "seed": seed, "labels": list(labels),
-    }  # fmt: skip
+        "kind": kind,
+        **encoding.settings,
+        "training_videos": len(places),
+        "held_out": held_out,
+        "seed": seed,
+        "labels": list(labels),
+    }
     if rates:
         settings |= {"epochs": epochs, "batch": BATCH, "weight_decay": weight_decay}
     return ProbeEvaluation(results, skipped or {}, len(labels), labels, settings, sweep)

@@ -33,9 +33,11 @@ class Training:
         model.compile(SweptAdamW(rates, steps, self.weight_decay), summed_losses)
         model.fit(
             _Order(batches, self.numbers[known], steps, self.seed),
-            epochs=1, shuffle=False, verbose=0,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
             callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=self._step)],
-        )  # fmt: skip
+        )
         asked = _Views(queries, where, scale)
         rows = np.arange(-(-len(asked) // BATCH) * BATCH).reshape(-1, BATCH) % len(asked)
         logits = np.concatenate([backend.predict(model, asked[row]) for row in rows])

@@ -58,9 +58,17 @@ class Progress(keras.callbacks.Callback):
     async_safe = True  # reads no numbers between intervals, so that steps need not wait
 
     def __init__(
-        self, run: Run, display, *, start, steps_per_epoch, clips_per_step, schedule, patience=None,
+        self,
+        run: Run,
+        display,
+        *,
+        start,
+        steps_per_epoch,
+        clips_per_step,
+        schedule,
+        patience=None,
         devices: Devices | None = None,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.run, self.display, self.step, self.devices = run, display, start, devices or Devices()
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step

@@ -56,13 +56,18 @@ class Display:
         if step:
             self.console.print(f"Continuing after step {step} of {total_steps}.")
         self.steps_per_epoch, self.epochs, self.total_steps = (
-            steps_per_epoch, recipe.epochs, total_steps,
-        )  # fmt: skip
+            steps_per_epoch,
+            recipe.epochs,
+            total_steps,
+        )
         self.began, self.began_step = time.monotonic(), step
         self.task = self.bar.add_task(
-            settings.stage, total=total_steps, completed=step, epoch=self._epoch(step),
+            settings.stage,
+            total=total_steps,
+            completed=step,
+            epoch=self._epoch(step),
             state="compiling",
-        )  # fmt: skip
+        )
 
     def update(self, step, row):
         """After each step; `row` at the end of a logging interval."""

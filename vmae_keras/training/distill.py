@@ -71,9 +71,13 @@ def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool =
 
 
 def distill(
-    settings: DistillationSettings, run: Run, display, *, workers: int = 0,
+    settings: DistillationSettings,
+    run: Run,
+    display,
+    *,
+    workers: int = 0,
     devices: Devices | None = None,
-) -> loop.Outcome:  # fmt: skip
+) -> loop.Outcome:
     """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
 
     As `pretrain`, whose arguments and errors these are, and those of the presets of teacher and start.
@@ -88,10 +92,18 @@ def distill(
 
     def batches(first):
         dataset = fine_tuning_dataset(
-            training, [0] * len(training), clips, batch_size=recipe.batch_size,
-            repeats=recipe.repeats, seed=settings.seed, start_step=first, workers=workers,
-            skipped=skipped, part=devices.process, parts=devices.processes,
-        )  # fmt: skip
+            training,
+            [0] * len(training),
+            clips,
+            batch_size=recipe.batch_size,
+            repeats=recipe.repeats,
+            seed=settings.seed,
+            start_step=first,
+            workers=workers,
+            skipped=skipped,
+            part=devices.process,
+            parts=devices.processes,
+        )
         return ((batch["video"], answer(batch["video"])) for batch in dataset)
 
     def answer(videos):
@@ -102,14 +114,20 @@ def distill(
     if validation is not None:
         size = recipe.batch_size
         parts = [validation[0][i : i + size] for i in range(0, len(validation[0]), size)]
-        validation = (
-            validation[0], np.concatenate([answer(part) for part in parts]),
-        )  # fmt: skip
+        validation = (validation[0], np.concatenate([answer(part) for part in parts]))
     with devices.scope():
         restored = checkpoint.latest(run.checkpoints) is not None
         student, schedule = build(settings, steps_per_epoch, restored)
         return loop.train(
-            student, schedule, settings, run, display, videos=(len(training), len(held_out)),
-            steps_per_epoch=steps_per_epoch, batches=batches, validation=validation,
-            skipped=skipped, devices=devices,
-        )  # fmt: skip
+            student,
+            schedule,
+            settings,
+            run,
+            display,
+            videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch,
+            batches=batches,
+            validation=validation,
+            skipped=skipped,
+            devices=devices,
+        )

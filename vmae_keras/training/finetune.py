@@ -31,10 +31,14 @@ def classifier(
     recipe = settings.recipe
     backend.set_seed(settings.seed)
     arguments = {
-        "classes": settings.classes, "labels": settings.labels, "pooling": recipe.pooling,
-        "head_dropout": recipe.head_dropout, "init_scale": recipe.init_scale,
-        "remat": recipe.remat, "dtype": recipe.precision,
-    }  # fmt: skip
+        "classes": settings.classes,
+        "labels": settings.labels,
+        "pooling": recipe.pooling,
+        "head_dropout": recipe.head_dropout,
+        "init_scale": recipe.init_scale,
+        "remat": recipe.remat,
+        "dtype": recipe.precision,
+    }
     if settings.start and not restored:
         model = _started(settings, arguments)
     else:
@@ -84,9 +88,13 @@ def _choose_trained(model, recipe):
 
 
 def finetune(
-    settings: FineTuningSettings, run: Run, display, *, workers: int = 0,
+    settings: FineTuningSettings,
+    run: Run,
+    display,
+    *,
+    workers: int = 0,
     devices: Devices | None = None,
-) -> loop.Outcome:  # fmt: skip
+) -> loop.Outcome:
     """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
 
     As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
@@ -99,11 +107,18 @@ def finetune(
 
     def batches(first):
         dataset = fine_tuning_dataset(
-            training, class_numbers(training, settings.labels), clips,
-            batch_size=recipe.batch_size, repeats=recipe.repeats, seed=settings.seed,
-            start_step=first, workers=workers, skipped=skipped,
-            part=devices.process, parts=devices.processes,
-        )  # fmt: skip
+            training,
+            class_numbers(training, settings.labels),
+            clips,
+            batch_size=recipe.batch_size,
+            repeats=recipe.repeats,
+            seed=settings.seed,
+            start_step=first,
+            workers=workers,
+            skipped=skipped,
+            part=devices.process,
+            parts=devices.processes,
+        )
         return ((batch["video"], batch["target"]) for batch in dataset)
 
     validation = centre_clips(held_out, class_numbers(held_out, settings.labels), clips, skipped)
@@ -111,7 +126,15 @@ def finetune(
         restored = checkpoint.latest(run.checkpoints) is not None
         model, schedule = build(settings, steps_per_epoch, restored)
         return loop.train(
-            model, schedule, settings, run, display, videos=(len(training), len(held_out)),
-            steps_per_epoch=steps_per_epoch, batches=batches, validation=validation,
-            skipped=skipped, devices=devices,
-        )  # fmt: skip
+            model,
+            schedule,
+            settings,
+            run,
+            display,
+            videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch,
+            batches=batches,
+            validation=validation,
+            skipped=skipped,
+            devices=devices,
+        )

@@ -81,15 +81,22 @@ def optimizer(
     updates = recipe.updates(steps_per_epoch)
     warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
     schedule = WarmupCosine(
-        recipe.learning_rate, recipe.final_learning_rate, min(warmup, updates - 1), updates,
+        recipe.learning_rate,
+        recipe.final_learning_rate,
+        min(warmup, updates - 1),
+        updates,
         recipe.accumulate,
-    )  # fmt: skip
+    )
     adamw = AdamW(
-        schedule, recipe.weight_decay, beta_1=recipe.beta_1, beta_2=recipe.beta_2,
-        layer_decay=layer_decay, global_clipnorm=recipe.clip_norm,
+        schedule,
+        recipe.weight_decay,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        layer_decay=layer_decay,
+        global_clipnorm=recipe.clip_norm,
         average_decay=recipe.average_decay,
         gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-    )  # fmt: skip
+    )
     return adamw, lambda step: float(schedule(step))
 
 
@@ -147,10 +154,15 @@ def train(
     if start == 0 and (few := recipe.few_updates(steps_per_epoch)):
         display.note(few)
     progress = Progress(
-        run, display, start=start, steps_per_epoch=steps_per_epoch,
-        clips_per_step=clips_per_step, schedule=schedule, patience=recipe.patience,
+        run,
+        display,
+        start=start,
+        steps_per_epoch=steps_per_epoch,
+        clips_per_step=clips_per_step,
+        schedule=schedule,
+        patience=recipe.patience,
         devices=devices,
-    )  # fmt: skip
+    )
     log_steps = min(LOG_STEPS, steps_per_epoch)
     with stop_on_interrupt(progress):
         if validation is not None and start == 0:
@@ -159,14 +171,16 @@ def train(
             if devices.any(progress.stop_requested)[0] or progress.exhausted:
                 break
             _fit(
-                model, batches(first), progress,
+                model,
+                batches(first),
+                progress,
                 initial_epoch=first // log_steps,
                 epochs=first // log_steps + intervals,
                 steps_per_epoch=steps,
                 validation_data=validation,
                 validation_batch_size=validation_size,
                 validation_freq=max(1, round(steps_per_epoch / log_steps)),
-            )  # fmt: skip
+            )
         if devices.any(progress.step > progress.saved_step)[0]:
             with progress.writing():
                 progress.save()
@@ -177,9 +191,13 @@ def train(
     devices.wait()  # a launcher that sees one process end may end the one that is still writing
     best_step = progress.best and progress.best.step
     return Outcome(
-        progress.step, total_steps, best_step, progress.exhausted, skipped.report(),
+        progress.step,
+        total_steps,
+        best_step,
+        progress.exhausted,
+        skipped.report(),
         progress.stopped_by,
-    )  # fmt: skip
+    )
 
 
 def _fit(model, batches, progress, **arguments):
@@ -219,9 +237,12 @@ def _unfinished(progress):
 def _record_validation(model, validation, batch_size, progress):
     """A row with the validation alone: of the untrained model, or after the last step."""
     found = model.evaluate(
-        *validation, batch_size=batch_size, verbose=0, return_dict=True,
+        *validation,
+        batch_size=batch_size,
+        verbose=0,
+        return_dict=True,
         callbacks=[AveragedValidation()],
-    )  # fmt: skip
+    )
     found = progress.devices.mean(found)
     progress.record(
         {

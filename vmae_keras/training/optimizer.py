@@ -12,9 +12,18 @@ from vmae_keras import backend
 # A weight's name, the end of its path. Every weight is in one of them.
 DECAYED = ("kernel", "lora_kernel_a", "lora_kernel_b")
 NOT_DECAYED = (
-    "bias", "q_bias", "v_bias", "beta", "gamma", "scale1", "scale2", "log_scale", "mask_token",
-    "positions", "class_token",
-)  # fmt: skip
+    "bias",
+    "q_bias",
+    "v_bias",
+    "beta",
+    "gamma",
+    "scale1",
+    "scale2",
+    "log_scale",
+    "mask_token",
+    "positions",
+    "class_token",
+)
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -57,10 +66,12 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {
-            "peak": self.peak, "minimum": self.minimum,
-            "warmup_steps": self.warmup_steps, "total_steps": self.total_steps,
+            "peak": self.peak,
+            "minimum": self.minimum,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
             "accumulate": self.accumulate,
-        }  # fmt: skip
+        }
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -87,9 +98,17 @@ class AdamW(keras.optimizers.AdamW):
     """
 
     def __init__(
-        self, learning_rate=1e-3, weight_decay=0.05, beta_1=0.9, beta_2=0.95, epsilon=1e-8,
-        layer_decay=None, average_decay=None, name="adamw", **kwargs,
-    ):  # fmt: skip
+        self,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        beta_1=0.9,
+        beta_2=0.95,
+        epsilon=1e-8,
+        layer_decay=None,
+        average_decay=None,
+        name="adamw",
+        **kwargs,
+    ):
         # Checkpoints find the optimizer's variables by its name.
         super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, name=name, **kwargs)
         if self.amsgrad:
@@ -148,9 +167,10 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self):
         return {
-            **super().get_config(), "layer_decay": self.layer_decay,
+            **super().get_config(),
+            "layer_decay": self.layer_decay,
             "average_decay": self.average_decay,
-        }  # fmt: skip
+        }
 
 
 def decayed(paths: list[str]) -> list[bool]:

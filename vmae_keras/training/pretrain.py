@@ -47,27 +47,44 @@ def pretrain(
     training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
     skipped = run.skipped_files()
     common = {
-        "sampling": recipe.sampling, "stride": recipe.stride,
-        "mask": recipe.mask, "mask_ratio": recipe.mask_ratio, "seed": settings.seed,
-        "decoder_mask_ratio": recipe.decoder_mask_ratio, "skipped": skipped,
-    }  # fmt: skip
+        "sampling": recipe.sampling,
+        "stride": recipe.stride,
+        "mask": recipe.mask,
+        "mask_ratio": recipe.mask_ratio,
+        "seed": settings.seed,
+        "decoder_mask_ratio": recipe.decoder_mask_ratio,
+        "skipped": skipped,
+    }
 
     def batches(first):
         dataset = pretraining_dataset(
-            training, settings.config, batch_size=recipe.batch_size, repeats=recipe.repeats,
-            start_step=first, workers=workers, part=devices.process, parts=devices.processes,
+            training,
+            settings.config,
+            batch_size=recipe.batch_size,
+            repeats=recipe.repeats,
+            start_step=first,
+            workers=workers,
+            part=devices.process,
+            parts=devices.processes,
             **common,
-        )  # fmt: skip
+        )
         return ((batch,) for batch in dataset)
 
     with devices.scope():
         model, schedule = build(settings, steps_per_epoch)
         return loop.train(
-            model, schedule, settings, run, display, videos=(len(training), len(held_out)),
-            steps_per_epoch=steps_per_epoch, batches=batches,
-            validation=_load(held_out, settings.config, common), skipped=skipped,
+            model,
+            schedule,
+            settings,
+            run,
+            display,
+            videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch,
+            batches=batches,
+            validation=_load(held_out, settings.config, common),
+            skipped=skipped,
             devices=devices,
-        )  # fmt: skip
+        )
 
 
 def _load(held_out, config, common):

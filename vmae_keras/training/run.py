@@ -26,9 +26,14 @@ from vmae_keras.training.values import check_key, typed
 from vmae_keras.weights.json_files import read_settings
 
 COLUMNS = (
-    "step", "epoch", "loss", "validation_loss", "validation_accuracy", "learning_rate",
+    "step",
+    "epoch",
+    "loss",
+    "validation_loss",
+    "validation_accuracy",
+    "learning_rate",
     "clips_per_second",
-)  # fmt: skip
+)
 
 
 class RunError(ValueError):
@@ -71,18 +76,24 @@ class Settings:
             )
         check_seed(self.seed)
         masks.pretraining(
-            self.config.grid, np.random.default_rng(0), kind=self.recipe.mask,
-            ratio=self.recipe.mask_ratio, decoder_ratio=self.recipe.decoder_mask_ratio,
-        )  # fmt: skip
+            self.config.grid,
+            np.random.default_rng(0),
+            kind=self.recipe.mask,
+            ratio=self.recipe.mask_ratio,
+            decoder_ratio=self.recipe.decoder_mask_ratio,
+        )
 
     @property
     def cost(self) -> int:
         """Multiply-accumulates of one clip's forward; the masks' counts do not depend on the draw."""
         recipe, config = self.recipe, self.config
         ids = masks.pretraining(
-            config.grid, np.random.default_rng(0), kind=recipe.mask, ratio=recipe.mask_ratio,
+            config.grid,
+            np.random.default_rng(0),
+            kind=recipe.mask,
+            ratio=recipe.mask_ratio,
             decoder_ratio=recipe.decoder_mask_ratio,
-        )  # fmt: skip
+        )
         return pretraining_multiply_accumulates(config, len(ids["visible"]), len(ids["decoded"]))
 
 

@@ -30,9 +30,15 @@ _POLICIES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixe
 _MOST_CLASSES = 2**20
 _HEADER = 64  # bytes at least that HDF5 needs for a dataset beside its values
 _MISTAKES = (
-    ArithmeticError, AttributeError, LookupError, OSError, RecursionError, RuntimeError, TypeError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
     ValueError,
-)  # fmt: skip
+)
 
 
 def is_preset(path: Path) -> bool:

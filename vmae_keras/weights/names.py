@@ -29,17 +29,27 @@ _BLOCK = {
         "attn.qkv.weight",
     ),
     "attention/q_bias": (
-        "attn.q_bias", "attention.attention.q_bias", "attn.q_bias", "attention.attention.query.bias",
+        "attn.q_bias",
+        "attention.attention.q_bias",
+        "attn.q_bias",
+        "attention.attention.query.bias",
     ),
     "attention/v_bias": (
-        "attn.v_bias", "attention.attention.v_bias", "attn.v_bias", "attention.attention.value.bias",
+        "attn.v_bias",
+        "attention.attention.v_bias",
+        "attn.v_bias",
+        "attention.attention.value.bias",
     ),
     "attention/log_scale": ("attn.scale", None, None),
     "attention/projection/kernel": (
-        "attn.proj.weight", "attention.output.dense.weight", "attn.proj.weight",
+        "attn.proj.weight",
+        "attention.output.dense.weight",
+        "attn.proj.weight",
     ),
     "attention/projection/bias": (
-        "attn.proj.bias", "attention.output.dense.bias", "attn.proj.bias",
+        "attn.proj.bias",
+        "attention.output.dense.bias",
+        "attn.proj.bias",
     ),
     "norm2/gamma": ("norm2.weight", "layernorm_after.weight", "norm2.weight"),
     "norm2/beta": ("norm2.bias", "layernorm_after.bias", "norm2.bias"),
@@ -49,13 +59,15 @@ _BLOCK = {
     "mlp/output/bias": ("mlp.fc2.bias", "output.dense.bias", "mlp.layers.1.bias"),
     "scale1": ("gamma_1", None, "gamma_1"),
     "scale2": ("gamma_2", None, "gamma_2"),
-}  # fmt: skip
+}
 
 # Outside of blocks; {encoder} is "encoder." before official names of pretraining, and nothing otherwise.
 _EMBEDDING = (
-    "{encoder}patch_embed.proj", "videomae.embeddings.patch_embeddings.projection",
-    "backbone.patch_embed.projection", "vit.embeddings.patch_embeddings.projection",
-)  # fmt: skip
+    "{encoder}patch_embed.proj",
+    "videomae.embeddings.patch_embeddings.projection",
+    "backbone.patch_embed.projection",
+    "vit.embeddings.patch_embeddings.projection",
+)
 _ENCODER_NORM = ("{encoder}norm", "videomae.layernorm", "backbone.norm", "vit.layernorm")
 _FC_NORM = ("fc_norm", "fc_norm", "backbone.fc_norm")
 _BRIDGE = ("encoder_to_decoder", "encoder_to_decoder", None, "decoder.decoder_embed")
@@ -71,7 +83,10 @@ _COMMON = {
     "tubelet_embedding/bias": _tensors(_EMBEDDING, "bias"),
     "tubelet_embedding/class_token": (None, None, None, "vit.embeddings.cls_token"),
     "tubelet_embedding/positions": (
-        "pos_embed", None, None, "vit.embeddings.position_embeddings",
+        "pos_embed",
+        None,
+        None,
+        "vit.embeddings.position_embeddings",
     ),
     "encoder/norm/gamma": _tensors(_ENCODER_NORM, "weight"),
     "encoder/norm/beta": _tensors(_ENCODER_NORM, "bias"),
@@ -82,15 +97,20 @@ _COMMON = {
     "mask_token": ("mask_token", "mask_token", None, "decoder.mask_token"),
     "decoder/norm/gamma": _tensors(_DECODER_NORM, "weight"),
     "decoder/norm/beta": _tensors(_DECODER_NORM, "bias"),
-}  # fmt: skip
+}
 _HEAD = {
     True: ("decoder.head", "decoder.head", None, "decoder.decoder_pred"),
     False: ("head", "classifier", "cls_head.fc_cls", "classifier"),
 }
 _BLOCKS = {
-    "encoder": ("{encoder}blocks.", "videomae.encoder.layer.", "backbone.blocks.", "vit.encoder.layer."),
+    "encoder": (
+        "{encoder}blocks.",
+        "videomae.encoder.layer.",
+        "backbone.blocks.",
+        "vit.encoder.layer.",
+    ),
     "decoder": ("decoder.blocks.", "decoder.decoder_layers.", None, "decoder.decoder_layers."),
-}  # fmt: skip
+}
 
 
 def shapes(

@@ -107,9 +107,16 @@ def recognise(
     kind, pooling = _kind(upstream, tensors)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     config, notes = configuration(
-        upstream, kind, pooling, shapes, settings, file.arguments, preprocessing, overrides,
+        upstream,
+        kind,
+        pooling,
+        shapes,
+        settings,
+        file.arguments,
+        preprocessing,
+        overrides,
         file.path,
-    )  # fmt: skip
+    )
     if upstream == names.VIT:
         config = _with_stored_positions(tensors, config)
     classes = None
@@ -131,9 +138,16 @@ def recognise(
             stored.pop(name, None)
     found = _ours(file, upstream, kind, pooling, config, expected, stored, model)
     return Stored(
-        config, kind, pooling, classes, labels(settings, classes, notes), found, upstream,
-        str(file.path), tuple(notes),
-    )  # fmt: skip
+        config,
+        kind,
+        pooling,
+        classes,
+        labels(settings, classes, notes),
+        found,
+        upstream,
+        str(file.path),
+        tuple(notes),
+    )
 
 
 def _canonical(file):

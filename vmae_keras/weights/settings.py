@@ -19,10 +19,15 @@ DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 _HEADS = {"heads": ("dim", HEADS), "decoder_heads": ("decoder_dim", DECODER_HEADS)}
 
 _ACTIVATIONS = {  # names of transformers that are not ours
-    "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh", "swish": "silu", "hardswish": "hard_swish",
-}  # fmt: skip
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "swish": "silu",
+    "hardswish": "hard_swish",
+}
 
 
 def configuration(
@@ -197,13 +202,15 @@ def _of_transformers(settings, fields, notes):
         "layer_norm_epsilon": float(settings.get("layer_norm_eps", 1e-12)),
     }
     for ours, theirs in (
-        ("heads", "num_attention_heads"), ("decoder_heads", "decoder_num_attention_heads"),
-    ):  # fmt: skip
+        ("heads", "num_attention_heads"),
+        ("decoder_heads", "decoder_num_attention_heads"),
+    ):
         if theirs in settings and _HEADS[ours][0] in fields:
             found[ours] = settings[theirs]
     for ours, theirs in (
-        ("depth", "num_hidden_layers"), ("decoder_depth", "decoder_num_hidden_layers"),
-    ):  # fmt: skip
+        ("depth", "num_hidden_layers"),
+        ("decoder_depth", "decoder_num_hidden_layers"),
+    ):
         if ours in fields and settings.get(theirs, fields[ours]) != fields[ours]:
             notes.append(
                 f"config.json says {theirs}={settings[theirs]}, the file holds {fields[ours]} blocks: "

@@ -12,9 +12,11 @@ from vmae_keras.weights.recognise import Stored, recognise
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, read_tensors
 
 _WEIGHTS = (
-    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-)  # fmt: skip
+)
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 

@@ -26,13 +26,17 @@ def write_official(stored: Stored, path: Path) -> list[str]:
         WeightsError: the official models cannot be this one.
     """
     c = stored.config
-    _refuse(stored, "The official models", {
-        **_of_images(c),
-        f"activation={c.activation!r}": c.activation != "gelu",
-        "encoder_norm=False": stored.kind == "pretraining" and not c.encoder_norm,
-        "learned_positions=True": stored.pooling is None and c.learned_positions,
-        f"position_grid={c.position_grid}": c.position_grid not in (None, c.grid),
-    })  # fmt: skip
+    _refuse(
+        stored,
+        "The official models",
+        {
+            **_of_images(c),
+            f"activation={c.activation!r}": c.activation != "gelu",
+            "encoder_norm=False": stored.kind == "pretraining" and not c.encoder_norm,
+            "learned_positions=True": stored.pooling is None and c.learned_positions,
+            f"position_grid={c.position_grid}": c.position_grid not in (None, c.grid),
+        },
+    )
     notes = []
     if (c.frames, c.height, c.width) != (16, 224, 224):
         notes.append(f"clips of {c.frames} x {c.height} x {c.width}: pass them when you load it")
@@ -56,15 +60,19 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
         WeightsError: transformers' models cannot be this one.
     """
     c, whose = stored.config, "The models of transformers"
-    _refuse(stored, whose, {
-        **_of_images(c),
-        "layer scales": c.layer_scale > 0,
-        "cosine_attention=True": c.cosine_attention,
-        "learned_positions=True": c.learned_positions,
-        f"position_grid={c.position_grid}": c.position_grid not in (None, c.grid),
-        f"tubelet={c.tubelet}, not square": c.tubelet[1] != c.tubelet[2],
-        "an encoder with fc_norm": (stored.kind, stored.pooling) == ("encoder", "mean"),
-    })  # fmt: skip
+    _refuse(
+        stored,
+        whose,
+        {
+            **_of_images(c),
+            "layer scales": c.layer_scale > 0,
+            "cosine_attention=True": c.cosine_attention,
+            "learned_positions=True": c.learned_positions,
+            f"position_grid={c.position_grid}": c.position_grid not in (None, c.grid),
+            f"tubelet={c.tubelet}, not square": c.tubelet[1] != c.tubelet[2],
+            "an encoder with fc_norm": (stored.kind, stored.pooling) == ("encoder", "mean"),
+        },
+    )
     notes = []
     if (c.last_norm_epsilon or c.layer_norm_epsilon) != 1e-5 and stored.kind != "encoder":
         norm = "decoder.norm" if stored.kind == "pretraining" else "fc_norm"
