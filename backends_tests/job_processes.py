@@ -8,7 +8,7 @@ import sys
 
 from backends_tests.many_devices import PRETRAINING, changes
 from backends_tests.support import BACKEND, ROOT
-from vmae_keras.commands.job import held_port
+from vmae_keras.cli.shared.job import held_port
 from vmae_keras.data.synthetic import write_moving_shapes
 
 # A command that saves at every logging interval. Process 1 can be sent a signal after a step; process 0 can
@@ -19,7 +19,7 @@ from vmae_keras.data.synthetic import write_moving_shapes
 PROGRAM = """
 import os, sys
 from types import SimpleNamespace
-from vmae_keras.commands import job
+from vmae_keras.cli.shared import job
 from vmae_keras.distribution import Devices
 from vmae_keras.training import callbacks, checkpoint
 callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from backends_tests.support import BACKEND
 from vmae_keras import distribution
-from vmae_keras.training import begin, callbacks
+from vmae_keras.training import callbacks, new_run
 
 MODEL = {
     "height": 16,
@@ -64,19 +64,19 @@ def changes(values):
 
 
 def main(clips, labels, out, *runs):
-    from vmae_keras.training.run import Run
+    from vmae_keras.runs.run import Run
 
     for each in runs:
         name, value = each.split("=")
         devices, *parallel = value.split(",")
         used = distribution.start(BACKEND, int(devices) or None, *parallel)
         from vmae_keras.training.display import Display
-        from vmae_keras.training.finetune import finetune
-        from vmae_keras.training.pretrain import pretrain
+        from vmae_keras.training.fine_tuning import finetune
+        from vmae_keras.training.pretraining import pretrain
 
         for stage, train, settle, data, values in (
-            ("pretrained", pretrain, begin.pretraining, clips, PRETRAINING),
-            ("fine-tuned", finetune, begin.fine_tuning, labels, FINE_TUNING),
+            ("pretrained", pretrain, new_run.prepare_pretraining, clips, PRETRAINING),
+            ("fine-tuned", finetune, new_run.prepare_fine_tuning, labels, FINE_TUNING),
         ):
             if parallel and stage == "fine-tuned":
                 continue  # what is divided is the same there

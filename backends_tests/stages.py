@@ -17,15 +17,21 @@ import numpy as np
 
 from vmae_keras import VideoMAEConfig, presets
 from vmae_keras.distribution import Devices
-from vmae_keras.training import begin, distill, finetune, loop, pretrain
+from vmae_keras.runs.run import DistillationSettings, FineTuningSettings, Run, Settings
+from vmae_keras.training import distillation, fine_tuning, loop, new_run, pretraining
 from vmae_keras.training.display import Display
-from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Run, Settings
 
-# Of each kind of settings: its module, whose function of that name is the stage, and its model's class.
+# The module that trains with each kind of settings, and the class of its model.
 STAGES = {
-    Settings: (pretrain, "VideoMAE"),
-    FineTuningSettings: (finetune, "VideoClassifier"),
-    DistillationSettings: (distill, "VideoClassifier"),
+    Settings: (pretraining, "VideoMAE"),
+    FineTuningSettings: (fine_tuning, "VideoClassifier"),
+    DistillationSettings: (distillation, "VideoClassifier"),
+}
+# The function of each of these modules that trains.
+TRAIN = {
+    pretraining: pretraining.pretrain,
+    fine_tuning: fine_tuning.finetune,
+    distillation: distillation.distill,
 }
 LABELS = ("a", "b", "c")
 PATHS = ("tubelet_embedding/kernel", "encoder/block_0/norm1/gamma", "fc_norm/gamma", "head/kernel")
@@ -108,12 +114,12 @@ def begun(patch, stage, data, folder, model, recipe, seed):
     }
     made = Run(folder)
     if stage == "pretraining":
-        return begin.pretraining(made, str(data), **given)
+        return new_run.prepare_pretraining(made, str(data), **given)
     if stage == "fine-tuning":
-        return begin.fine_tuning(made, str(data), **given)
+        return new_run.prepare_fine_tuning(made, str(data), **given)
     patch.setattr(presets, "preset_head", lambda teacher: (3, LABELS, "mean"))
     patch.setattr(presets, "preset_config", lambda teacher: VideoMAEConfig(dim=768))
-    return begin.distillation(made, str(data), teacher="hf://a/teacher", **given)
+    return new_run.prepare_distillation(made, str(data), teacher="hf://a/teacher", **given)
 
 
 def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1, data=None) -> Seen:
@@ -128,20 +134,20 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
     seen = Seen()
     stage, kind = STAGES[type(settings)]
     model = stand_in(seen, batches)
-    maker = finetune if stage is distill else stage
+    maker = fine_tuning if stage is distillation else stage
     seen.spy(patch, maker, kind, "model", gives=lambda _: model)
-    if stage is distill:
+    if stage is distillation:
         for each, name in (("VideoClassifier", "teacher"), ("VideoEncoder", "teacher")):
-            loader = SimpleNamespace(from_preset=getattr(distill, each).from_preset)
+            loader = SimpleNamespace(from_preset=getattr(distillation, each).from_preset)
             seen.spy(patch, loader, "from_preset", name, gives=lambda _, each=each: each)
-            patch.setattr(distill, each, loader)
-        seen.spy(patch, distill, "SoftenedCrossentropy", "loss")
-        seen.spy(patch, distill.backend, "predict", gives=lambda given: says(given["batch"]))
+            patch.setattr(distillation, each, loader)
+        seen.spy(patch, distillation, "SoftenedCrossentropy", "loss")
+        seen.spy(patch, distillation.backend, "predict", gives=lambda given: says(given["batch"]))
     seen.spy(patch, stage.backend, "set_seed", gives=lambda _: None)
     for name in ("AdamW", "WarmupCosine", "Progress", "hold_out", "generator"):
         seen.spy(patch, loop, name)
     makers = {"dataset": "fine_tuning_dataset", "validation": "centre_clips"}
-    if stage is pretrain:
+    if stage is pretraining:
         makers = {"dataset": "pretraining_dataset", "validation": "validation_dataset"}
     for (seam, name), given in zip(makers.items(), data or (None, None), strict=True):
         seen.spy(patch, stage, name, seam, gives=given and (lambda _, given=given: given))
@@ -149,9 +155,7 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
         patch.setattr(loop.checkpoint, "latest", lambda folder: folder / "a checkpoint")
         patch.setattr(loop.checkpoint, "restore", lambda path, model: start)
     made = Run(folder)
-    seen["outcome"] = getattr(stage, stage.__name__.rsplit(".", 1)[-1])(
-        settings, made, display(seen), workers=workers, devices=devices
-    )
+    seen["outcome"] = TRAIN[stage](settings, made, display(seen), workers=workers, devices=devices)
     seen["trainable"] = tuple(
         path for path, weight in zip(PATHS, model.weights, strict=True) if weight.trainable
     )

@@ -205,7 +205,7 @@ def main():
 
     backend.select()
     backend.import_keras()
-    from vmae_keras.export.export import export
+    from vmae_keras.export.exporter import export
 
     began, rows, failures = time.monotonic(), {}, []
     model, clip, wanted = classifier(arguments.variant)

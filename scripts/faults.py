@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 # after its first checkpoint the run writes to the first, and waits until it can read from the second.
 COMMAND = """
 import os
-from vmae_keras import interrupts
+from vmae_keras.process import interrupts
 interrupts.install()  # as `main` does, which comes too late here
 from vmae_keras.training import callbacks
 from vmae_keras.__main__ import main

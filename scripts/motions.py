@@ -19,7 +19,7 @@ PRETRAINING, FINE_TUNING = 40, 30  # epochs
 
 
 def vmae(*arguments):
-    from vmae_keras.cli import app
+    from vmae_keras.cli.app import app
 
     if code := app([str(argument) for argument in arguments], standalone_mode=False):
         sys.exit(code)

@@ -58,7 +58,7 @@ MODULES = {
         "pipeline": "data/pipeline.py",
         "stream": "data/stream.py",
         "decode": "data/decode.py data/decoding.py data/video.py data/timeline.py",
-        "evaluate": "evaluate.py",
+        "evaluate": "evaluation/classification.py",
     }.items()
 }
 NEEDED = 0.9  # the share of changes that the tests must notice
@@ -75,7 +75,7 @@ LEFT_OUT = (
 
 def copied(folder: Path) -> Path:
     """Return a copy of the project in which changes are tried."""
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=ignored)
     return mutant_runs.prepared(folder)
 

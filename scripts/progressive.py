@@ -43,7 +43,7 @@ def main():
     plan = arguments.out / "progressive.toml"
     shutil.copy(ROOT / "docs" / "progressive.toml", plan)
     options = ("--out", arguments.out / arguments.backend, "--backend", arguments.backend)
-    command = [sys.executable, "-m", "vmae_keras.cli", "progressive", plan, *options]
+    command = [sys.executable, "-m", "vmae_keras.cli.app", "progressive", plan, *options]
     sys.exit(subprocess.run(list(map(str, command))).returncode)
 
 

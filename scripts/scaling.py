@@ -37,7 +37,7 @@ def clips_per_second(clips, backend, flags):
             [
                 sys.executable,
                 "-m",
-                "vmae_keras.cli",
+                "vmae_keras.cli.app",
                 "pretrain",
                 clips,
                 "--out",

@@ -11,11 +11,11 @@ import time
 ROUNDS = 5
 PROGRAMS = {
     "Python itself": "",
-    "vmae --help": "from vmae_keras.cli import app; app(['--help'])",
-    "vmae memory": "from vmae_keras.cli import app; app(['memory'])",
+    "vmae --help": "from vmae_keras.cli.app import app; app(['--help'])",
+    "vmae memory": "from vmae_keras.cli.app import app; app(['memory'])",
     "all recipes": (
-        "from vmae_keras.training import fine_tuning_recipe, recipe\n"
-        "list(recipe.RECIPES), list(fine_tuning_recipe.RECIPES)"
+        "from vmae_keras.recipes import fine_tuning, recipe\n"
+        "list(recipe.RECIPES), list(fine_tuning.RECIPES)"
     ),
     "import keras": "import keras",
     "and VideoMAE": "import keras; from vmae_keras import VideoMAE",

@@ -1,12 +1,12 @@
 """The command `vmae`, which handles Ctrl-C and SIGTERM before it imports anything heavy."""
 
-from vmae_keras import interrupts
+from vmae_keras.process import interrupts
 
 
 def main():
     """Run the command line."""
     interrupts.install()
-    from vmae_keras.cli import app
+    from vmae_keras.cli.app import app
 
     app(prog_name="vmae")
 

@@ -16,8 +16,8 @@ from vmae_keras import VideoMAEConfig
 from vmae_keras.backend import PARALLEL
 from vmae_keras.distribution import Devices
 from vmae_keras.distribution.memory import pretraining_memory
-from vmae_keras.dry_run import Setup, collectives, dry_run, exchanged
-from vmae_keras.training.recipe import RECIPES
+from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.training.dry_run import Setup, collectives, dry_run, exchanged
 
 pytestmark = pytest.mark.skipif(BACKEND != "jax", reason="XLA divides the step; on JAX alone")
 COUNTERS = 12  # bytes: the optimizer's updates; the loss's total and count

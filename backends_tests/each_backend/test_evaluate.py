@@ -11,14 +11,15 @@ from backends_tests.each_backend.test_classifier import random_classifier
 from backends_tests.once.test_view_dataset import oracle_views
 from backends_tests.support import numpy
 from spec import evaluation_reference, reference
-from vmae_keras import VideoMAEConfig, backend, evaluate
+from vmae_keras import VideoMAEConfig, backend
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.spreadsheets import unguarded
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.evaluate import Evaluation, Result
-from vmae_keras.training.run import RunError
+from vmae_keras.evaluation import classification
+from vmae_keras.evaluation.classification import Evaluation, Result
+from vmae_keras.runs.run import RunError
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
 LABELS = ('=HYPERLINK("x")', "run, fast", 'say "go"', "sit", "swim", "throw", "'-turn")
@@ -57,7 +58,7 @@ def run(classifier, files, tmp_path):
             "batch_views": BATCH,
             **changes,
         }
-        return evaluate.evaluate(classifier[0], files, **settings)
+        return classification.evaluate(classifier[0], files, **settings)
 
     return evaluated
 
@@ -193,13 +194,13 @@ def test_a_killed_evaluation_goes_on_after_the_videos_that_are_done(run, tmp_pat
     generator = np.random.default_rng(0)
     unbroken = run(folder=tmp_path / "unbroken")
     opened = []
-    dataset = evaluate.views_dataset
+    dataset = classification.views_dataset
 
     def recorded(files, *rest, **settings):
         opened.append([file.path for file in files])
         return dataset(files, *rest, **settings)
 
-    monkeypatch.setattr(evaluate, "views_dataset", recorded)
+    monkeypatch.setattr(classification, "views_dataset", recorded)
     all_paths = [result.path for result in unbroken.results]
     for attempt in range(4):
         folder, calls = tmp_path / str(attempt), []
@@ -233,7 +234,7 @@ def test_nothing_is_left_to_run_after_the_last_video(run, files, tmp_path, monke
     readable = files[:BROKEN]
     first = run(readable, folder=tmp_path / "done")
     first.write(tmp_path / "done")
-    monkeypatch.setattr(evaluate, "views_dataset", None)
+    monkeypatch.setattr(classification, "views_dataset", None)
     assert run(readable, folder=tmp_path / "done") == first
 
 
@@ -246,7 +247,7 @@ def test_a_row_counts_only_when_whole(classifier, tmp_path):
         Result("caf\udce9.mp4", 1, (1, 0, 2), (1 / 3, 0.25, 0.2)),
         Result("new\nline.mp4", 1, (2, 1, 0), (1.0, 1e-9, 0.0)),
     ]
-    table = evaluate._Table(tmp_path, 3, labels)
+    table = classification._Table(tmp_path, 3, labels)
     table.begin(settings)
     ends = [len(table.path.read_bytes())]
     for result in results:

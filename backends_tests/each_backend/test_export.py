@@ -28,14 +28,14 @@ from backends_tests.support import (
 from spec import augment_reference, evaluation_reference, reference
 from spec.tolerances import TOLERANCES
 from vmae_keras import VideoClassifier, VideoMAEConfig
-from vmae_keras.cli import app
+from vmae_keras.cli.app import app
 from vmae_keras.data.pipeline import read_clip
 from vmae_keras.data.synthetic import moving_shapes, write_moving_shapes
 from vmae_keras.export import formats, onnx
 from vmae_keras.export.artifact import Artifact
 from vmae_keras.export.comparison import InexactArtifact
 from vmae_keras.export.contract import OUTPUTS, ArtifactError, Contract
-from vmae_keras.export.export import export
+from vmae_keras.export.exporter import export
 from vmae_keras.export.samples import sample
 from vmae_keras.export.serving import recorded, resized, serve
 
@@ -111,7 +111,7 @@ def conversions():
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         standing_in = Conversions()
         stack.enter_context(standing_in.servers)
-        patch.setattr("vmae_keras.export.export.run_worker", standing_in)
+        patch.setattr("vmae_keras.export.exporter.run_worker", standing_in)
         yield standing_in
         for server in standing_in.started.values():
             server.kill()
@@ -434,8 +434,8 @@ def test_int8_is_measured_on_real_clips_that_are_not_compared(
         compared.extend(levels if name != "noise" else [])
         return sample(name, levels, ids, contract)
 
-    monkeypatch.setattr("vmae_keras.export.export.run_worker", conversion)
-    monkeypatch.setattr("vmae_keras.export.export.sample", recorded_sample)
+    monkeypatch.setattr("vmae_keras.export.exporter.run_worker", conversion)
+    monkeypatch.setattr("vmae_keras.export.exporter.sample", recorded_sample)
     with pytest.raises(ArtifactError, match="conversion to litert failed: killed by SIGKILL"):
         export(preset, tmp_path, "litert", quantize="int8", videos=videos, clips=3)
     assert (tmp_path / "errors.txt").read_text() == "what the converter said"

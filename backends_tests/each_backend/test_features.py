@@ -14,9 +14,9 @@ from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.features import extract, feature_names
-from vmae_keras.frozen import FrozenEncoder
-from vmae_keras.training.run import RunError
+from vmae_keras.evaluation.features import extract, feature_names
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+from vmae_keras.runs.run import RunError
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
 STEPS = {"stride": 3, "sampling_stride": 2}

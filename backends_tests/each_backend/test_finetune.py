@@ -13,8 +13,8 @@ from backends_tests.support import numpy
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.presets import by_path
-from vmae_keras.training.finetune import build
-from vmae_keras.training.run import Run
+from vmae_keras.runs.run import Run
+from vmae_keras.training.fine_tuning import build
 
 # Square, as the views of an evaluation are.
 CONFIG = VideoMAEConfig.variant("tiny", height=24, depth=1, mlp_dim=40)

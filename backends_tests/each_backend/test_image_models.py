@@ -8,7 +8,7 @@ from backends_tests.compare import assert_close
 from backends_tests.support import by_path, numpy, random_batch, with_random_weights
 from spec import reference
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAEConfig
-from vmae_keras.frozen import FrozenEncoder
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.layers import TubeletEmbedding
 from vmae_keras.training.optimizer import decayed, layer_scales
 

@@ -14,8 +14,8 @@ from vmae_keras import VideoMAE, VideoMAEConfig, backend
 from vmae_keras.distribution import Devices
 from vmae_keras.distribution.memory import pretraining_memory
 from vmae_keras.layers import Block
+from vmae_keras.recipes.recipe import RECIPES
 from vmae_keras.training.optimizer import AdamW
-from vmae_keras.training.recipe import RECIPES
 
 # No two sizes alike, and tubelets so small that blocks take most of the memory.
 CONFIG = VideoMAEConfig(

@@ -15,13 +15,13 @@ from backends_tests.hub_server import HubServer, reach_loopback
 from backends_tests.support import TRIES_ALL_FILES, by_path, numpy, with_random_weights
 from spec import reference
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
-from vmae_keras.convert import convert
+from vmae_keras.conversion.verification import verify
+from vmae_keras.conversion.weight_files import convert
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
 from vmae_keras.presets import by_path as by_all_paths
 from vmae_keras.presets import preset_config, stored_model
-from vmae_keras.training.overrides import config_changes
-from vmae_keras.verify import verify
+from vmae_keras.recipes.overrides import config_changes
 from vmae_keras.weights.hub import HubError, fetch
 from vmae_keras.weights.source import read_stored
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors, write_safetensors

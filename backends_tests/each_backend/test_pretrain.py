@@ -20,17 +20,18 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from backends_tests.support import BACKEND, ROOT, in_suite_on_torch
-from vmae_keras import VideoMAE, VideoMAEConfig, interrupts
-from vmae_keras.cli import app
-from vmae_keras.commands.folder import LOCK
+from vmae_keras import VideoMAE, VideoMAEConfig
+from vmae_keras.cli.app import app
+from vmae_keras.cli.shared.folder import LOCK
 from vmae_keras.data import pipeline
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.data.workers import WorkerDied
 from vmae_keras.distribution import Devices
+from vmae_keras.process import interrupts
+from vmae_keras.runs.run import Run
 from vmae_keras.training import callbacks, checkpoint
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
 from vmae_keras.training.loop import _fits
-from vmae_keras.training.run import Run
 from vmae_keras.training.tensorboard import TensorBoard
 
 # Saves at every logging interval instead of once a minute, so that short runs have checkpoints. After a

@@ -16,14 +16,14 @@ from vmae_keras import VideoEncoder, VideoMAE, VideoMAEConfig, backend
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.frozen import FrozenEncoder
-from vmae_keras.probes import encoded
-from vmae_keras.probes.encoded import Encoding
-from vmae_keras.probes.heads import Probes, SweptAdamW, summed_losses
-from vmae_keras.probes.probe import probe
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+from vmae_keras.evaluation.probes import encoded
+from vmae_keras.evaluation.probes.encoded import Encoding
+from vmae_keras.evaluation.probes.heads import Probes, SweptAdamW, summed_losses
+from vmae_keras.evaluation.probes.probing import probe
+from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.runs.run import Run, RunError, Settings
 from vmae_keras.training import checkpoint
-from vmae_keras.training.recipe import RECIPES
-from vmae_keras.training.run import Run, RunError, Settings
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
 VIEWS = {"sampling": "dense", "stride": 2, "clips": 2, "crops": 1, "batch_views": 4}

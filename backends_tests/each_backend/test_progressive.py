@@ -11,10 +11,11 @@ from unittest import mock
 import pytest
 
 from backends_tests.support import BACKEND, in_suite_on_torch
-from vmae_keras import VideoClassifier, interrupts
+from vmae_keras import VideoClassifier
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.plan import check, read_plan
-from vmae_keras.training.run import Run
+from vmae_keras.process import interrupts
+from vmae_keras.runs.run import Run
+from vmae_keras.training.plan import check, read_plan
 
 SIZES = "height = 24, depth = 1, mlp_dim = 40, decoder_mlp_dim = 20, drop_path = 0.2"
 PLAN = f"""
@@ -52,9 +53,9 @@ set = {{ test_clips = 2 }}
 # What takes long to import is imported once for all processes.
 PRELOAD = [
     "backends_tests.each_backend.test_progressive",
-    "vmae_keras.training.pretrain",
-    "vmae_keras.evaluate",
-    "vmae_keras.training.finetune",
+    "vmae_keras.training.pretraining",
+    "vmae_keras.evaluation.classification",
+    "vmae_keras.training.fine_tuning",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "tensorflow",  # on any backend: Keras seeds it too
@@ -83,9 +84,10 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     interrupts.install()
-    from vmae_keras import evaluate, progressive
-    from vmae_keras.cli import app
-    from vmae_keras.training import callbacks, checkpoint, run
+    from vmae_keras.cli.app import app
+    from vmae_keras.evaluation import classification
+    from vmae_keras.runs import run
+    from vmae_keras.training import callbacks, checkpoint, plan_folder
 
     callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
     seen = dict.fromkeys(STAGES, 0)
@@ -103,7 +105,7 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
 
         setattr(owner, name, wrapper)
 
-    begin, finish = progressive.begin, progressive._finish
+    begin, finish = plan_folder.begin, plan_folder._finish
 
     def begun(folder, *args):
         nonlocal current
@@ -115,14 +117,14 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
         finish(*args)
         current = None
 
-    progressive.begin, progressive._finish = begun, finished
+    plan_folder.begin, plan_folder._finish = begun, finished
     counted(callbacks.Progress, "on_train_batch_end")
     counted(run.Run, "append")
     counted(checkpoint, "save")
     counted(run, "write_at_once")
-    counted(progressive, "write_at_once")
-    counted(evaluate, "write_at_once")
-    counted(evaluate._Table, "append")
+    counted(plan_folder, "write_at_once")
+    counted(classification, "write_at_once")
+    counted(classification._Table, "append")
     code = 0
     try:
         app(arguments)

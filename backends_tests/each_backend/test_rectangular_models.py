@@ -7,16 +7,17 @@ from backends_tests.compare import assert_close
 from backends_tests.each_backend.test_classifier import random_classifier
 from backends_tests.once.test_view_dataset import oracle_views
 from spec import evaluation_reference, probe_reference, reference
-from vmae_keras import VideoMAEConfig, evaluate
+from vmae_keras import VideoMAEConfig
 from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.features import extract
-from vmae_keras.frozen import FrozenEncoder
-from vmae_keras.predict import predict
-from vmae_keras.probes.encoded import Encoding
-from vmae_keras.probes.probe import probe
+from vmae_keras.evaluation import classification
+from vmae_keras.evaluation.features import extract
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+from vmae_keras.evaluation.prediction import predict
+from vmae_keras.evaluation.probes.encoded import Encoding
+from vmae_keras.evaluation.probes.probing import probe
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, height=16, width=24)
 LABELS = ("up", "down", "left")
@@ -58,7 +59,7 @@ def skipped(tmp_path):
 @pytest.mark.clause("EVAL-4", "EVAL-5")
 def test_evaluation_and_prediction_give_the_oracles_probabilities(classifier, files, skipped):
     model, weights = classifier
-    found = evaluate.evaluate(model, files, labels=LABELS, **VIEWS, skipped=skipped)
+    found = classification.evaluate(model, files, labels=LABELS, **VIEWS, skipped=skipped)
     assert found.videos == len(files)
     for file, result in zip(files, found.results, strict=True):
         views = np.rint(oracle_views(file.path, CONFIG, **VIEWS)).astype("uint8")

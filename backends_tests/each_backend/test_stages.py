@@ -16,8 +16,8 @@ from backends_tests.oracle.torch_witness import Witness
 from backends_tests.support import SEED_SHIFT, assign, by_path
 from spec import distillation_reference, reference, training_reference
 from vmae_keras import VideoClassifier, backend
-from vmae_keras.training import distill, finetune, pretrain
-from vmae_keras.training.run import Run
+from vmae_keras.runs.run import Run
+from vmae_keras.training import distillation, fine_tuning, pretraining
 
 FILES, SEED = 12, 7
 MODEL = {
@@ -127,7 +127,7 @@ def carried_out(patch, stage, module, folder, data, recipe, depth):
 
     patch.setattr(module, "build", with_weights)
     run = Run(folder)
-    getattr(module, module.__name__.rsplit(".", 1)[-1])(chosen, run, stages.display({}))
+    stages.TRAIN[module](chosen, run, stages.display({}))
     return chosen, weights, run.rows(), load_file(run.checkpoints / f"step-{STEPS:08}.safetensors")
 
 
@@ -209,7 +209,9 @@ def parts(videos, by_class):
 )
 def test_pretraining_equals_torchs_from_recipe_to_weights(videos, tmp_path, monkeypatch):
     folder, frames = videos
-    found = carried_out(monkeypatch, "pretraining", pretrain, tmp_path, folder, RECIPE | MASKS, 1)
+    found = carried_out(
+        monkeypatch, "pretraining", pretraining, tmp_path, folder, RECIPE | MASKS, 1
+    )
     chosen = found[0]
     config, given = chosen.config, (chosen.config, chosen.recipe, SEED)
     (training, _), (held, _) = parts(frames, by_class=False)
@@ -234,7 +236,7 @@ def test_pretraining_equals_torchs_from_recipe_to_weights(videos, tmp_path, monk
 )
 def test_fine_tuning_equals_torchs_from_recipe_to_weights(videos, tmp_path, monkeypatch):
     folder, frames = videos
-    found = carried_out(monkeypatch, "fine-tuning", finetune, tmp_path, folder, FINE_TUNING, 2)
+    found = carried_out(monkeypatch, "fine-tuning", fine_tuning, tmp_path, folder, FINE_TUNING, 2)
     chosen = found[0]
     training, held = parts(frames, by_class=True)
     rates = training_reference.drop_path_rates(0.3, 2)[:, None, None]
@@ -268,8 +270,10 @@ def test_distillation_equals_torchs_from_recipe_to_weights(videos, tmp_path, mon
         assign(teacher, taught)
         return teacher
 
-    monkeypatch.setattr(distill, "load_teacher", load_teacher)
-    found = carried_out(monkeypatch, "distillation", distill, tmp_path, folder, DISTILLATION, 1)
+    monkeypatch.setattr(distillation, "load_teacher", load_teacher)
+    found = carried_out(
+        monkeypatch, "distillation", distillation, tmp_path, folder, DISTILLATION, 1
+    )
     chosen = found[0]
     (training, _), (held, _) = parts(frames, by_class=False)
 

@@ -11,20 +11,22 @@ import pytest
 from typer.testing import CliRunner
 
 from backends_tests.support import BACKEND
-from vmae_keras import VideoClassifier, VideoMAEConfig, evaluate, features, interrupts
-from vmae_keras.cli import app
-from vmae_keras.commands.folder import LOCK
+from vmae_keras import VideoClassifier, VideoMAEConfig
+from vmae_keras.cli.app import app
+from vmae_keras.cli.shared.folder import LOCK
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.export import export
-from vmae_keras.probes import encoded
+from vmae_keras.evaluation import classification, features
+from vmae_keras.evaluation.probes import encoded
+from vmae_keras.export import exporter
+from vmae_keras.process import interrupts
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
 # In the middle of the work: what each command calls there, and its arguments.
 WORK = {
-    "evaluate": (evaluate, "predicted_views", "MODEL CLIPS"),
+    "evaluate": (classification, "predicted_views", "MODEL CLIPS"),
     "features": (features, "_extracted", "MODEL CLIPS"),
     "probe": (encoded, "predicted_views", "MODEL CLIPS OTHERS --kind linear --clips 1"),
-    "export": (export, "run_worker", "MODEL --format onnx --clips 2"),
+    "export": (exporter, "run_worker", "MODEL --format onnx --clips 2"),
 }
 
 

@@ -13,15 +13,15 @@ from backends_tests.each_backend.test_finetune import CONFIG, SETTINGS, clips, c
 from backends_tests.each_backend.test_pretrain import run
 from backends_tests.support import numpy
 from spec import distillation_reference
-from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load, progressive
+from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load
 from vmae_keras.presets import by_path
-from vmae_keras.training import checkpoint, distill, finetune
-from vmae_keras.training.begin import fine_tuning
+from vmae_keras.recipes.distillation import DistillationRecipe
+from vmae_keras.recipes.fine_tuning import RECIPES
+from vmae_keras.runs.run import FineTuningSettings, Run
+from vmae_keras.training import checkpoint, distillation, fine_tuning, plan_folder
 from vmae_keras.training.callbacks import AveragedValidation, Progress
-from vmae_keras.training.distillation_recipe import DistillationRecipe
-from vmae_keras.training.fine_tuning_recipe import RECIPES
 from vmae_keras.training.loop import Outcome, _record_validation
-from vmae_keras.training.run import FineTuningSettings, Run
+from vmae_keras.training.new_run import prepare_fine_tuning
 
 __all__ = ["clips"]  # a fixture
 
@@ -46,7 +46,7 @@ def values(model):
 
 def trained(chosen, folder, steps=2):
     """A model after two steps, its weights before, and what is read from its run's folder."""
-    model, _ = finetune.build(chosen, steps_per_epoch=2)
+    model, _ = fine_tuning.build(chosen, steps_per_epoch=2)
     before = values(model)
     model.fit(VIDEOS, np.eye(2, dtype="float32"), batch_size=2, epochs=steps, verbose=0)
     made = Run(folder)
@@ -58,7 +58,7 @@ def trained(chosen, folder, steps=2):
 @pytest.mark.clause("RANDOM-1")
 def test_seeds_of_more_than_32_bits_draw_weights_of_their_own():
     drawn = [
-        values(finetune.classifier(dataclasses.replace(settings(), seed=seed)))["head/kernel"]
+        values(fine_tuning.classifier(dataclasses.replace(settings(), seed=seed)))["head/kernel"]
         for seed in (5, 5, 2**32 + 5, 2**64 - 1)
     ]
     np.testing.assert_array_equal(drawn[0], drawn[1])
@@ -228,8 +228,8 @@ def test_a_report_has_the_figures_of_the_weights_that_are_used(tmp_path):
     checked = SimpleNamespace(stage=stage, files=[], labels=LABELS, merged=None)
     for best, accuracy in ((40, 0.9), (None, 0.4)):
         outcome = Outcome(60, 90, best, best is not None, {})
-        progressive.finish_training(tmp_path, checked, outcome)
-        assert progressive.result(tmp_path)["validation_accuracy"] == accuracy
+        plan_folder.finish_training(tmp_path, checked, outcome)
+        assert plan_folder.result(tmp_path)["validation_accuracy"] == accuracy
 
 
 @pytest.mark.clause("WEIGHT-7")
@@ -239,7 +239,7 @@ def test_a_head_is_mapped_by_the_names_of_the_classes(tmp_path):
     chosen = dataclasses.replace(
         settings(), start=str(tmp_path), head="mapped", labels=("c", "b_b")
     )
-    model, _ = finetune.build(chosen, steps_per_epoch=2)
+    model, _ = fine_tuning.build(chosen, steps_per_epoch=2)
     assert model.labels == ("c", "b_b")
     np.testing.assert_array_equal(numpy(model.head.kernel), numpy(old.head.kernel)[:, [2, 1]])
     np.testing.assert_array_equal(values(model)["fc_norm/gamma"], values(old)["fc_norm/gamma"])
@@ -265,15 +265,15 @@ def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path)
     }
     made = Run(tmp_path / "run")
     with pytest.raises(ValueError, match=f"keeps its pooling. Received: pooling='{other}'"):
-        fine_tuning(made, clips, changes=[f"pooling={other}"], **given)
+        prepare_fine_tuning(made, clips, changes=[f"pooling={other}"], **given)
     assert not made.exists()
     with pytest.warns(UserWarning, match=f"pooling is '{pooling}', not the recipe's '{other}'"):
-        chosen = fine_tuning(made, clips, **given)
+        chosen = prepare_fine_tuning(made, clips, **given)
     assert made.settings().recipe.pooling == chosen.recipe.pooling == pooling
-    model, _ = finetune.build(chosen, steps_per_epoch=2)
+    model, _ = fine_tuning.build(chosen, steps_per_epoch=2)
     assert_close(numpy(model(VIDEOS)), numpy(start(VIDEOS)), "same_model")
     path = checkpoint.save(made.checkpoints, 1, model)
-    resumed, _ = finetune.build(chosen, steps_per_epoch=2, restored=True)
+    resumed, _ = fine_tuning.build(chosen, steps_per_epoch=2, restored=True)
     assert checkpoint.restore(path, resumed) == 1
     # Earlier versions wrote down the recipe's pooling.
     made.save(dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, pooling=other)))
@@ -286,7 +286,7 @@ def test_a_start_that_was_saved_frozen_is_trained(head, tmp_path):
     start = VideoClassifier(CONFIG, 2, labels=LABELS)
     start.trainable = False
     start.save_to_preset(tmp_path)
-    model = finetune.classifier(dataclasses.replace(settings(), start=str(tmp_path), head=head))
+    model = fine_tuning.classifier(dataclasses.replace(settings(), start=str(tmp_path), head=head))
     assert len(model.trainable_variables) == len(by_path(model))
 
 
@@ -295,7 +295,7 @@ def test_a_new_head_is_new(labels, tmp_path):
     start = VideoClassifier(CONFIG, 2, labels=labels, init_scale=50.0)
     start.save_to_preset(tmp_path)
     chosen = dataclasses.replace(settings(), start=str(tmp_path), head="new")
-    model = finetune.classifier(chosen)
+    model = fine_tuning.classifier(chosen)
     assert model.labels == LABELS
     assert np.abs(numpy(model.head.kernel)).max() < 0.01 < np.abs(numpy(start.head.kernel)).max()
     np.testing.assert_array_equal(
@@ -320,13 +320,15 @@ def test_targets_and_losses_of_distillation_equal_the_oracles(match, tmp_path):
         match=match,
         temperature=temperature,
     )
-    targets = distill.answers(distill.load_teacher(tmp_path, CONFIG, recipe), VIDEOS, recipe)
+    targets = distillation.answers(
+        distillation.load_teacher(tmp_path, CONFIG, recipe), VIDEOS, recipe
+    )
     student = np.random.default_rng(1).normal(0, 3, targets.shape).astype("float32")
     if match == "classes":
         logits = numpy(teacher(VIDEOS))
         expected = distillation_reference.softened(logits, temperature)
         loss = distillation_reference.class_loss(logits, student, temperature)
-        found = distill.SoftenedCrossentropy(temperature)(targets, student)
+        found = distillation.SoftenedCrossentropy(temperature)(targets, student)
     else:
         encoder = VideoEncoder.from_preset(tmp_path, pooling="mean")
         features = numpy(encoder(VIDEOS))

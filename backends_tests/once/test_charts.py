@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vmae_keras.charts import confusion_picture, sweep_picture
-from vmae_keras.picture import loss_picture
+from vmae_keras.pictures.charts import confusion_picture, sweep_picture
+from vmae_keras.pictures.clips import loss_picture
 
 DARKEST = (8, 48, 107)  # of the colour map: 100 %
 
@@ -98,7 +98,7 @@ def test_any_name_can_be_drawn(draw):
 
 def test_it_imports_neither_pyplot_nor_a_backend(tmp_path):
     script = (
-        "import sys; from vmae_keras.charts import confusion_picture\n"
+        "import sys; from vmae_keras.pictures.charts import confusion_picture\n"
         "assert 'matplotlib' not in sys.modules\n"
         "confusion_picture(sys.argv[1], [[1, 0], [1, 1]], ['a', 'b'])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

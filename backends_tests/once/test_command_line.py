@@ -15,7 +15,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 
 def vmae(*arguments, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", "from vmae_keras.cli import app; app(prog_name='vmae')", *arguments],
+        [
+            sys.executable,
+            "-c",
+            "from vmae_keras.cli.app import app; app(prog_name='vmae')",
+            *arguments,
+        ],
         env={**ENVIRONMENT, "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
@@ -53,7 +58,7 @@ SLOW = {
 
 def test_help_imports_nothing_slow():
     found, text = imported(
-        "from vmae_keras.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass"
+        "from vmae_keras.cli.app import app\ntry: app(['--help'])\nexcept SystemExit: pass"
     )
     assert "pretrain" in text and "reconstruct" in text
     assert {"typer", "vmae_keras"} <= found and not found & SLOW
@@ -61,7 +66,7 @@ def test_help_imports_nothing_slow():
 
 def test_estimating_memory_imports_numpy_and_nothing_else_that_is_slow():
     found, text = imported(
-        "from vmae_keras.cli import app\ntry: app(['memory'])\nexcept SystemExit: pass"
+        "from vmae_keras.cli.app import app\ntry: app(['memory'])\nexcept SystemExit: pass"
     )
     assert "fsdp" in text and found & SLOW == {"numpy"}
 
@@ -102,7 +107,7 @@ def test_importing_is_silent_and_adds_little_to_keras():
 def test_a_run_imports_no_other_backend_than_keras_and_seeds_as_it_does(name):
     done = python(
         "import sys, keras; keras_alone = set(sys.modules)\n"
-        "from vmae_keras import backend; from vmae_keras.training import finetune, pretrain\n"
+        "from vmae_keras import backend; from vmae_keras.training import fine_tuning, pretraining\n"
         "backend.set_seed(3); found = keras.random.normal((3,))\n"
         "print({'jax', 'tensorflow', 'torch'} & (set(sys.modules) - keras_alone))\n"
         "keras.utils.set_random_seed(backend.keras_seed(3)); expected = keras.random.normal((3,))\n"

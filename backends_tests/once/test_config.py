@@ -8,11 +8,11 @@ import pytest
 
 from vmae_keras import VideoMAEConfig
 from vmae_keras.config import VARIANTS
-from vmae_keras.training.distillation_recipe import DistillationRecipe
-from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
-from vmae_keras.training.overrides import apply_overrides
-from vmae_keras.training.recipe import RECIPES, Recipe
-from vmae_keras.training.run import Run, RunError, Settings
+from vmae_keras.recipes.distillation import DistillationRecipe
+from vmae_keras.recipes.fine_tuning import FineTuningRecipe
+from vmae_keras.recipes.overrides import apply_overrides
+from vmae_keras.recipes.recipe import RECIPES, Recipe
+from vmae_keras.runs.run import Run, RunError, Settings
 
 
 def test_derived_sizes_of_a_non_square_clip():

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from backends_tests.support import ROOT
 from spec import tolerances as specification
-from vmae_keras import VideoMAEConfig, backend, cli
+from vmae_keras import VideoMAEConfig, backend
+from vmae_keras.cli import app
 from vmae_keras.consistency import check, processes, report
 from vmae_keras.consistency.comparison import QUANTITIES, TOLERANCES, Result, compare
 from vmae_keras.consistency.processes import Outcome
@@ -216,7 +217,7 @@ def run(arguments, **tensors):
         patch.setattr(check, "compute", compute)
         patch.setattr(backend, "installed", lambda names: ["jax", "tensorflow", "torch"])
         done = CliRunner().invoke(
-            cli.app, ["consistency", *arguments], env={"COLUMNS": "200"}, catch_exceptions=False
+            app.app, ["consistency", *arguments], env={"COLUMNS": "200"}, catch_exceptions=False
         )
     return done.exit_code, done.output
 
@@ -248,7 +249,7 @@ def test_exit_codes(arguments, results, code, message):
 
 
 def test_help_lists_the_options_and_an_example():
-    done = CliRunner().invoke(cli.app, ["consistency", "--help"], env={"COLUMNS": "100"})
+    done = CliRunner().invoke(app.app, ["consistency", "--help"], env={"COLUMNS": "100"})
     assert done.exit_code == 0 and "Example: vmae consistency" in done.output
     for option in ("--variant", "--backends", "--steps", "--seed", "--set"):
         assert option in done.output
@@ -274,7 +275,7 @@ def test_the_backends_agree():
         [
             sys.executable,
             "-c",
-            "from vmae_keras.cli import app; app(prog_name='vmae')",
+            "from vmae_keras.cli.app import app; app(prog_name='vmae')",
             "consistency",
             "--variant",
             "tiny",

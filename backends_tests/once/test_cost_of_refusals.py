@@ -18,9 +18,9 @@ ALLOWED = 150  # MB for all of them; 80 were measured, 77 of them for three MiB 
 # Resident memory of this process alone: what its parent held is none of it.
 CHILD = """
 import json, pathlib, resource, sys
-from vmae_keras.plan import read_plan
-from vmae_keras.training.recipe_pages import read_page
-from vmae_keras.training.run import Run
+from vmae_keras.training.plan import read_plan
+from vmae_keras.recipes.pages import read_page
+from vmae_keras.runs.run import Run
 from vmae_keras.weights.source import read_stored
 
 def held():

@@ -9,8 +9,8 @@ import pytest
 from backends_tests.support import running_backend
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import classes_of, list_labelled
-from vmae_keras.training import begin
-from vmae_keras.training.run import Run
+from vmae_keras.runs.run import Run
+from vmae_keras.training import new_run
 
 
 @pytest.fixture
@@ -182,8 +182,8 @@ def list_of(folder, labels):
 def test_one_class_alone_is_warned_of(folder, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", name := running_backend())
     with pytest.warns(UserWarning, match="All videos have one class, 'a'"):
-        begin.fine_tuning(Run(folder / "run"), str(list_of(folder, "a")), backend=name)
-    begin.fine_tuning(Run(folder / "other"), str(list_of(folder, "ab")), backend=name)
+        new_run.prepare_fine_tuning(Run(folder / "run"), str(list_of(folder, "a")), backend=name)
+    new_run.prepare_fine_tuning(Run(folder / "other"), str(list_of(folder, "ab")), backend=name)
 
 
 def test_a_csv_header_without_labels(folder):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backends_tests.once.test_command_line import vmae
-from vmae_keras.commands import export as command
+from vmae_keras.cli import export as command
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes

@@ -14,9 +14,9 @@ import typer
 from typer.testing import CliRunner
 
 from backends_tests.support import ROOT, running_backend
-from vmae_keras.cli import app
-from vmae_keras.commands.folder import LOCK, continued_by, locked
-from vmae_keras.failures import Unfinished
+from vmae_keras.cli.app import app
+from vmae_keras.cli.shared.folder import LOCK, continued_by, locked
+from vmae_keras.process.failures import Unfinished
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 # Whatever they are given: the folder is looked at first.
@@ -70,7 +70,7 @@ def test_others_of_a_job_are_not_refused(tmp_path):
 
 KILLED = """
 import os, pathlib, signal, subprocess, sys
-from vmae_keras.commands.folder import locked
+from vmae_keras.cli.shared.folder import locked
 with locked(pathlib.Path("out")):
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=0)
     print(child.pid, flush=True)

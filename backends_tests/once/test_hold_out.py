@@ -13,10 +13,10 @@ from backends_tests.chi_square import assert_distribution, assert_uniform
 from backends_tests.recorded import RecordedGenerator
 from backends_tests.stages import begun
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.hold_out import distinct, hold_out
 from vmae_keras.data.labelled import list_labelled
+from vmae_keras.data.splits import distinct, hold_out
+from vmae_keras.runs.run import Run, RunError, digest
 from vmae_keras.training.loop import files_of
-from vmae_keras.training.run import Run, RunError, digest
 
 LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=60)
 

@@ -29,11 +29,11 @@ main()
 """
 WORK = """
 import gc, os, pathlib, sys
-from vmae_keras import interrupts
+from vmae_keras.process import interrupts
 interrupts.PASSED_ON_SECONDS = float("inf")
 interrupts.install()
 number, place = int(sys.argv[1]), sys.argv[2]
-from vmae_keras.commands.folder import continued_by
+from vmae_keras.cli.shared.folder import continued_by
 class Deleted:
     def __del__(self):
         os.kill(os.getpid(), number)
@@ -89,7 +89,7 @@ def test_a_signal_that_python_swallows_ends_the_process():
 
 def test_a_signal_after_the_work_ends_the_process_without_a_traceback():
     program = (
-        "import atexit, os\nfrom vmae_keras import interrupts\ninterrupts.install()\n"
+        "import atexit, os\nfrom vmae_keras.process import interrupts\ninterrupts.install()\n"
         "atexit.register(lambda: os.kill(os.getpid(), 2))\nprint('Done')"
     )
     assert run(program) == (130, "Done\n", "")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends_tests.support import ROOT
-from vmae_keras.class_names import named_aliases
+from vmae_keras.data.class_names import named_aliases
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.label_merging import merge_labelled, write_list
 from vmae_keras.data.labelled import classes_of, list_labelled
@@ -110,7 +110,7 @@ def test_an_alias_says_that_two_names_are_one_class(folder):
 @pytest.mark.clause("LABEL-4")
 def test_the_aliases_of_k710_are_those_of_the_specification(tmp_path):
     table = tomllib.loads((ROOT / "spec" / "aliases.toml").read_text("utf-8"))
-    packaged = importlib.resources.files("vmae_keras") / "aliases"
+    packaged = importlib.resources.files("vmae_keras.data") / "aliases"
     assert {f"{name}.toml" for name in table} == {path.name for path in packaged.iterdir()}
     aliases = table["k710"]
     assert named_aliases("k710") == aliases and len(aliases) == 15

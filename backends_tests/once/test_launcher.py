@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vmae_keras.commands.job import held_port
+from vmae_keras.cli.shared.job import held_port
 from vmae_keras.distribution.launcher import Cluster, LauncherError, detect, expand_hosts
 
 TORCHRUN = {

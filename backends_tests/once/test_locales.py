@@ -18,14 +18,14 @@ import json, os, sys
 from pathlib import Path
 import numpy as np
 from vmae_keras import VideoMAEConfig
-from vmae_keras.charts import confusion_picture
+from vmae_keras.pictures.charts import confusion_picture
 from vmae_keras.data.decode import read_frames
 from vmae_keras.data.label_merging import write_list
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.picture import rows_picture
-from vmae_keras.training.recipe import RECIPES
-from vmae_keras.training.run import Run, Settings, digest, write_at_once
+from vmae_keras.pictures.clips import rows_picture
+from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.runs.run import Run, Settings, digest, write_at_once
 
 folder, *outs = map(Path, sys.argv[1:])
 listed = list_labelled(folder / "list.csv")

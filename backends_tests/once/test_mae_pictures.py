@@ -5,8 +5,8 @@ import pytest
 
 from spec import reference
 from spec.config import Config
-from vmae_keras import patch_statistics
 from vmae_keras.data.synthetic import moving_shapes
+from vmae_keras.pictures import patch_statistics
 
 TUBELET = (1, 8, 8)
 CONFIG = Config(frames=1, height=48, width=64, tubelet=TUBELET, mae_target=True)

@@ -10,11 +10,13 @@ from typer.testing import CliRunner
 
 from spec import masks_reference, memory_reference
 from spec.config import Config
-from vmae_keras import VideoMAEConfig, backend, cli, dry_run
+from vmae_keras import VideoMAEConfig, backend
 from vmae_keras.backend import PARALLEL
+from vmae_keras.cli import app
 from vmae_keras.distribution import Devices, DistributionError
 from vmae_keras.distribution.memory import pretraining_memory
-from vmae_keras.training.recipe import RECIPES, Recipe
+from vmae_keras.recipes.recipe import RECIPES, Recipe
+from vmae_keras.training import dry_run
 
 SIZES = ("v2-s", "v2-b", "v2-l", "v2-h", "v2-g")
 MEMORY = ("MEMORY-1", "MEMORY-2", "MEMORY-3", "MEMORY-4", "MEMORY-5", "MEMORY-6")
@@ -121,7 +123,7 @@ def rows(output):
 
 
 def test_the_command_tells_each_way_in_gigabytes():
-    done = CliRunner().invoke(cli.app, ARGUMENTS, catch_exceptions=False)
+    done = CliRunner().invoke(app.app, ARGUMENTS, catch_exceptions=False)
     assert done.exit_code == 0
     assert "v2-g, clips of 16 x 224 x 224, float32, remat; GB on each device:" in done.output
     table = rows(done.output)
@@ -135,13 +137,13 @@ def test_the_command_tells_each_way_in_gigabytes():
 
 def test_the_command_shows_one_way_and_refuses_what_does_not_fit(tmp_path):
     run = CliRunner()
-    one = run.invoke(cli.app, ["memory", "--parallel", "fsdp", "--devices", "4"])
+    one = run.invoke(app.app, ["memory", "--parallel", "fsdp", "--devices", "4"])
     assert one.exit_code == 0 and "fsdp" in one.output and "tensor" not in one.output
-    wrong = run.invoke(cli.app, ["memory", "--devices", "3"])
+    wrong = run.invoke(app.app, ["memory", "--devices", "3"])
     assert wrong.exit_code == 1 and "multiple of 3 " in wrong.output
     page = tmp_path / "mine.toml"
     page.write_text("[values]\nepochs = 9\nwarmup_epochs = 1\nbase_learning_rate = 1e-3\n")
-    unsaid = run.invoke(cli.app, ["memory", "--recipe", str(page)])
+    unsaid = run.invoke(app.app, ["memory", "--recipe", str(page)])
     assert unsaid.exit_code == 1 and "batch_size" in unsaid.output
 
 
@@ -173,7 +175,7 @@ def test_the_command_tells_what_a_dry_run_found(monkeypatch):
         "--processes",
         "2",
     ]
-    done = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(app.app, arguments, catch_exceptions=False)
     assert asked == [
         dry_run.Setup(VideoMAEConfig.variant("demo"), RECIPES["demo"], 8, "tensor", processes=2)
     ]

@@ -11,8 +11,8 @@ from PIL import Image
 from backends_tests.compare import assert_close
 from spec import reference
 from spec.config import Config
-from vmae_keras import patch_statistics, picture
 from vmae_keras.data.synthetic import moving_shapes
+from vmae_keras.pictures import clips, patch_statistics
 
 TUBELET = (2, 8, 8)
 GRID = (4, 6, 8)
@@ -191,7 +191,7 @@ def test_masked_clip_is_grey_exactly_where_hidden(clip, ids):
 
 
 def test_rows_show_first_to_last_frame_enlarged_by_a_whole_factor(clip):
-    image = picture.rows_picture([("clip", clip), ("again", clip)], columns=3, frame_width=100)
+    image = clips.rows_picture([("clip", clip), ("again", clip)], columns=3, frame_width=100)
     pixels = np.asarray(image)
     assert image.mode == "RGB" and image.width % 2 == image.height % 2 == 0
     for frame in (clip[0], clip[4], clip[7]):
@@ -207,7 +207,7 @@ def test_labels_and_caption_are_drawn_within_the_picture(clip):
     def ink(**changes):
         arguments = {"label": "", "caption": "", **changes}
         rows = [(arguments["label"], np.full_like(clip, 255))]
-        image = picture.rows_picture(rows, columns=2, caption=arguments["caption"])
+        image = clips.rows_picture(rows, columns=2, caption=arguments["caption"])
         dark = np.asarray(image.convert("L")) < 128
         assert not dark[:, -2:].any() and not dark[-2:].any()
         return dark.sum()
@@ -220,20 +220,20 @@ def test_labels_and_caption_are_drawn_within_the_picture(clip):
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_label_stands_above_its_row(clip, row):
     rows = [("label" if place == row else "", np.full_like(clip, 255)) for place in range(2)]
-    image = picture.rows_picture(rows, columns=2)
+    image = clips.rows_picture(rows, columns=2)
     inked = np.flatnonzero((np.asarray(image.convert("L")) < 128).any(1)) / image.height
     assert inked.size and (inked.max() < 0.2 if row == 0 else 0.4 < inked.min() < inked.max() < 0.6)
 
 
 def test_rows_video_decodes_with_every_frame(clip, tmp_path):
     path = tmp_path / "rows.mp4"
-    picture.rows_video(path, [("clip", clip), ("inverse", 255 - clip)], 12, caption="both")
+    clips.rows_video(path, [("clip", clip), ("inverse", 255 - clip)], 12, caption="both")
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == 12
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 8
     rows = [("clip", clip[3:4]), ("inverse", 255 - clip[3:4])]
-    expected = picture.rows_picture(rows, caption="both", frame_width=256)
+    expected = clips.rows_picture(rows, caption="both", frame_width=256)
     assert frames[3].shape == np.asarray(expected).shape
     assert error(frames[3], np.asarray(expected)) < 8
     assert error(frames[0], frames[7]) > error(frames[3], np.asarray(expected))
@@ -245,13 +245,13 @@ def test_an_interrupted_video_leaves_nothing(clip, tmp_path, monkeypatch):
 
     monkeypatch.setattr("vmae_keras.data.encode._encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        picture.rows_video(tmp_path / "rows.mp4", [("clip", clip)], 12)
+        clips.rows_video(tmp_path / "rows.mp4", [("clip", clip)], 12)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_loss_picture_draws_its_curves_and_leaves_pyplot_alone(tmp_path):
     script = (
-        "import sys; from vmae_keras.picture import loss_picture\n"
+        "import sys; from vmae_keras.pictures.clips import loss_picture\n"
         "assert 'matplotlib' not in sys.modules\n"
         "loss_picture(sys.argv[1], {'training': [(0, 1.2), (10, 0.7), (20, 0.5)],"
         " 'validation': [(0, 1.1), (20, 0.6)]})\n"
@@ -281,8 +281,8 @@ def test_loss_picture_draws_its_curves_and_leaves_pyplot_alone(tmp_path):
             ),
             "without a batch axis",
         ),
-        (lambda clip: picture.rows_picture([("a", clip), ("b", clip[:4])]), "all of one shape"),
-        (lambda clip: picture.rows_picture([("a", clip / 255)]), "float64"),
+        (lambda clip: clips.rows_picture([("a", clip), ("b", clip[:4])]), "all of one shape"),
+        (lambda clip: clips.rows_picture([("a", clip / 255)]), "float64"),
     ],
 )
 def test_wrong_arguments_are_named(clip, call, message):

@@ -6,9 +6,9 @@ import pytest
 
 from backends_tests.once.test_command_line import vmae
 from backends_tests.support import ROOT
-from vmae_keras.plan import check, read_plan
-from vmae_keras.progressive import check_unchanged, definition
-from vmae_keras.training.run import RunError
+from vmae_keras.runs.run import RunError
+from vmae_keras.training.plan import check, read_plan
+from vmae_keras.training.plan_folder import check_unchanged, definition
 
 PLAN = """
 seed = 1

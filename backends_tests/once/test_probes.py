@@ -10,10 +10,10 @@ from backends_tests.chi_square import assert_uniform
 from backends_tests.compare import assert_close
 from spec import evaluation_reference, probe_reference
 from vmae_keras.data.files import VideoFile
-from vmae_keras.probes import encoded, training
-from vmae_keras.probes import probe as probing
-from vmae_keras.probes.nearest import neighbour_votes
-from vmae_keras.probes.probe import Sweep, check_sets, held_out_places, probe
+from vmae_keras.evaluation.probes import encoded, training
+from vmae_keras.evaluation.probes import probing as probing
+from vmae_keras.evaluation.probes.nearest import neighbour_votes
+from vmae_keras.evaluation.probes.probing import Sweep, check_sets, held_out_places, probe
 
 CLASSES = 3
 
@@ -134,7 +134,7 @@ def test_every_view_is_trained_on_once_an_epoch_in_a_drawn_order(monkeypatch):
 
 @pytest.mark.clause("PROBE-3")
 def test_votes_equal_the_oracles(monkeypatch):
-    monkeypatch.setattr("vmae_keras.probes.nearest._CHUNK", 3)
+    monkeypatch.setattr("vmae_keras.evaluation.probes.nearest._CHUNK", 3)
     generator = np.random.default_rng(0)
     known, queries = generator.standard_normal((20, 6)), generator.standard_normal((7, 6))
     numbers = generator.integers(0, 5, 20).tolist()

@@ -9,10 +9,10 @@ import pytest
 from backends_tests.support import ROOT
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.random_streams import SEED_LIMIT, Purpose, generator, keras_seed
-from vmae_keras.training.distillation_recipe import RECIPES as DISTILLATION
-from vmae_keras.training.fine_tuning_recipe import RECIPES as FINE_TUNING
-from vmae_keras.training.recipe import RECIPES as PRETRAINING
-from vmae_keras.training.run import DistillationSettings, FineTuningSettings, Settings
+from vmae_keras.recipes.distillation import RECIPES as DISTILLATION
+from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING
+from vmae_keras.recipes.recipe import RECIPES as PRETRAINING
+from vmae_keras.runs.run import DistillationSettings, FineTuningSettings, Settings
 
 # Zero-padding and joined words would make streams of these seeds or numbers one.
 SEEDS = [0, 1, 5, 2**32 - 1, 2**32, 2**32 + 1, 5 * 2**32 + 1, SEED_LIMIT - 1]

@@ -10,9 +10,10 @@ import pytest
 from backends_tests.once.test_command_line import vmae
 from backends_tests.support import imported
 from vmae_keras import VideoMAEConfig
-from vmae_keras.training import distillation_recipe, fine_tuning_recipe, loop, recipe, recipe_pages
-from vmae_keras.training.recipe_pages import STAGES, pages, read_page
-from vmae_keras.training.run import FineTuningSettings, Settings, evaluation_views
+from vmae_keras.recipes import distillation, fine_tuning, pages, recipe
+from vmae_keras.recipes.pages import STAGES, list_pages, read_page
+from vmae_keras.runs.run import FineTuningSettings, Settings, evaluation_views
+from vmae_keras.training import loop
 
 PAGE = """
 stage = "pretraining"
@@ -34,10 +35,10 @@ def written(folder, text, name="mine.toml"):
 
 
 def test_the_pages_travel_with_the_package():
-    packaged = importlib.resources.files("vmae_keras") / "recipes"
+    packaged = importlib.resources.files("vmae_keras.recipes") / "pages"
     for stage in STAGES:
         names = {page.name for page in (packaged / stage).iterdir()}
-        assert names == {f"{name}.toml" for name in pages(stage)} and names
+        assert names == {f"{name}.toml" for name in list_pages(stage)} and names
 
 
 def test_a_page_of_the_users_gives_its_values_and_defaults(tmp_path):
@@ -56,7 +57,7 @@ def refused(message):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_warm_up_that_leaves_no_room_keeps_its_share_and_this_is_said(stage):
-    modules = (recipe, fine_tuning_recipe, distillation_recipe)
+    modules = (recipe, fine_tuning, distillation)
     recipes = {each.RECIPES.stage: each.RECIPES for each in modules}
     page = recipes[stage]["demo"]
     for epochs in (1, int(page.warmup_epochs)):
@@ -83,7 +84,7 @@ def test_a_page_whose_warm_up_does_not_fit_is_refused(tmp_path):
 
 
 def test_a_run_of_few_updates_is_told_what_to_change():
-    gpu = fine_tuning_recipe.RECIPES.choose("gpu")
+    gpu = fine_tuning.RECIPES.choose("gpu")
     told = gpu.few_updates(12) or "nothing"  # of 180 videos
     assert "33 updates" in told and "batch_size (now 16)" in told and "accumulate (now 32)" in told
     epochs = int(told.partition("epochs=")[2].split()[0])
@@ -97,13 +98,13 @@ def test_uniform_sampling_has_two_clips_wherever_five_are_the_default():
     uniform = recipe.RECIPES.choose("demo", {"sampling": "uniform"})
     assert evaluation_views(Settings("", "", config, uniform, 0, ""))["clips"] == 2
     with pytest.warns(UserWarning, match="test_clips is 2, not 5"):
-        tuned = fine_tuning_recipe.RECIPES.choose("v1-k400-b", {"sampling": "uniform"})
+        tuned = fine_tuning.RECIPES.choose("v1-k400-b", {"sampling": "uniform"})
     assert tuned.test_clips == 2
     with pytest.raises(ValueError, match=r"at most 2 clips of a video\. Received: test_clips=3"):
         changes = {"sampling": "uniform", "test_clips": 3}
-        fine_tuning_recipe.RECIPES.choose("v1-k400-b", changes)
+        fine_tuning.RECIPES.choose("v1-k400-b", changes)
     old = dataclasses.replace(tuned, test_clips=5)  # as earlier versions wrote down
-    for chosen, clips in ((tuned, 2), (old, 2), (fine_tuning_recipe.RECIPES["v1-k400-b"], 5)):
+    for chosen, clips in ((tuned, 2), (old, 2), (fine_tuning.RECIPES["v1-k400-b"], 5)):
         settings = FineTuningSettings("", "", None, ("a",), config, chosen, 0, "")
         assert evaluation_views(settings)["clips"] == clips
     assert evaluation_views(None)["clips"] == 5
@@ -152,8 +153,8 @@ def test_what_no_source_states_must_be_given(tmp_path, monkeypatch):
     assert (chosen.epochs, chosen.repeats, chosen.batch_size) == (7, 2, 8)
     with pytest.raises(ValueError, match="does not say: repeats"):
         recipes.choose(path, {key: given[key] for key in given if key != "repeats"})
-    monkeypatch.setattr(recipe_pages, "FOLDER", tmp_path)
-    assert list(recipe_pages.pages("pretraining")) == ["mine"]
+    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    assert list(pages.list_pages("pretraining")) == ["mine"]
     # No default stands in for an unknown value.
     assert "mine" not in recipes and list(recipes) == []
 
@@ -185,9 +186,9 @@ def test_the_recipes_are_listed_and_printed():
     assert ["v2-hybrid-h", "pretraining", "v2-h", "300", "2048"] in rows
     assert ["v2-k710-b", "fine-tuning", "v2-b", "90", "512"] in rows  # without a published figure
     assert ["v2-k400-b", "fine-tuning", "v2-b", "90", "512", "(81.5)"] in rows
-    assert len(rows) == 2 + sum(len(pages(stage)) for stage in STAGES)
+    assert len(rows) == 2 + sum(len(list_pages(stage)) for stage in STAGES)
     code, text, _ = vmae("recipes", "v1-k400-b")
-    both = [pages(stage)["v1-k400-b"].text for stage in ("pretraining", "fine-tuning")]
+    both = [list_pages(stage)["v1-k400-b"].text for stage in ("pretraining", "fine-tuning")]
     assert code == 0 and text == "\n".join(both)
     assert vmae("recipes", "fine-tuning/v1-k400-b")[1] == both[1]
     code, _, errors = vmae("recipes", "v1-k400-bb")
@@ -197,13 +198,13 @@ def test_the_recipes_are_listed_and_printed():
 def test_recipes_are_read_once_each_and_without_keras():
     found, text = imported("""
 import tomllib
-from vmae_keras.training import fine_tuning_recipe, recipe
+from vmae_keras.recipes import fine_tuning, recipe
 read, loads = [], tomllib.loads
 tomllib.loads = lambda text: read.append(text) or loads(text)
-for kind in (recipe, fine_tuning_recipe) * 2:
+for kind in (recipe, fine_tuning) * 2:
     list(kind.RECIPES), kind.RECIPES["demo"]
 print(len(read), len(set(read)))
 """)
-    pages_read = len(pages("pretraining")) + len(pages("fine-tuning"))
+    pages_read = len(list_pages("pretraining")) + len(list_pages("fine-tuning"))
     assert text == f"{pages_read} {pages_read}\n"
     assert "keras" not in found

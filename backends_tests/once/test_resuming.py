@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from vmae_keras import VideoMAEConfig
-from vmae_keras.commands import runs
-from vmae_keras.training import fine_tuning_recipe, recipe
-from vmae_keras.training.run import FineTuningSettings, Run, RunError, Settings
+from vmae_keras.cli.shared import training_runs
+from vmae_keras.recipes import fine_tuning, recipe
+from vmae_keras.runs.run import FineTuningSettings, Run, RunError, Settings
 
 CONFIG = VideoMAEConfig.variant("demo")
 PRETRAINING = Settings("clips", "", CONFIG, recipe.RECIPES["demo"], seed=0, backend="torch")
@@ -18,7 +18,7 @@ FINE_TUNING = FineTuningSettings(
     None,
     ("a", "b"),
     CONFIG,
-    fine_tuning_recipe.RECIPES["demo"],
+    fine_tuning.RECIPES["demo"],
     seed=0,
     backend="torch",
 )
@@ -46,24 +46,26 @@ def test_a_change_of_backend_is_told_with_what_it_draws_otherwise(settings, head
     if head_dropout is not None:
         chosen = dataclasses.replace(settings.recipe, head_dropout=head_dropout)
         settings = dataclasses.replace(settings, recipe=chosen)
-    note = runs._change_of_backend("jax", settings)
+    note = training_runs._change_of_backend("jax", settings)
     assert note.startswith("Note: this run was trained with jax so far, and resumes with torch.")
     assert ("drop-path and dropout are drawn otherwise" in note) == drawn
 
 
 @pytest.mark.clause("RESUME-2")
 def test_a_run_whose_backend_is_not_installed_asks_for_another(run, monkeypatch):
-    monkeypatch.setattr(runs, "installed", lambda: ["jax"])
+    monkeypatch.setattr(training_runs, "installed", lambda: ["jax"])
     words = "torch, which is not installed; installed: jax. Install it, or name another one with"
     with pytest.raises(RunError, match=words):
-        runs.resumed(run, Settings, None, None, {})
+        training_runs.resumed(run, Settings, None, None, {})
 
 
 @pytest.mark.clause("RESUME-3")
 @pytest.mark.parametrize("option", ["--set", "--seed"])
 def test_no_other_setting_of_a_run_can_change(option, run):
     with pytest.raises(RunError, match=f"with its own settings. Received: {option}."):
-        runs.resumed(run, Settings, None, None, {option: ["precision=float32"], "--recipe": None})
+        training_runs.resumed(
+            run, Settings, None, None, {option: ["precision=float32"], "--recipe": None}
+        )
 
 
 @pytest.mark.clause("RESUME-2")

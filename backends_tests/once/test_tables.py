@@ -10,13 +10,13 @@ from spec import recipe_table, training_reference
 from spec.config import VARIANTS as PUBLISHED
 from spec.config import Config
 from vmae_keras import VideoMAEConfig
-from vmae_keras.cli import app
-from vmae_keras.commands.runs import COMMANDS
+from vmae_keras.cli.app import app
+from vmae_keras.cli.shared.training_runs import COMMANDS
 from vmae_keras.config import VARIANTS
-from vmae_keras.training.fine_tuning_recipe import RECIPES as FINE_TUNING_RECIPES
-from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
-from vmae_keras.training.recipe import RECIPES, Recipe
-from vmae_keras.training.recipe_pages import STAGES, pages
+from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING_RECIPES
+from vmae_keras.recipes.fine_tuning import FineTuningRecipe
+from vmae_keras.recipes.pages import STAGES, list_pages
+from vmae_keras.recipes.recipe import RECIPES, Recipe
 
 OURS = {"demo", "tiny", "gpu", "gpu-post"}
 # No published run says anything of them: choices of ours, and of whoever trains.
@@ -88,7 +88,7 @@ def test_a_recipe_has_the_published_values(name):
 
 @pytest.mark.parametrize("stage", recipe_table.STAGES)
 def test_every_published_run_has_a_page_that_says_what_the_table_says(stage):
-    found = pages(stage.replace("_", "-"))
+    found = list_pages(stage.replace("_", "-"))
     runs = recipe_table.runs(stage)
     assert found.keys() - OURS == runs.keys()
     kind = {"pretraining": Recipe, "fine_tuning": FineTuningRecipe}[stage]
@@ -110,7 +110,7 @@ def test_every_published_run_has_a_page_that_says_what_the_table_says(stage):
 
 
 def test_a_pretraining_page_gives_the_figures_of_what_was_fine_tuned_from_it():
-    for name, page in pages("pretraining").items():
+    for name, page in list_pages("pretraining").items():
         if name not in OURS:
             after = [
                 (f"{run['top_1']:.1f}", run["data"], of_run)
@@ -124,7 +124,7 @@ def test_a_pretraining_page_gives_the_figures_of_what_was_fine_tuned_from_it():
 @pytest.mark.clause("OPT-3")
 @pytest.mark.parametrize("stage", ["pretraining", "fine-tuning"])
 def test_a_published_batch_is_that_of_all_gpus_without_repeats(stage):
-    for name, page in pages(stage).items():
+    for name, page in list_pages(stage).items():
         if name not in OURS:
             layout = r"(\d+) nodes? x (\d+) GPUs?.*, (\d+) videos each"
             nodes, gpus, videos = map(int, re.match(layout, page.hardware).groups())
@@ -134,7 +134,7 @@ def test_a_published_batch_is_that_of_all_gpus_without_repeats(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_page_s_command_is_one_and_names_the_page(stage):
     commands = typer.main.get_command(app).commands
-    for name, page in pages(stage).items():
+    for name, page in list_pages(stage).items():
         vmae, command, *arguments = page.command.split()
         context = commands[command].make_context(command, arguments)
         assert vmae == "vmae" and context.params["recipe"] == name
@@ -147,8 +147,8 @@ def test_a_page_s_command_is_one_and_names_the_page(stage):
 
 def test_our_pages_say_whether_they_were_run():
     for stage in STAGES:
-        for name in pages(stage).keys() & {"gpu", "gpu-post"}:
-            page = pages(stage)[name]
+        for name in list_pages(stage).keys() & {"gpu", "gpu-post"}:
+            page = list_pages(stage)[name]
             assert "not run on a GPU" in page.hardware and page.our_top_1 == "not run"
             recipe = page.recipe(Recipe if stage == "pretraining" else FineTuningRecipe)
             assert recipe.precision == "mixed_bfloat16"
@@ -163,7 +163,9 @@ def test_our_pages_say_whether_they_were_run():
     ],
 )
 def test_a_recipe_for_a_single_gpu_trains_as_the_published_one(ours, published, script):
-    page, other = (pages(stage)[name] for stage, name in (ours.split("/"), published.split("/")))
+    page, other = (
+        list_pages(stage)[name] for stage, name in (ours.split("/"), published.split("/"))
+    )
     assert page.source == f"ours, after {other.source}" and other.source.endswith(script)
     ours, published = page.values, other.values
     different = {key for key in ours | published if ours.get(key) != published.get(key)}

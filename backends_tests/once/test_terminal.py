@@ -12,14 +12,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from backends_tests.once.test_command_line import vmae
-from vmae_keras.commands.terminal import (
-    errors_for_people,
-    notes_for_people,
-    report_skipped,
-    say,
-)
-from vmae_keras.console import Console
-from vmae_keras.printable import one_line, printable
+from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, report_skipped, say
+from vmae_keras.process.console import Console
+from vmae_keras.process.text import one_line, printable
 from vmae_keras.training.display import Display
 
 HOSTILE = "x[/bold] [red]evil[/red] :smile: \x1b]0;title\x07\x1b[2J\x9b31m \u202e\r\b caf\udce9.mp4"

@@ -10,10 +10,10 @@ import pytest
 
 from backends_tests import stages
 from spec import distillation_reference
-from vmae_keras.training import run
-from vmae_keras.training.distillation_recipe import DistillationRecipe
-from vmae_keras.training.fine_tuning_recipe import FineTuningRecipe
-from vmae_keras.training.recipe import Recipe
+from vmae_keras.recipes.distillation import DistillationRecipe
+from vmae_keras.recipes.fine_tuning import FineTuningRecipe
+from vmae_keras.recipes.recipe import Recipe
+from vmae_keras.runs import run
 
 # 20 files, of which a fifth is held out: four steps of four videos an epoch, 28 steps, 9 updates.
 FILES, SEED = 20, 7

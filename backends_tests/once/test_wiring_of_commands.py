@@ -13,17 +13,19 @@ from typer.testing import CliRunner
 
 import vmae_keras.backend
 from backends_tests.stages import LABELS, Seen
-from vmae_keras import VideoClassifier, evaluate, features
-from vmae_keras.cli import app
-from vmae_keras.commands import progressive, terminal
-from vmae_keras.commands.evaluate import evaluate as evaluate_command
-from vmae_keras.commands.features import features as features_command
-from vmae_keras.commands.probe import probe as probe_command
+from vmae_keras import VideoClassifier
+from vmae_keras.cli import progressive
+from vmae_keras.cli.app import app
+from vmae_keras.cli.evaluate import evaluate as evaluate_command
+from vmae_keras.cli.features import features as features_command
+from vmae_keras.cli.probe import probe as probe_command
+from vmae_keras.cli.shared import terminal
 from vmae_keras.data import labelled
-from vmae_keras.frozen import FrozenEncoder
-from vmae_keras.plan import Stage
-from vmae_keras.probes import encoded, probe
-from vmae_keras.training import begin, finetune
+from vmae_keras.evaluation import classification, features
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+from vmae_keras.evaluation.probes import encoded, probing
+from vmae_keras.training import fine_tuning, new_run
+from vmae_keras.training.plan import Stage
 
 MODEL, BACKEND = "hf://a/model", keras.backend.backend()
 # Option -> (what is written, {what is noted: what must be noted}); {} stands for the test's folder.
@@ -89,8 +91,8 @@ def noted(patch, command, arguments):
     seen.spy(patch, vmae_keras.backend, "set_seed", gives=lambda _: None)
     seen.spy(patch, terminal, "select")
     seen.spy(patch, features, "extract", gives=refused)
-    seen.spy(patch, evaluate, "evaluate", gives=refused)
-    seen.spy(patch, probe, "probe", gives=refused)
+    seen.spy(patch, classification, "evaluate", gives=refused)
+    seen.spy(patch, probing, "probe", gives=refused)
     seen.spy(patch, labelled, "warn_of_one_class")
     encoding = SimpleNamespace(
         bytes=1, folder="", run=lambda skipped, workers, progress: seen.note("encode", locals())
@@ -143,17 +145,24 @@ def test_every_option_arrives(command, tmp_path, monkeypatch):
 STAGE = {
     "name": (
         "tuned",
-        {"fine_tuning.run.folder": "{}/tuned", "run_training.run.folder": "{}/tuned"},
+        {"prepare_fine_tuning.run.folder": "{}/tuned", "run_training.run.folder": "{}/tuned"},
     ),
-    "kind": ("finetune", {"run_training.train": finetune.finetune}),
-    "data": (("a",), {"fine_tuning.data": "{}/videos.csv"}),  # as `progressive.begin` lists it
-    "start": ("first", {"fine_tuning.start": "{}/first"}),
-    "head": ("mapped", {"fine_tuning.head": "mapped"}),
-    "variant": ("v1-s", {"fine_tuning.variant": "v1-s"}),
-    "recipe": ("v1-k400-s", {"fine_tuning.recipe_name": "v1-k400-s"}),
-    "changes": (("epochs=3",), {"fine_tuning.changes": ("epochs=3",)}),
+    "kind": ("finetune", {"run_training.train": fine_tuning.finetune}),
+    "data": (
+        ("a",),
+        {"prepare_fine_tuning.data": "{}/videos.csv"},
+    ),  # as `progressive.begin` lists it
+    "start": ("first", {"prepare_fine_tuning.start": "{}/first"}),
+    "head": ("mapped", {"prepare_fine_tuning.head": "mapped"}),
+    "variant": ("v1-s", {"prepare_fine_tuning.variant": "v1-s"}),
+    "recipe": ("v1-k400-s", {"prepare_fine_tuning.recipe_name": "v1-k400-s"}),
+    "changes": (("epochs=3",), {"prepare_fine_tuning.changes": ("epochs=3",)}),
 }
-OF_PLAN = {"fine_tuning.seed": 8, "fine_tuning.backend": BACKEND, "run_training.workers": 4}
+OF_PLAN = {
+    "prepare_fine_tuning.seed": 8,
+    "prepare_fine_tuning.backend": BACKEND,
+    "run_training.workers": 4,
+}
 
 
 def test_every_field_of_a_plans_stage_arrives(tmp_path, monkeypatch):
@@ -161,11 +170,11 @@ def test_every_field_of_a_plans_stage_arrives(tmp_path, monkeypatch):
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "stage.json").touch()
     seen = Seen()
-    seen.spy(monkeypatch, begin, "fine_tuning", gives=lambda _: "settings")
+    seen.spy(monkeypatch, new_run, "prepare_fine_tuning", gives=lambda _: "settings")
     seen.spy(monkeypatch, progressive, "run_training", gives=lambda _: None)
     stage = Stage(**{name: value for name, (value, _) in STAGE.items()})
     progressive._train(stage, tmp_path, f"{tmp_path}/videos.csv", 8, BACKEND, 4, "again")
-    for made in ("fine_tuning", "run_training"):
+    for made in ("prepare_fine_tuning", "run_training"):
         seen.note(f"{made}.run", {"folder": str(seen[f"{made}.run"].folder)})
     wanted = OF_PLAN | {key: value for _, places in STAGE.values() for key, value in places.items()}
     for place, value in wanted.items():

@@ -8,7 +8,7 @@ from vmae_keras.consistency import report
 from vmae_keras.consistency.comparison import Result, compare
 from vmae_keras.consistency.processes import NAMES, compute
 from vmae_keras.consistency.setup import Setup
-from vmae_keras.console import Console
+from vmae_keras.process.console import Console
 
 
 def choose(wanted: str | None) -> list[str]:

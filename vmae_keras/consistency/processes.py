@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vmae_keras import backend
+from vmae_keras.backend.worker_process import run_worker
 from vmae_keras.consistency.setup import Setup
-from vmae_keras.worker_process import run_worker
 
 AT_ONCE = 2
 NAMES = backend.BACKENDS + backend.INFERENCE_BACKENDS

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from vmae_keras.consistency.comparison import QUANTITIES, Difference, Result, Row
 from vmae_keras.consistency.processes import Outcome
-from vmae_keras.console import Console
+from vmae_keras.process.console import Console
 
 
 @contextlib.contextmanager

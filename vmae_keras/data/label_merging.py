@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmae_keras.class_names import named_aliases, plain
+from vmae_keras.data.class_names import named_aliases, plain
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.spreadsheets import guarded

@@ -265,7 +265,7 @@ def centre_clips(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the centre clip of each readable file, uint8 (n, T, H, W, 3), and its target, or None.
 
-    Validation during training takes a single view of each video; `vmae_keras.evaluate` takes several.
+    Validation during training takes a single view of each video; `vmae_keras.evaluation` takes several.
 
     Source: official VideoMAE V2 `datasets.py` in validation; clause EVAL-6.
     """

@@ -19,8 +19,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from vmae_keras import interrupts
-from vmae_keras.failures import Unfinished
+from vmae_keras.process import interrupts
+from vmae_keras.process.failures import Unfinished
 
 AHEAD = 2  # elements of each worker that wait in this process
 _RAW = hasattr(os, "readv")  # without a copy in between, which takes four times as long

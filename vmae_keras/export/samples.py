@@ -16,7 +16,7 @@ from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.synthetic import moving_shapes
 from vmae_keras.export.contract import Contract
 from vmae_keras.export.serving import HALF
-from vmae_keras.training.run import AnySettings, Settings
+from vmae_keras.runs.run import AnySettings, Settings
 
 DRAWN = "drawn shapes"
 

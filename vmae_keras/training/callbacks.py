@@ -11,10 +11,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from vmae_keras import backend, interrupts
+from vmae_keras import backend
 from vmae_keras.distribution import Devices
+from vmae_keras.process import interrupts
+from vmae_keras.runs.run import Run
 from vmae_keras.training import checkpoint
-from vmae_keras.training.run import Run
 from vmae_keras.training.tensorboard import TensorBoard
 
 SAVE_SECONDS = 60.0  # this much work and a logging interval may be lost to a kill, ...

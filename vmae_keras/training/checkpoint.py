@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vmae_keras import backend
-from vmae_keras.failures import FULL
+from vmae_keras.process.failures import FULL
 
 _OPTIMIZER = "optimizer/"
 _WRITING = "writing"  # a folder, since safetensors gives its unfinished file another name each time

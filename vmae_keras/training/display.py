@@ -5,7 +5,7 @@ import time
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vmae_keras import backend
-from vmae_keras.console import Console
+from vmae_keras.process.console import Console
 
 LINE_SECONDS = 10.0  # without a terminal, at most one line in this time
 

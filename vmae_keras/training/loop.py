@@ -6,17 +6,17 @@ import warnings
 from collections.abc import Callable, Iterable
 
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.hold_out import hold_out
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.splits import hold_out
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.distribution import Devices
-from vmae_keras.failures import Unfinished, explain
+from vmae_keras.process.failures import Unfinished, explain
 from vmae_keras.random_streams import DRAWS, Purpose, generator
+from vmae_keras.recipes.recipe import TrainingRecipe
+from vmae_keras.runs.run import Run, RunError, digest
 from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
-from vmae_keras.training.recipe import TrainingRecipe
-from vmae_keras.training.run import Run, RunError, digest
 
 LOG_STEPS = 10  # a row of the log is the mean loss of this many steps, or of an epoch if shorter
 VALIDATION_VIDEOS = 128  # they stay in memory: 300 MB at 16 x 224 x 224

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vmae_keras.class_names import plain
+from vmae_keras.data.class_names import plain
 
 
 def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:

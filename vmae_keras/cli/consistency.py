@@ -1,0 +1,60 @@
+"""vmae consistency"""
+
+from typing import Annotated
+
+import typer
+
+from vmae_keras.cli.shared.options import seed_option
+from vmae_keras.cli.shared.terminal import errors_for_people
+from vmae_keras.process import interrupts
+
+
+def consistency(
+    variant: Annotated[
+        str,
+        typer.Option(help="tiny, demo, v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."),
+    ] = "demo",
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Out of jax, tensorflow, torch, numpy, openvino; default: all installed. The last two "
+            "have no gradients.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3,
+    seed: Annotated[int, seed_option("weights and batches")] = 0,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the variant."),
+    ] = None,
+):
+    """Tell whether the backends of this machine compute the same.
+
+    Each builds the same model and computes forward, loss, gradients and a few updates by AdamW, in
+    float32 and mixed_bfloat16. The table says how far apart they are and how far they may be. Exit code
+    1: something is further, or a backend of --backends gave no result.
+    """
+    from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.consistency.check import check, choose
+    from vmae_keras.consistency.setup import Setup
+    from vmae_keras.process.console import Console
+    from vmae_keras.recipes.overrides import apply_overrides
+    from vmae_keras.recipes.recipe import RECIPES
+
+    with errors_for_people(ValueError):
+        recipe = RECIPES["demo"]
+        config, changed = apply_overrides(VideoMAEConfig.variant(variant), recipe, change or [])
+        if changed != recipe:
+            raise ValueError(
+                "There is no recipe here: --set changes values of the variant alone. "
+                f"Received: {', '.join(change)}."
+            )
+        setup, names = Setup(config, steps, seed), choose(backends)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)  # for weights' names
+    with interrupts.unwinding():  # ends the backends' processes
+        agree, missing = check(setup, names, console)
+    if not agree or (backends and missing):
+        raise typer.Exit(1)

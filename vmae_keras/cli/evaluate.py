@@ -1,0 +1,86 @@
+"""vmae evaluate"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.cli.shared.classifier import load_classifier
+from vmae_keras.cli.shared.folder import continued_by, locked, this_command
+from vmae_keras.cli.shared.options import (
+    BackendOption,
+    ClipsOption,
+    CropsOption,
+    LabelledVideos,
+    ModelArgument,
+    Workers,
+)
+from vmae_keras.cli.shared.terminal import (
+    errors_for_people,
+    import_keras_on,
+    progress_of,
+    report_skipped,
+)
+
+
+def evaluate(
+    model: ModelArgument,
+    data: LabelledVideos,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: MODEL/evaluation, or evaluation."),
+    ] = None,
+    clips: ClipsOption = None,
+    crops: CropsOption = None,
+    backend: BackendOption = None,
+    workers: Workers = 0,
+):
+    """Measure a classifier on labelled videos: top-1, top-5, mean class, a confusion matrix.
+
+    Each video is judged by the mean of its views' probabilities. Killed, it goes on where it was when it is
+    started again. Broken files are named, and counted by no figure.
+    """
+    folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
+    with locked(folder):
+        import_keras_on(backend)
+        from vmae_keras.data.labelled import list_labelled
+
+        with errors_for_people(ValueError, OSError):
+            files = list_labelled(data)
+        measure(model, files, folder, this_command(), clips=clips, crops=crops, workers=workers)
+
+
+def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
+    """Evaluates a preset into a folder, shows how far it is, and prints the figures.
+
+    `again` is the command that continues.
+    """
+    from vmae_keras.data.skipped import SkippedFiles
+    from vmae_keras.evaluation.classification import evaluate as run
+    from vmae_keras.process.console import Console
+
+    console = Console()
+    with errors_for_people(ValueError, OSError, ArithmeticError):
+        classifier, views = load_classifier(model, clips, crops)
+    with continued_by(again, folder), errors_for_people(ValueError, ArithmeticError):
+        skipped = SkippedFiles(folder / "skipped.jsonl")
+        with progress_of(console, "videos") as progress:
+            found = run(
+                classifier,
+                files,
+                labels=classifier.labels,
+                skipped=skipped,
+                workers=workers,
+                folder=folder,
+                progress=progress,
+                **views,
+            )
+        found.write(folder)
+    report_skipped(console, found.skipped)
+    console.print(
+        f"{found.videos} videos, {views['clips']} x {views['crops']} views each: "
+        f"top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
+        f"mean class {100 * found.mean_class:.1f} %\n{folder / 'confusion.png'}",
+        soft_wrap=True,
+    )
+    return found

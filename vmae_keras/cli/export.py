@@ -1,0 +1,158 @@
+"""vmae export"""
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import environment, import_keras, select
+from vmae_keras.cli.shared.folder import continued_by, locked, this_command
+from vmae_keras.cli.shared.options import BackendOption
+from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, say
+from vmae_keras.process import interrupts
+
+Format = enum.Enum(
+    "Format", {name: name for name in ("savedmodel", "litert", "onnx", "openvino")}, type=str
+)
+Quantize = enum.Enum(
+    "Quantize", {name: name for name in ("fp16", "int8-dynamic", "int8")}, type=str
+)
+Input = enum.Enum("Input", {name: name for name in ("uint8", "float32")}, type=str)
+What = enum.Enum("What", {name: name for name in ("classifier", "encoder", "pretrain")}, type=str)
+
+
+def export(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run, a preset, a file or hf://owner/name.")
+    ],
+    format: Annotated[Format, typer.Option(help="What to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the artifact; default: MODEL/exported-FORMAT, or exported-FORMAT."
+        ),
+    ] = None,
+    what: Annotated[
+        What | None, typer.Option(help="Which model; default: the one that MODEL holds.")
+    ] = None,
+    quantize: Annotated[
+        Quantize | None,
+        typer.Option(
+            help="LiteRT: `fp16` halves it, `int8-dynamic` quarters it, `int8` too, with activations in "
+            "integers as well. OpenVINO: `fp16`."
+        ),
+    ] = None,
+    input: Annotated[
+        Input, typer.Option(help="Videos of levels 0 to 255, or of numbers in [0, 1].")
+    ] = Input.uint8,
+    batch: Annotated[
+        str, typer.Option(metavar="dynamic|N", help="Clips of a batch: any number, or just N.")
+    ] = "dynamic",
+    frame_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Of the frames that come, to be resized and centre-cropped inside; default: the model's.",
+        ),
+    ] = None,
+    videos: Annotated[
+        str | None,
+        typer.Option(
+            help="Real clips to compare on, and to measure int8's ranges on; default: the run's videos, "
+            "else drawn shapes."
+        ),
+    ] = None,
+    clips: Annotated[
+        int, typer.Option(min=2, help="Clips to compare on, half of them real, half of them noise.")
+    ] = 8,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Largest difference allowed, as a share of the largest output; default: 1e-4 in "
+            "float32, .01 in fp16, .1 in int8.",
+        ),
+    ] = None,
+    backend: BackendOption = None,
+):
+    """Write a model that runs without Keras, run it, and compare it with the model.
+
+    It takes raw clips: scaling, mean and std are inside. Whatever the backend, SavedModel and LiteRT are
+    written with TensorFlow, ONNX and OpenVINO with PyTorch, in a process of their own.
+    """
+    import os
+    import time
+
+    began = time.monotonic()
+
+    def say_when(line):
+        interrupts.check()
+        seconds = int(time.monotonic() - began)
+        say(f"{seconds // 60}:{seconds % 60:02d} {line}")
+
+    name = "-".join(["exported", format.value, *([quantize.value] if quantize else [])])
+    folder = out or (Path(source) if Path(source).is_dir() else Path()) / name
+    with locked(folder):
+        with errors_for_people(ValueError):
+            number = _batch(batch)
+            size = frame_size and _size(frame_size)
+            # On a GPU: compute the model in float32, not TF32, and leave memory to the converter.
+            os.environ.update(environment(select(backend and backend.value)))
+        import_keras()
+        from vmae_keras.export.comparison import InexactArtifact
+        from vmae_keras.export.exporter import export as run
+
+        continued = continued_by(this_command(), folder)
+        with continued, errors_for_people(ValueError), notes_for_people():
+            try:
+                comparison = run(
+                    source,
+                    folder,
+                    format.value,
+                    what=what and what.value,
+                    quantize=quantize and quantize.value,
+                    dtype=input.value,
+                    batch=number,
+                    frame_size=size,
+                    videos=videos,
+                    clips=clips,
+                    tolerance=tolerance,
+                    say=say_when,
+                )
+            except InexactArtifact as error:
+                _show(error.comparison)
+                raise
+    _show(comparison)
+    say(folder)
+
+
+def _show(comparison):
+    from rich.table import Table
+
+    from vmae_keras.export.card import costs
+    from vmae_keras.process.console import Console
+
+    table = Table("artifact and model on", "largest difference", "mean", "same top-1", box=None)
+    for row in comparison.rows:
+        table.add_row(f"{row.count} clips: {row.clips}", *row.figures)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)
+    console.print(table, *costs(comparison), sep="\n")
+
+
+def _batch(text):
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--batch must be `dynamic` or a number from 1. Received: {text!r}.")
+    return int(text)
+
+
+def _size(text):
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise ValueError(f"--frame-size must be like 360x640. Received: {text!r}.")
+    return int(match[1]), int(match[2])

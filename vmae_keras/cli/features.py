@@ -1,0 +1,104 @@
+"""vmae features"""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.cli.shared.folder import continued_by, locked, this_command
+from vmae_keras.cli.shared.options import BackendOption
+from vmae_keras.cli.shared.terminal import (
+    errors_for_people,
+    import_keras_on,
+    notes_for_people,
+    progress_of,
+    report_skipped,
+)
+
+Pooling = enum.Enum("Pooling", {name: name for name in ("mean", "first", "none")}, type=str)
+Format = enum.Enum("Format", {name: name for name in ("npy", "safetensors")}, type=str)
+
+
+def features(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run of `vmae pretrain` or `vmae finetune`, a preset, a file or hf://owner/name.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="Videos: a folder, a glob, a file, a list or a CSV."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the features.")] = Path("features"),
+    stride: Annotated[
+        int, typer.Option(min=1, help="Frames between the beginnings of two windows.")
+    ] = 4,
+    sampling_stride: Annotated[
+        int, typer.Option(min=1, help="Frames between two frames of a window.")
+    ] = 1,
+    pooling: Annotated[
+        Pooling, typer.Option(help="Of a window's tokens; none keeps them all.")
+    ] = Pooling.mean,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="npy: the times of the windows beside, in a .json; safetensors: in the same file."
+        ),
+    ] = Format.npy,
+    crop: Annotated[
+        bool,
+        typer.Option(
+            help="Crop the middle to the model's size, else squeeze the whole frame into it."
+        ),
+    ] = True,
+    batch_windows: Annotated[
+        int, typer.Option(min=1, help="Windows that the model sees at once.")
+    ] = 8,
+    backend: BackendOption = None,
+):
+    """Write the features of sliding windows over videos of any length, one file for each video.
+
+    Killed, it goes on where it was when it is started again. Broken files are named.
+    """
+    with locked(out):
+        import_keras_on(backend)
+        from vmae_keras.data.files import list_videos
+        from vmae_keras.data.skipped import SkippedFiles
+        from vmae_keras.evaluation.features import extract
+        from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+        from vmae_keras.process.console import Console
+
+        console = Console()
+        with errors_for_people(ValueError, OSError, ArithmeticError):
+            files = list_videos(data)
+            with notes_for_people():
+                encoder = FrozenEncoder.from_preset(
+                    model, None if pooling is Pooling.none else pooling.value
+                )
+        with (
+            continued_by(this_command(), out),
+            errors_for_people(ValueError, ArithmeticError),
+            progress_of(console, "videos") as progress,
+        ):
+            found = extract(
+                encoder,
+                files,
+                out,
+                skipped=SkippedFiles(out / "skipped.jsonl"),
+                stride=stride,
+                sampling_stride=sampling_stride,
+                crop=crop,
+                format=format.value,
+                batch_windows=batch_windows,
+                progress=progress,
+            )
+    report_skipped(console, found.skipped)
+    console.print(
+        f"Features of {len(found.files)} of {len({file.path for file in files})} videos: {out}",
+        soft_wrap=True,
+    )
+    if not found.files:
+        raise typer.Exit(1)

@@ -1,0 +1,155 @@
+"""vmae probe"""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.cli.shared.folder import continued_by, locked, this_command
+from vmae_keras.cli.shared.options import BackendOption, Workers, seed_option
+from vmae_keras.cli.shared.terminal import (
+    errors_for_people,
+    import_keras_on,
+    notes_for_people,
+    progress_of,
+    report_skipped,
+)
+
+Kind = enum.Enum("Kind", {name: name for name in ("linear", "attentive", "knn")}, type=str)
+Sampling = enum.Enum("Sampling", {name: name for name in ("dense", "uniform")}, type=str)
+_LABELLED = "A list of `path label`, a CSV, or a folder that holds a folder for each class"
+
+
+def probe(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run of `vmae pretrain` or `vmae finetune`, a preset, a file or hf://owner/name.",
+        ),
+    ],
+    train: Annotated[str, typer.Argument(metavar="TRAIN", help=f"{_LABELLED}.")],
+    test: Annotated[str, typer.Argument(metavar="TEST", help="The same, of other videos.")],
+    kind: Annotated[
+        Kind, typer.Option(help="What is trained on the features; knn: nothing, neighbours vote.")
+    ] = Kind.attentive,
+    out: Annotated[Path, typer.Option(help="Folder of features and results.")] = Path("probe"),
+    random: Annotated[
+        bool,
+        typer.Option("--random", help="MODEL with random weights: what its features must surpass."),
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Default: linear 100, attentive 30.")
+    ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Tried side by side; default: four of the kind's own."
+        ),
+    ] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Clips of a video; default: 5, with uniform sampling 2."),
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Crops of a clip.")] = 1,
+    sampling: Annotated[
+        Sampling | None, typer.Option(help="Of frames; default: the run's recipe's, else dense.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Of dense frames; default: the run's, else 4.")
+    ] = None,
+    seed: Annotated[int, seed_option("the choice of held-out videos, first weights and order")] = 0,
+    backend: BackendOption = None,
+    workers: Workers = 0,
+):
+    """Measure a frozen encoder: a linear layer, an attentive probe or neighbours on its features.
+
+    Rates (of knn: numbers of neighbours) are chosen on a fifth of TRAIN. Every video is encoded once, and
+    its features are kept: killed, or called again for another kind, it goes on where it was.
+    """
+    with locked(out):
+        import_keras_on(backend)
+        from vmae_keras.backend import set_seed
+        from vmae_keras.data.labelled import list_labelled, warn_of_one_class
+        from vmae_keras.data.skipped import SkippedFiles
+        from vmae_keras.data.splits import distinct
+        from vmae_keras.data.views import CLIPS
+        from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+        from vmae_keras.evaluation.probes.encoded import Encoding, size
+        from vmae_keras.evaluation.probes.probing import check_sets
+        from vmae_keras.evaluation.probes.probing import probe as run
+        from vmae_keras.process.console import Console
+
+        console = Console()
+        pooling = None if kind is Kind.attentive else "mean"
+        given = {"sampling": sampling and sampling.value, "stride": stride}
+        with errors_for_people(ValueError, OSError, ArithmeticError):
+            rates = _rates(learning_rates)
+            # What is held out to choose by must not be trained on under another row.
+            sets = {"train": distinct(list_labelled(train)), "test": list_labelled(test)}
+            with notes_for_people():
+                warn_of_one_class(check_sets(**sets))
+                set_seed(seed)
+                encoder = FrozenEncoder.from_preset(model, pooling, load_weights=not random)
+            views = _sampling(model) | {name: value for name, value in given.items() if value}
+            clips = clips or CLIPS[views["sampling"]]
+        with continued_by(this_command(), out), errors_for_people(ValueError, ArithmeticError):
+            encoding = Encoding(
+                encoder,
+                sets,
+                out / ("tokens" if pooling is None else "pooled"),
+                clips=clips,
+                crops=crops,
+                **views,
+            )
+            console.print(
+                f"{len(sets['train'])} + {len(sets['test'])} videos, {clips} x {crops} views each: "
+                f"{size(encoding.bytes)} of features in {encoding.folder}",
+                soft_wrap=True,
+            )
+            skipped = SkippedFiles(out / "skipped.jsonl")
+            with progress_of(console, "videos") as progress:
+                encoding.run(skipped, workers, progress)
+            with progress_of(console, "steps") as progress:
+                found = run(
+                    encoding,
+                    kind=kind.value,
+                    epochs=epochs,
+                    rates=rates,
+                    seed=seed,
+                    skipped=skipped.report(),
+                    progress=progress,
+                )
+            found.write(out)
+    report_skipped(console, found.skipped)
+    sweep = found.sweep
+    console.print(
+        f"{kind.value} probe, {sweep.what} {sweep.values[sweep.best]:g} (of {len(sweep.values)} tried), "
+        f"{found.videos} test videos: top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
+        f"mean class {100 * found.mean_class:.1f} %\n{out / 'sweep.png'}",
+        soft_wrap=True,
+    )
+
+
+def _rates(text):
+    if text is None:
+        return None
+    try:
+        return [float(rate) for rate in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--learning-rates takes numbers with commas between. Received: {text!r}. "
+            "Give for example 1e-4,1e-3."
+        ) from None
+
+
+def _sampling(model):
+    """As the run was trained, else as published."""
+    from vmae_keras.runs.run import Run
+
+    run = Run(model)
+    if not run.exists():
+        return {"sampling": "dense", "stride": 4}
+    recipe = run.settings().recipe
+    return {"sampling": recipe.sampling, "stride": recipe.stride}

@@ -1,0 +1,113 @@
+"""vmae progressive"""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import import_keras, select
+from vmae_keras.cli.evaluate import measure
+from vmae_keras.cli.shared.folder import continued_by, locked
+from vmae_keras.cli.shared.options import BackendOption, Workers
+from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
+from vmae_keras.cli.shared.training_runs import run_training
+
+
+def progressive(
+    plan: Annotated[
+        Path, typer.Argument(help="A TOML file of stages; docs/progressive.toml is one.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the stages' folders and of the report.")
+    ] = Path("progressive"),
+    backend: BackendOption = None,
+    workers: Workers = 0,
+):
+    """Pretrain, post-pretrain on labelled data sets, fine-tune and evaluate, by one plan.
+
+    All of the plan is checked before its first stage begins. Killed or stopped at any moment, the same
+    command goes on where it was; what is done is left alone. It ends with report.md and report.json.
+    """
+    from vmae_keras.distribution import detect
+    from vmae_keras.training import plan_folder as stages
+    from vmae_keras.training.plan import check, read_plan
+
+    with errors_for_people(ValueError, OSError), notes_for_people():
+        if (job := detect()) is not None:
+            raise ValueError(
+                f"A plan runs in one process. Received: {job.processes} by {job.launcher}. Start its "
+                "stages one by one with vmae pretrain and vmae finetune."
+            )
+        read = read_plan(plan)
+        name = select((backend and backend.value) or stages.begun_backend(out))
+        checked = check(read)
+        definitions = {
+            each.stage.name: stages.definition(each, read.seed, name) for each in checked
+        }
+        stages.check_unchanged(out, definitions)
+    import_keras()
+    again = f"vmae progressive {shlex.quote(str(plan))} --out {shlex.quote(str(out))}"
+    with locked(out), continued_by(again, out):
+        for number, each in enumerate(checked, 1):
+            folder = out / each.stage.name
+            _say(f"\n{number}/{len(checked)} {each.stage.name}: {each.stage.kind}")
+            if stages.result(folder) is not None:
+                _say(f"Done before: {folder}")
+                continue
+            _forget_models()
+            with locked(folder):
+                videos = stages.begin(folder, each, definitions[each.stage.name])
+                if each.stage.kind == "evaluate":
+                    start = str(out / each.stage.start)
+                    found = measure(start, each.files, folder, again, workers=workers, **each.views)
+                    stages.finish_evaluation(folder, each, found)
+                else:
+                    outcome = _train(each.stage, out, videos, read.seed, name, workers, again)
+                    stages.finish_training(folder, each, outcome)
+        report = stages.report(out, read, name)
+    _say(f"\n{report}\n\n{out / 'report.md'}")
+
+
+def _train(stage, out, videos, seed, backend, workers, again):
+    import dataclasses
+
+    from vmae_keras.runs.run import Run
+    from vmae_keras.training import checkpoint, new_run
+    from vmae_keras.training.fine_tuning import finetune
+    from vmae_keras.training.pretraining import pretrain
+
+    run = Run(out / stage.name)
+    common = {
+        "recipe_name": stage.recipe,
+        "changes": stage.changes,
+        "seed": seed,
+        "backend": backend,
+        "variant": stage.variant,
+    }
+    with errors_for_people(ValueError, OSError), notes_for_people():
+        if checkpoint.latest(run.checkpoints):
+            settings = dataclasses.replace(run.settings(), data=videos)
+        elif stage.kind == "pretrain":
+            settings = new_run.prepare_pretraining(run, videos, **common)
+        else:
+            mine = stage.start and (out / stage.start / "stage.json").exists()
+            start = str(out / stage.start) if mine else stage.start
+            settings = new_run.prepare_fine_tuning(
+                run, videos, start=start, head=stage.head, **common
+            )
+    train = pretrain if stage.kind == "pretrain" else finetune
+    return run_training(train, run, settings, workers, again)
+
+
+def _forget_models():
+    """Frees what earlier stages built, and lets automatic names begin anew, as in a continued plan."""
+    import keras
+
+    keras.utils.clear_session()
+
+
+def _say(text):
+    from vmae_keras.process.console import Console
+
+    Console().print(text, soft_wrap=True)

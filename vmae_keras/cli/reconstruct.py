@@ -1,0 +1,60 @@
+"""vmae reconstruct"""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.backend import import_keras, select
+from vmae_keras.cli.shared.options import BackendOption, seed_option
+from vmae_keras.cli.shared.terminal import errors_for_people, say
+
+
+class Statistics(enum.StrEnum):
+    """Where a hidden patch's mean and deviation come from; see `vmae_keras.pictures.clips`."""
+
+    seamless = "seamless"
+    visible = "visible"
+    oracle = "oracle"
+
+
+def reconstruct(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    clip: Annotated[Path, typer.Argument(help="A video file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Name of picture and video; default: RUN/reconstruction-CLIP."),
+    ] = None,
+    statistics: Annotated[
+        Statistics,
+        typer.Option(
+            help="Brightness and contrast of hidden patches: `seamless` fits them to the visible "
+            "ones, `visible` interpolates between these, `oracle` takes the true ones, which "
+            "flatters the model."
+        ),
+    ] = Statistics.seamless,
+    seed: Annotated[int, seed_option("the mask")] = 0,
+    backend: BackendOption = None,
+):
+    """Hide most of a clip, rebuild it, and write a picture (.png) and a video (.mp4).
+
+    Three rows: the clip, what the model saw, the reconstruction.
+    """
+    from vmae_keras.runs.run import Run
+
+    folder = Run(run)
+    with errors_for_people(ValueError, OSError):
+        settings = folder.settings()
+        select(backend.value if backend else settings.backend)
+    import_keras()
+    from vmae_keras.data.decode import UnreadableVideo
+    from vmae_keras.pictures.reconstruction import reconstruct_file
+    from vmae_keras.runs.run import RunError
+    from vmae_keras.weights.tensor_files import WeightsError
+
+    out = out or folder.folder / f"reconstruction-{clip.stem}"
+    with errors_for_people(RunError, WeightsError, UnreadableVideo, OSError):
+        paths = reconstruct_file(folder, clip, out, statistics=statistics.value, seed=seed)
+    for path in paths:
+        say(path)

@@ -1,0 +1,1 @@
+"""Options, output and folders that several commands share."""

@@ -1,0 +1,41 @@
+"""The classifier that a command is given, with the views that its run foresaw."""
+
+from vmae_keras.cli.shared.terminal import notes_for_people
+
+
+def load_classifier(handle, clips, crops):
+    """The classifier, and how its videos are looked at: as the run's recipe says, else as published."""
+    from vmae_keras.classifier import VideoClassifier
+    from vmae_keras.runs.run import Run, evaluation_views
+
+    with notes_for_people():
+        model = VideoClassifier.from_preset(handle)
+    run = Run(handle)
+    return model, _with_given(
+        evaluation_views(run.settings() if run.exists() else None), clips, crops
+    )
+
+
+def load_artifact(handle, clips, crops):
+    """The same of an exported classifier; (None, {}) where there is no artifact. Needs no Keras."""
+    from vmae_keras.export import formats
+    from vmae_keras.export.artifact import Artifact
+    from vmae_keras.export.contract import ArtifactError
+
+    if formats.find(handle) is None:
+        return None, {}
+    model = Artifact(handle)
+    c = model.contract
+    if c.what != "classifier":
+        raise ArtifactError(f"{handle} is no classifier: it was exported with --what {c.what}.")
+    if crops and c.resizes:
+        raise ArtifactError(
+            f"{handle} crops frames itself, in the centre. Received: --crops {crops}. Leave it out."
+        )
+    views = {name: getattr(c, name) for name in ("sampling", "stride", "clips", "crops")}
+    return model, _with_given(views, clips, crops)
+
+
+def _with_given(views, clips, crops):
+    given = {"clips": clips, "crops": crops}
+    return views | {name: value for name, value in given.items() if value}

@@ -1,0 +1,137 @@
+"""A command that trains as one process, or as one of several that begin and end together."""
+
+import atexit
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import typer
+
+from vmae_keras.backend import select
+from vmae_keras.cli.shared.terminal import say
+from vmae_keras.process import interrupts
+
+ALIKE_SECONDS = 1.0  # in which processes that fail alike have each said why
+LOST_SECONDS = 5.0  # in which it is known that another process is gone
+
+
+def start_devices(backend, devices, parallel, again):
+    """The devices to train on; on PyTorch with several, this command again in a process for each.
+
+    From here on the loss of a process ends the others, which say that `again` continues the run.
+    """
+    from vmae_keras import distribution
+
+    name = select(backend)
+    if name == "torch" and (devices or 1) > 1 and distribution.detect() is None:
+        raise typer.Exit(_in_processes(devices))
+    started = distribution.start(name, devices, parallel.value if parallel else "data")
+    if started.processes > 1:
+        _end_together(started, again)
+    return started
+
+
+def batch_changes(devices, batch_per_device):
+    """KEY=VALUE texts: the batch of all devices together."""
+    return [f"batch_size={batch_per_device * devices.shares}"] if batch_per_device else []
+
+
+def _in_processes(count):
+    """Run this command in each of several processes; return the exit code of the first that fails."""
+    with held_port() as port:
+        return _with_port(count, port)
+
+
+@contextlib.contextmanager
+def held_port():
+    """Yield a port for a process to listen on, which no other process is given until the block ends.
+
+    The socket that holds it does not listen. On Linux another one can then, if both reuse addresses as
+    servers do.
+    """
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("localhost", 0))
+        port = place.getsockname()[1]
+        if sys.platform != "linux":
+            place.close()
+        yield port
+
+
+def _with_port(count, port):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    common = {
+        "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
+        **os.environ,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    command = [sys.executable, "-m", "vmae_keras", *sys.argv[1:]]
+    processes, received = [], []
+
+    def pass_on(number, _):  # a terminal's Ctrl-C has reached them all; they count it once
+        received.append(number)
+        for process in processes:
+            process.send_signal(number)
+
+    for number in interrupts.SIGNALS:
+        signal.signal(number, pass_on)
+    for rank in range(count):
+        environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(subprocess.Popen(command, env=environment))
+    for number in received:  # while they were being started
+        for process in processes:
+            process.send_signal(number)
+    failed = None
+    while any(process.poll() is None for process in processes):
+        time.sleep(0.1)
+        if failed is None and any(process.returncode for process in processes):
+            failed = time.monotonic()
+        if failed and time.monotonic() - failed > 2 * LOST_SECONDS:
+            for process in processes:  # those that wait for one which never joined them
+                process.kill()
+    codes = [process.returncode for process in processes if process.returncode]
+    if codes and received:
+        return 128 + received[0]
+    return next((code if code > 0 else 128 - code for code in codes), 0)
+
+
+def _end_together(devices, again):
+    over = threading.Event()
+
+    def lost(process, host):
+        if over.is_set():
+            return
+        say(
+            f"Error: process {process} of {devices.processes} (on {host}) is gone, and the others "
+            f"cannot train without it. All up to the last checkpoint is saved.\n"
+            f"Continue, on any number of devices, with: {again}",
+            error=True,
+            colour=typer.colors.RED,
+        )
+        sys.stderr.flush()
+        os._exit(1)  # the other threads wait for what will never come
+
+    def end():
+        if not devices.left:  # by an error, which is told by now; JAX would wait for the others
+            over.set()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            time.sleep(ALIKE_SECONDS)
+            number = interrupts.received()
+            os._exit(128 + number if number else 1)
+
+    atexit.register(end)
+    devices.watch(lost)
+
+
+def wait_for_the_loss(devices):
+    """After an error of the backend, which may have noticed first that a process is gone: that is told."""
+    time.sleep(LOST_SECONDS if devices.processes > 1 else 0)

@@ -1,0 +1,87 @@
+"""Prints what a command tells people: its errors, its notes, its progress.
+
+Everything that a command prints goes through `say` or `process.console.Console`. Both escape untrusted
+text, and the linter refuses other ways to print.
+"""
+
+import contextlib
+import sys
+import time
+import warnings
+
+import typer
+
+from vmae_keras.backend import import_keras, select
+from vmae_keras.process import interrupts
+from vmae_keras.process.text import one_line, printable
+
+
+def say(text, *, error=False, colour=None):
+    """Print a line."""
+    typer.secho(printable(str(text)), fg=colour, err=error)
+
+
+def escape_what_cannot_be_encoded():
+    """Make output of letters that its encoding lacks (on a pipe of Windows, say) an escape, no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def errors_for_people(*kinds: type[Exception]):
+    """Errors of kinds that say what to do end a command with exit code 1 and without a traceback."""
+    try:
+        yield
+    except kinds as error:
+        say(f"Error: {error}", error=True, colour=typer.colors.RED)
+        raise typer.Exit(1) from error
+
+
+@contextlib.contextmanager
+def notes_for_people():
+    """Warnings as lines of their own, without where in the code they were given."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        say(f"Note: {message}", error=True, colour=typer.colors.YELLOW)
+
+
+def import_keras_on(backend):
+    """Chooses the backend and imports Keras, or ends the command with what is wrong."""
+    with errors_for_people(ValueError):
+        select(backend and backend.value)
+    import_keras()
+
+
+@contextlib.contextmanager
+def progress_of(console, what):
+    """Gives a function of (done, total) that moves a bar with the time left; lines without a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    began, lined = time.monotonic(), time.monotonic()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=None)
+
+        def update(done, total):
+            nonlocal lined
+            interrupts.check()
+            bar.update(task, completed=done, total=total)
+            now = time.monotonic()
+            if not console.is_terminal and now - lined >= 10:
+                lined = now
+                left = int((now - began) / done * (total - done))
+                console.print(f"{done}/{total} {what}  left {left // 60}:{left % 60:02d}")
+
+        yield update
+
+
+def report_skipped(console, skipped):
+    if skipped:
+        console.print(f"Broken files: {len(skipped)}")
+        for path, reason in skipped.items():
+            console.print(f"  {one_line(path)}: {one_line(reason)}", soft_wrap=True)

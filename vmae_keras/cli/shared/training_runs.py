@@ -1,0 +1,134 @@
+"""What the commands have in common that begin, continue and end a run."""
+
+import dataclasses
+import shlex
+import signal
+from pathlib import Path
+
+import typer
+
+from vmae_keras.backend import installed, select, set_seed
+from vmae_keras.cli.shared.folder import continued_by
+from vmae_keras.cli.shared.job import wait_for_the_loss
+from vmae_keras.cli.shared.terminal import errors_for_people, report_skipped
+
+COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune", "distillation": "distill"}
+
+
+def resumed(run, kind, data, backend, fixed):
+    """Return a run's own settings, of which --backend alone can be changed. Clauses RESUME-2, RESUME-3."""
+    from vmae_keras.runs.run import RunError
+
+    if given := [name for name, value in fixed.items() if value not in (None, [])]:
+        raise RunError(
+            f"A run continues with its own settings. Received: {', '.join(given)}. Leave that out, or "
+            "start another run with another --out and without --resume."
+        )
+    settings = run.settings()
+    if not isinstance(settings, kind):
+        raise RunError(
+            f"{run.folder} holds another stage: {settings.stage}. Continue it with "
+            f"vmae {COMMANDS[settings.stage]} --out {run.folder} --resume."
+        )
+    if data is not None and str(Path(data).absolute()) != settings.data:
+        raise RunError(
+            f"DATA differs from that of the run in {run.folder}. Received: {data!r}, the run has "
+            f"{settings.data!r}. Leave it out to continue the run, or start another with --out."
+        )
+    if backend is None and settings.backend not in installed():
+        raise RunError(
+            f"The run in {run.folder} was trained with {settings.backend}, which is not installed; "
+            f"installed: {', '.join(installed()) or 'none'}. Install it, or name another one with "
+            "--backend."
+        )
+    return dataclasses.replace(
+        settings, backend=select(backend.value if backend else settings.backend)
+    )
+
+
+def continuation(command, folder):
+    """What a person types to continue a run."""
+    return f"vmae {command} --out {shlex.quote(str(folder))} --resume"
+
+
+def run_training(train, run, settings, workers, again=None, devices=None):
+    """Trains, shows it, and draws the loss curve; ends the command where it is interrupted.
+
+    `again` is the command that continues, by default that of the run's stage.
+    """
+    from vmae_keras.data.stream import NoReadableVideo
+    from vmae_keras.distribution import Devices, DistributionError
+    from vmae_keras.process.console import Console
+    from vmae_keras.process.failures import Unfinished
+    from vmae_keras.runs.run import RunError
+    from vmae_keras.training.callbacks import NonFiniteLoss
+    from vmae_keras.training.checkpoint import CheckpointError
+    from vmae_keras.training.display import Display
+    from vmae_keras.weights.hub import HubError
+    from vmae_keras.weights.tensor_files import WeightsError
+
+    devices = devices or Devices()
+    again = again or continuation(COMMANDS[settings.stage], run.folder)
+    console = Console(quiet=not devices.first)
+    if (before := run.settings().backend) != settings.backend:
+        console.print(_change_of_backend(before, settings), soft_wrap=True)
+        run.update(settings)
+    set_seed(settings.seed)  # the stage does it again: from here on little has to be imported
+    with (
+        continued_by(again, run.folder, devices.first),
+        errors_for_people(
+            RunError,
+            DistributionError,
+            NoReadableVideo,
+            CheckpointError,
+            NonFiniteLoss,
+            WeightsError,
+            HubError,
+        ),
+        Display(console) as display,
+    ):
+        try:
+            outcome = train(settings, run, display, workers=workers, devices=devices)
+        except (ValueError, ArithmeticError, OSError, Unfinished):
+            raise
+        except Exception:
+            wait_for_the_loss(devices)
+            raise
+        devices.leave()
+    report_skipped(console, outcome.skipped)
+    if not outcome.finished:
+        console.print(
+            f"Stopped after step {outcome.step} of {outcome.total_steps}; all up to there is saved.\n"
+            f"Continue with: {again}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(128 + (outcome.stopped_by or signal.SIGINT))
+    if run.writes:
+        _draw_losses(run)
+    done = f"Done: {outcome.step} steps."
+    if outcome.exhausted:
+        done = f"Ended early after {outcome.step} of {outcome.total_steps} steps."
+    if outcome.best_step is not None:
+        done += f" The best weights are those of step {outcome.best_step}."
+    console.print(f"{done} Loss curve: {run.loss_picture}", soft_wrap=True)
+    return outcome
+
+
+def _change_of_backend(before, settings):
+    """Return what to tell a user whose run resumes under another backend. Clause RESUME-2."""
+    note = f"Note: this run was trained with {before} so far, and resumes with {settings.backend}."
+    if settings.config.drop_path or getattr(settings.recipe, "head_dropout", 0):
+        return f"{note} Its drop-path and dropout are drawn otherwise than {before} would have."
+    return f"{note} Its results differ by rounding alone."
+
+
+def _draw_losses(run):
+    from vmae_keras.pictures.clips import loss_picture
+
+    rows = run.rows()
+    names = {"training": "loss", "validation": "validation_loss"}
+    curves = {
+        curve: [(row["step"], row[name]) for row in rows if row[name] is not None]
+        for curve, name in names.items()
+    }
+    loss_picture(run.loss_picture, {name: points for name, points in curves.items() if points})

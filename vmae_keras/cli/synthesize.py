@@ -1,0 +1,23 @@
+"""vmae synthesize"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmae_keras.cli.shared.folder import locked
+from vmae_keras.cli.shared.options import seed_option
+from vmae_keras.cli.shared.terminal import errors_for_people, say
+
+
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Where to write the video files.")],
+    count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 600,
+    seed: Annotated[int, seed_option("the clips")] = 0,
+):
+    """Draw clips of moving shapes, to try things without any data."""
+    from vmae_keras.data.synthetic import write_moving_shapes
+
+    with locked(folder), errors_for_people(OSError):
+        paths = write_moving_shapes(folder, count, seed=seed)
+    say(f"{len(paths)} clips in {folder}")

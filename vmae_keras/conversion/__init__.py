@@ -1,0 +1,1 @@
+"""Convert weights between implementations, and verify the result."""

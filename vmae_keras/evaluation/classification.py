@@ -1,0 +1,338 @@
+"""How well a classifier names the classes of videos, each judged by several views."""
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from vmae_keras import backend
+from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.names import as_path
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.spreadsheets import guarded, unguarded
+from vmae_keras.data.stream import NoReadableVideo, check_at_least, paths_of
+from vmae_keras.data.view_dataset import views_dataset
+from vmae_keras.data.views import average_views
+from vmae_keras.pictures import charts
+from vmae_keras.runs.run import RunError, write_at_once
+
+TOP = 5  # classes that are kept of each video, or all where there are fewer
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One video: its class, and the most probable ones with their probabilities, best first.
+
+    Classes are numbers, places in the model's output.
+    """
+
+    path: str
+    label: int
+    predicted: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a classifier made of videos.
+
+    Args:
+        results: one for each video that could be read, in the order of the list.
+        skipped: path -> reason of the files that could not be read; no figure counts them. A file
+            that breaks halfway is used as far as it decodes, and counts.
+        classes: K.
+        labels: the names of the classes; None numbers them.
+        settings: what the results were made from and how, as `evaluate` notes it down.
+    """
+
+    results: list[Result]
+    skipped: dict[str, str]
+    classes: int
+    labels: tuple[str, ...] | None
+    settings: dict
+
+    @property
+    def videos(self) -> int:
+        """How many videos the figures stand on."""
+        return len(self.results)
+
+    @property
+    def top_1(self) -> float:
+        """The share of videos whose class was the most probable one."""
+        return self._share(1)
+
+    @property
+    def top_5(self) -> float:
+        """The share of videos whose class was among the five most probable ones."""
+        return self._share(TOP)
+
+    @property
+    def mean_class(self) -> float:
+        """The mean of the classes' own top-1 shares, over the classes that have videos."""
+        totals = self.confusion.sum(1)
+        return float((self.confusion.diagonal()[totals > 0] / totals[totals > 0]).mean())
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K) int64 counts of videos: row true class, column the most probable one."""
+        counts = np.zeros((self.classes, self.classes), np.int64)
+        for result in self.results:
+            counts[result.label, result.predicted[0]] += 1
+        return counts
+
+    def metrics(self) -> dict:
+        """All figures, and what they stand on."""
+        return {
+            "videos": self.videos,
+            "top_1": self.top_1,
+            "top_5": self.top_5,
+            "mean_class": self.mean_class,
+            "settings": self.settings,
+            "skipped": self.skipped,
+        }
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Writes results.csv, a row for each video, metrics.json and confusion.png."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _Table(folder, self.classes, self.labels).write(self.results)
+        write_at_once(folder / "metrics.json", json.dumps(self.metrics(), indent=2) + "\n")
+        charts.confusion_picture(folder / "confusion.png", self.confusion, self.labels)
+
+    def _share(self, places: int) -> float:
+        return float(np.mean([each.label in each.predicted[:places] for each in self.results]))
+
+
+def evaluate(
+    model: VideoClassifier,
+    files: Sequence[VideoFile],
+    *,
+    labels: Sequence[str] | None,
+    sampling: str,
+    stride: int,
+    clips: int,
+    crops: int,
+    skipped: SkippedFiles,
+    batch_views: int = 8,
+    workers: int = 0,
+    folder: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Judge each video by the mean of the probabilities that the model gives its views.
+
+    Args:
+        files: from `list_videos`, each with a label.
+        labels: the names of the classes in the order of the model's outputs; with None the files'
+            labels are numbers of classes.
+        sampling, stride, clips, crops, skipped, workers: see `views_dataset`.
+        batch_views: views that the model sees at once. Batches run across videos, and only the last
+            one is padded: all have one size, so that the model is compiled once.
+        folder: where results.csv gets the row of each video as soon as it is done. Called again with
+            the same folder, the evaluation goes on after the videos that are in it.
+        progress: called with how many files are done, and of how many, after each video.
+
+    Raises:
+        ValueError: a label that is missing or no class, or a setting out of range; before any work.
+        RunError: the folder holds results of another model, other videos or other views.
+        NoReadableVideo: not one of the files can be read.
+        ArithmeticError: the model's logits are not finite.
+
+    Source: official `engine_for_finetuning.py`, `final_test` and `merge`; clause EVAL-4.
+    """
+    check_at_least(1, batch_views=batch_views)
+    labels = None if labels is None else tuple(labels)
+    wanted = list(zip(paths_of(files), _numbers(files, labels, model.classes), strict=True))
+    views = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
+    settings = {
+        "model": model_fingerprint(model),
+        "precision": model.dtype_policy.name,
+        "videos": fingerprint(f"{path}\n{number}\n" for path, number in wanted),
+        "labels": labels and list(labels),
+        **views,
+    }
+    table = None if folder is None else _Table(Path(folder), model.classes, labels)
+    done = table.begin(settings) if table else {}
+    left = [index for index, video in enumerate(wanted) if video not in done]
+    if left:
+        dataset = views_dataset(
+            [files[index] for index in left],
+            model.config,
+            **views,
+            skipped=skipped,
+            workers=workers,
+        )
+        for place, logits in predicted_views(model, dataset, clips * crops, batch_views):
+            video = wanted[left[place]]
+            done[video] = result_of(*video, average_views(logits))
+            if table:
+                table.append(done[video])
+            if progress:
+                progress(len(files) - len(left) + place + 1, len(files))
+    reasons = skipped.report()
+    broken = {path: reasons[path] for path, number in wanted if (path, number) not in done}
+    results = [done[video] for video in wanted if video in done]
+    if not results:
+        first = "; ".join(f"{path}: {reason}" for path, reason in list(broken.items())[:3])
+        raise NoReadableVideo(
+            f"None of the {len(files)} files can be read, so there is nothing to evaluate. "
+            f"The first reasons: {first}. The record {skipped.path} names them all."
+        )
+    return Evaluation(results, broken, model.classes, labels, settings)
+
+
+def _numbers(files, labels, classes) -> list[int]:
+    """The files' labels as numbers of classes."""
+    if labels is not None and (len(labels) != classes or len(set(labels)) != classes):
+        raise ValueError(
+            f"`labels` must name each of the model's {classes} classes, no two alike. "
+            f"Received: {len(labels)} labels, {len(set(labels))} different ones."
+        )
+    known = {str(name): number for number, name in enumerate(labels or range(classes))}
+    bad = [file for file in files if file.label not in known]
+    if bad:
+        first = "; ".join(f"{file.path}: {file.label}" for file in bad[:3])
+        kind = "one of `labels`" if labels is not None else f"a number from 0 to {classes - 1}"
+        raise ValueError(
+            f"To evaluate, each file needs a label that is {kind}. Received: {len(bad)} of "
+            f"{len(files)} files without, the first of them {first}. Correct the list"
+            + (", or give `labels` as it writes them." if labels else ", or give `labels`.")
+        )
+    return [known[file.label] for file in files]
+
+
+def predicted_views(
+    model, dataset, views: int, batch_views: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(place in the data set, what the model gives its views (views, ...)) of one video after another."""
+    with contextlib.closing(iter(dataset)) as elements:
+        given = []
+        for batch, places in _batches(elements, batch_views):
+            # What it gives the padding finds no place, and ends here.
+            for place, output in zip(places, backend.predict(model, batch), strict=False):
+                given.append(output)
+                if len(given) == views:
+                    yield place, np.stack(given)
+                    given = []
+
+
+def _batches(elements: Iterable[dict], size: int) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """(views (size, T, H, W, C), the place that each is from); the last one padded with black."""
+    views, places = [], []
+    for element in elements:
+        for view in element["views"]:
+            views.append(view)
+            places.append(int(element["index"]))
+            if len(views) == size:
+                yield np.stack(views), places
+                views, places = [], []
+    if views:
+        yield np.stack(views + [np.zeros_like(views[0])] * (size - len(views))), places
+
+
+def result_of(path: str, label: int, probabilities: np.ndarray) -> Result:
+    """Of a video's class and the probabilities (K,) of all of them.
+
+    Raises:
+        ArithmeticError: they are not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ArithmeticError(
+            f"The model's logits of {path} are not finite, so no accuracy would mean anything. "
+            "Check its weights, or evaluate in float32."
+        )
+    best = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
+    return Result(path, label, tuple(best), tuple(probabilities[best].tolist()))
+
+
+def model_fingerprint(model) -> str:
+    """Of a classifier's or encoder's weights, and of what else decides what it computes."""
+    weights = (ops.convert_to_numpy(weight.value).tobytes() for weight in model.weights)
+    return fingerprint(itertools.chain([f"{model.config} {model.pooling}"], weights))
+
+
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """16 hexadecimal digits of what the parts hold one after another."""
+    content = hashlib.sha256()
+    for part in parts:
+        # File names need not be UTF-8.
+        content.update(part if isinstance(part, bytes) else part.encode(errors="surrogateescape"))
+    return content.hexdigest()[:16]
+
+
+class _Table:
+    """results.csv in a folder, with evaluation.json beside it: what it was made from and how.
+
+    What a spreadsheet would take for a formula has a quote (') before it.
+    """
+
+    def __init__(self, folder: Path, classes: int, labels: Sequence[str] | None):
+        self.path = folder / "results.csv"
+        self.settings = folder / "evaluation.json"
+        self.names = [str(name) for name in labels or range(classes)]
+        self.numbers = {name: number for number, name in enumerate(self.names)}
+        self.columns = ["path", "label"]
+        for place in range(1, min(TOP, classes) + 1):
+            self.columns += [f"predicted_{place}", f"probability_{place}"]
+
+    def begin(self, settings: dict) -> dict[tuple[str, int], Result]:
+        """The results that are there already, by path and class; ready to append others."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        results = self.read(settings) if self.path.exists() else []
+        write_at_once(self.settings, json.dumps(settings, indent=2) + "\n")
+        self.write(results)  # without what a killed evaluation left half-written
+        return {(result.path, result.label): result for result in results}
+
+    def read(self, settings: dict) -> list[Result]:
+        try:
+            before = json.loads(self.settings.read_text("utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        with open(self.path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        if not text.endswith("\n"):
+            rows = rows[:-1]
+        differing = [name for name in settings if before.get(name, ...) != settings[name]]
+        if len(rows) > 1 and (differing or rows[0] != self.columns):
+            raise RunError(
+                f"{self.path} holds the results of another evaluation. "
+                f"Received: another {', '.join(differing) or 'header'}. "
+                "Give another folder, or delete this one."
+            )
+        return [self.result(row) for row in rows[1:] if len(row) == len(self.columns)]
+
+    def result(self, row: list[str]) -> Result:
+        path, label, *rest = map(unguarded, row)
+        label, *predicted = (self.numbers[name] for name in (label, *rest[::2]))
+        return Result(as_path(path), label, tuple(predicted), tuple(map(float, rest[1::2])))
+
+    def write(self, results: Iterable[Result]) -> None:
+        partial = self.path.with_name(self.path.name + ".partial")
+        lines = [self.columns, *map(self.row, results)]
+        self._save(partial, "w", lines)
+        os.replace(partial, self.path)
+
+    def append(self, result: Result) -> None:
+        self._save(self.path, "a", [self.row(result)])
+
+    def row(self, result: Result) -> list:
+        row = [guarded(result.path), guarded(self.names[result.label])]
+        for number, probability in zip(result.predicted, result.probabilities, strict=True):
+            row += [guarded(self.names[number]), probability]
+        return row
+
+    @staticmethod
+    def _save(path: Path, mode: str, rows: list[list]) -> None:
+        # File names need not be UTF-8.
+        with open(path, mode, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)

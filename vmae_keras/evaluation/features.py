@@ -1,0 +1,192 @@
+"""Features of sliding windows over long videos, for temporal action localisation and retrieval."""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras import backend
+from vmae_keras.data.decode import UnreadableVideo
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.stream import check_at_least, paths_of
+from vmae_keras.data.window_stream import Windows, WindowStream
+from vmae_keras.evaluation.classification import model_fingerprint
+from vmae_keras.evaluation.feature_files import FORMATS, FeatureFile
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+from vmae_keras.runs.run import RunError, write_at_once
+
+SETTINGS = "features.json"  # of a folder: what its files were made with
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What there is in a folder of features.
+
+    Args:
+        files: path of a video -> the file of its features, in the order of the list.
+        skipped: path -> reason of the videos that could not be read, or only in part.
+    """
+
+    files: dict[str, Path]
+    skipped: dict[str, str]
+
+
+def extract(
+    encoder: FrozenEncoder,
+    files: Sequence[VideoFile],
+    folder: str | os.PathLike,
+    *,
+    skipped: SkippedFiles,
+    stride: int = 4,
+    sampling_stride: int = 1,
+    crop: bool = True,
+    format: str = "npy",
+    batch_windows: int = 8,
+    progress: Callable[[float, int], None] | None = None,
+) -> Extraction:
+    """Write the features of every window of each video, one file for a video, see `FeatureFile`.
+
+    Files are named as the videos, in folders as they lie in. A file that is there is whole, and its
+    video is not read again: killed, the extraction goes on with the video where it was. Of a video, no
+    more frames are held than two batches of windows have.
+
+    Args:
+        stride, sampling_stride, crop: see `Windows`.
+        format: "npy" or "safetensors".
+        batch_windows: windows that the encoder sees at once. All batches have one size, so that it is
+            compiled once.
+        skipped: where videos that cannot be read, or only in part, are recorded.
+        progress: called with how many videos are done, and of how many, after each batch; without those
+            that were done before.
+
+    Raises:
+        ValueError: a setting out of range, or no video; before any work.
+        RunError: the folder holds features of another model, of other windows or of other videos.
+        ArithmeticError: features that are not finite.
+
+    Source: official `extract_tad_feature.py`, which does not normalise by mean and std as training does;
+    here the encoder does. Clauses FEATURE-1 to FEATURE-4.
+    """
+    check_at_least(1, batch_windows=batch_windows)
+    if format not in FORMATS:
+        raise ValueError(
+            f"`format` must be one of {', '.join(FORMATS)}. Received: format={format!r}."
+        )
+    windows = Windows(encoder.config, stride, sampling_stride, crop)
+    folder = Path(folder)
+    outputs = {
+        path: FeatureFile(folder / f"{name}.{format}", path)
+        for path, name in feature_names(paths_of(files)).items()
+    }
+    _begin(
+        folder,
+        {
+            "model": model_fingerprint(encoder),
+            "precision": encoder.dtype_policy.name,
+            "frames": encoder.config.frames,
+            "pooling": encoder.pooling or "none",
+            "stride": stride,
+            "sampling_stride": sampling_stride,
+            "crop": crop,
+            "format": format,
+        },
+    )
+    left = [path for path, output in outputs.items() if not _done(output)]
+    for number, path in enumerate(left):
+        try:
+            for part in _extracted(encoder, windows, outputs[path], path, batch_windows, skipped):
+                if progress:
+                    progress(round(number + part, 2), len(left))
+        except UnreadableVideo as error:
+            skipped.record(path, error.reason)
+    reasons = skipped.report()
+    return Extraction(
+        {path: output.path for path, output in outputs.items() if output.path.exists()},
+        {path: reasons[path] for path in outputs if path in reasons},
+    )
+
+
+def feature_names(paths: Sequence[str]) -> dict[str, str]:
+    """Path of a video -> name of its features without suffix: where it lies below the folder of them all.
+
+    Videos that would have the name of another one, or of the settings, keep their suffixes.
+    """
+    places = {path: Path(os.path.abspath(path)) for path in paths}
+    root = os.path.commonpath([place.parent for place in places.values()])
+    whole = {path: str(place.relative_to(root)) for path, place in places.items()}
+    stems = {path: os.path.splitext(name)[0] for path, name in whole.items()}
+    # Some file systems do not tell capitals.
+    taken = Counter([*map(str.casefold, [*whole.values(), *stems.values()]), Path(SETTINGS).stem])
+    return {
+        path: stem if taken[stem.casefold()] == 1 else whole[path] for path, stem in stems.items()
+    }
+
+
+def _begin(folder: Path, settings: dict) -> None:
+    """Writes down what the folder's files are made with, unless it is there, and the same."""
+    path = folder / SETTINGS
+    if path.exists():
+        try:
+            before = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            before = {}
+        if differing := [name for name in settings if before.get(name, ...) != settings[name]]:
+            raise RunError(
+                f"{folder} holds features of another extraction. Received: another "
+                f"{', '.join(differing)}. Give another folder, or delete this one."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_at_once(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _done(output: FeatureFile) -> bool:
+    source = output.source()
+    if source not in (None, output.video):
+        raise RunError(
+            f"{output.path} holds the features of another video. Received: {source}, not "
+            f"{output.video}. Give another folder, or delete this file."
+        )
+    return source is not None
+
+
+def _extracted(encoder, windows, output, path, batch_windows, skipped) -> Iterator[float]:
+    """Writes the features of one video; gives the share of it that is done after each batch."""
+    stream = WindowStream(path, windows)
+    done = 0
+    try:
+        for batch, count in _batches(stream, batch_windows):
+            features = backend.predict(encoder, batch)[:count]
+            if not np.isfinite(features).all():
+                raise ArithmeticError(
+                    f"The features of {path} are not finite. Check the model's weights, or compute in "
+                    "float32."
+                )
+            if not done:
+                output.begin(features.shape[1:], ticks_per_second=stream.rate)
+            output.append(features)
+            done += count
+            yield done / len(stream.times)
+        output.finish(stream.times[:done])
+    except BaseException:
+        output.discard()
+        raise
+    if stream.damage:
+        skipped.record(path, f"used in part, as far as it decodes: {stream.damage}")
+        yield 1.0
+
+
+def _batches(windows: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(windows (size, T, H, W, C), how many of them); the last ones filled up with black."""
+    held = []
+    for window in windows:
+        held.append(window)
+        if len(held) == size:
+            yield np.stack(held), size
+            held = []
+    if held:
+        yield np.stack(held + [np.zeros_like(held[0])] * (size - len(held))), len(held)

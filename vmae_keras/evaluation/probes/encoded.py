@@ -1,0 +1,186 @@
+"""What a frozen encoder makes of the views of videos, kept on disk: each video is encoded once."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras import backend
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.stream import check_at_least, paths_of
+from vmae_keras.data.view_dataset import views_dataset
+from vmae_keras.evaluation.classification import fingerprint, model_fingerprint, predicted_views
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
+from vmae_keras.process.failures import FULL
+from vmae_keras.runs.run import RunError, write_at_once
+
+
+class Encoding:
+    """Sets of videos, and the features of all their views.
+
+        encoding = Encoding(encoder, {"train": train, "test": test}, "probe/encoded", **views)
+        encoding.run(skipped)
+        features, places = encoding.read("train")
+
+    Args:
+        encoder: its tokens are kept as float16, pooled features as float32.
+        sets: name -> videos.
+        folder: where they are kept, NAME.npy (videos, S R, ...), with NAME.done.npy, which of them are
+            there. Made again with the same folder, it goes on after those.
+        sampling, stride, clips, crops: see `views_dataset`.
+        batch_views: views that the encoder sees at once.
+
+    Attributes:
+        bytes: of all features.
+
+    Raises:
+        ValueError: a setting out of range, or no video.
+        RunError: the folder holds features of another model, of other videos or views; or the disk has
+            not the room that is needed.
+    """
+
+    def __init__(
+        self,
+        encoder: FrozenEncoder,
+        sets: Mapping[str, Sequence[VideoFile]],
+        folder: str | os.PathLike,
+        *,
+        sampling: str,
+        stride: int,
+        clips: int,
+        crops: int,
+        batch_views: int = 8,
+    ):
+        check_at_least(1, clips=clips, crops=crops, batch_views=batch_views)
+        self.encoder, self.sets, self.folder = encoder, dict(sets), Path(folder)
+        self.batch_views = batch_views
+        self.views = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
+        self.settings = {
+            "model": model_fingerprint(encoder),
+            "precision": encoder.dtype_policy.name,
+            "pooling": encoder.pooling or "none",
+            **self.views,
+            **{
+                name: fingerprint(f"{p}\n" for p in paths_of(files)) for name, files in sets.items()
+            },
+        }
+        self._check_settings()
+        c = encoder.config
+        black = np.zeros((batch_views, c.frames, c.height, c.width, c.channels), np.uint8)
+        self._shape = (clips * crops, *backend.predict(encoder, black).shape[1:])
+        self._dtype = np.dtype("float32" if encoder.pooling else "float16")
+        one = int(np.prod(self._shape)) * self._dtype.itemsize
+        self.bytes = one * sum(map(len, self.sets.values()))
+        self._make_room(one * sum(int((~self._done(name)).sum()) for name in self.sets))
+
+    def run(
+        self,
+        skipped: SkippedFiles,
+        workers: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Encodes what is not there yet; `progress` is called with how many of these videos are done.
+
+        Raises:
+            ArithmeticError: features that are not finite, or too large for float16.
+        """
+        left = {name: np.flatnonzero(~self._done(name)) for name in self.sets}
+        total, before = sum(map(len, left.values())), 0
+        for name, places in left.items():
+            if len(places):
+                files = [self.sets[name][place] for place in places]
+                dataset = views_dataset(
+                    files, self.encoder.config, **self.views, skipped=skipped, workers=workers
+                )
+                features, done = self._open(name)
+                outputs = predicted_views(self.encoder, dataset, self._shape[0], self.batch_views)
+                for place, output in outputs:
+                    features[places[place]] = self._checked(output, files[place].path)
+                    done[places[place]] = True
+                    if progress:
+                        progress(before + place + 1, total)
+            before += len(places)
+
+    def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """-> features (videos, S R, ...) as they lie on the disk, places of the videos that are there"""
+        features, done = self._open(name, "r")
+        return features, np.flatnonzero(done)
+
+    def _checked(self, output, path):
+        with np.errstate(over="ignore"):
+            kept = output.astype(self._dtype)
+        if not np.isfinite(kept).all():
+            raise ArithmeticError(
+                f"The features of {path} are not finite in {self._dtype}. Check the model's weights, or "
+                "compute in float32."
+            )
+        return kept
+
+    def _check_settings(self):
+        path = self.folder / "encoded.json"
+        if path.exists():
+            try:
+                before = json.loads(path.read_text("utf-8"))
+            except ValueError:
+                before = {}
+            wanted = self.settings
+            if differing := [name for name in wanted if before.get(name, ...) != wanted[name]]:
+                raise RunError(
+                    f"{self.folder} holds features of another probe. Received: another "
+                    f"{', '.join(differing)}. Give another folder, or delete this one."
+                )
+
+    def _make_room(self, needed: int):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise RunError(
+                f"The features need {size(needed)} on the disk. Received: {self.folder}, where "
+                f"{size(free)} are free. Take fewer clips or crops, or a folder on another disk."
+            )
+        write_at_once(self.folder / "encoded.json", json.dumps(self.settings, indent=2) + "\n")
+
+    def _done(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.done.npy"
+        return np.load(path) if path.exists() else np.zeros(len(self.sets[name]), bool)
+
+    def _open(self, name: str, mode: str = "r+"):
+        """The features, and which of them are there; made where there are none, `done` after them."""
+        opened = []
+        for path, shape, dtype in (
+            (self.folder / f"{name}.npy", (len(self.sets[name]), *self._shape), self._dtype),
+            (self.folder / f"{name}.done.npy", (len(self.sets[name]),), np.dtype(bool)),
+        ):
+            if not path.exists():
+                partial = path.with_name(path.name + ".partial")
+                np.lib.format.open_memmap(partial, "w+", dtype, shape)
+                _reserve(partial)
+                os.replace(partial, path)
+            opened.append(np.load(path, mmap_mode=mode))
+        return opened
+
+
+def _reserve(path: Path) -> None:
+    """Give a sparse file its room on the disk: a write to mapped memory that finds none kills the process.
+
+    Raises:
+        OSError: there is not enough.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:  # not every file system can reserve
+            if error.errno in FULL:
+                path.unlink()
+                raise
+
+
+def size(count: int) -> str:
+    """Bytes, for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

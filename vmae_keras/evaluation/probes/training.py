@@ -1,0 +1,97 @@
+"""Training a probe's heads side by side on features that lie on the disk."""
+
+import keras
+import numpy as np
+
+from vmae_keras import backend
+from vmae_keras.data.views import average_views
+from vmae_keras.evaluation.probes.heads import Probes, SweptAdamW, summed_losses
+from vmae_keras.random_streams import Purpose, generator
+
+BATCH = 32  # views
+
+
+class Training:
+    """Heads trained on the features of some videos, and what they say of others."""
+
+    def __init__(self, kind, numbers, classes, epochs, weight_decay, seed, progress):
+        self.kind, self.numbers, self.classes = kind, numbers, classes
+        self.epochs, self.weight_decay, self.seed = epochs, weight_decay, seed
+        self.progress, self.steps_done, self.steps = progress, 0, 0
+
+    def expect(self, *counts: int):
+        """Training on so many views, one time after another: `progress` counts the steps of all."""
+        self.steps = sum(map(self._steps, counts))
+
+    def judge(self, features, known, rates, queries, where) -> np.ndarray:
+        """-> (rates, videos, K) probabilities of the videos `where` of `queries`."""
+        scale = _standardisation(features, known) if self.kind == "linear" else (0.0, 1.0)
+        batches = _Views(features, known, scale)
+        backend.set_seed(self.seed)
+        model = Probes(len(rates), features.shape[-1], self.classes, self.kind == "attentive")
+        steps = self._steps(len(batches))
+        model.compile(SweptAdamW(rates, steps, self.weight_decay), summed_losses)
+        model.fit(
+            _Order(batches, self.numbers[known], steps, self.seed),
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=self._step)],
+        )
+        asked = _Views(queries, where, scale)
+        rows = np.arange(-(-len(asked) // BATCH) * BATCH).reshape(-1, BATCH) % len(asked)
+        logits = np.concatenate([backend.predict(model, asked[row]) for row in rows])
+        logits = logits[: len(asked)].reshape(len(where), -1, *logits.shape[1:])
+        return np.stack(
+            [[average_views(video[:, rate]) for video in logits] for rate in range(len(rates))]
+        )
+
+    def _steps(self, views):
+        return self.epochs * -(-views // BATCH)
+
+    def _step(self, batch, logs=None):
+        self.steps_done += 1
+        if self.progress:
+            self.progress(self.steps_done, self.steps)
+
+
+class _Views:
+    """The views of some videos, one after another, as float32."""
+
+    def __init__(self, features, places, scale):
+        self.features, self.places, self.scale = features, places, scale
+
+    def __len__(self):
+        return len(self.places) * self.features.shape[1]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        video, view = np.divmod(rows, self.features.shape[1])
+        mean, deviation = self.scale
+        x = np.asarray(self.features[self.places[video], view], np.float32)
+        return ((x - mean) / deviation).astype(np.float32)
+
+
+class _Order(keras.utils.PyDataset):
+    """Batches of views and classes: every view once in each epoch, in an order drawn by the seed."""
+
+    def __init__(self, views, numbers, steps, seed):
+        super().__init__()
+        self.views, self.numbers, self.steps, self.seed = views, numbers, steps, seed
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step):
+        count = len(self.views)
+        epoch, place = divmod(step, -(-count // BATCH))
+        order = generator(self.seed, Purpose.PROBE_ORDER, epoch).permutation(count)
+        # The last batch of an epoch is filled up from its beginning: all batches have one size.
+        rows = order[np.arange(place * BATCH, (place + 1) * BATCH) % count]
+        return self.views[rows], self.numbers[rows // self.views.features.shape[1]]
+
+
+def _standardisation(features, places) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each feature over the views of some videos."""
+    x = np.asarray(features[places], np.float64).reshape(-1, features.shape[-1])
+    deviation = x.std(axis=0)
+    return x.mean(axis=0), np.where(deviation > 0, deviation, 1.0)

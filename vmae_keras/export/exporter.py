@@ -1,0 +1,263 @@
+"""From a model to an artifact that was compared with it."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+import vmae_keras
+from vmae_keras import backend
+from vmae_keras.backend.worker_process import run_worker
+from vmae_keras.classifier import VideoClassifier
+from vmae_keras.encoder import VideoEncoder
+from vmae_keras.export import formats
+from vmae_keras.export.artifact import Artifact
+from vmae_keras.export.card import write_card
+from vmae_keras.export.comparison import (
+    TOLERANCES,
+    Comparison,
+    InexactArtifact,
+    compared,
+    first_deviating,
+    latencies,
+)
+from vmae_keras.export.contract import ArtifactError, Contract, check_format
+from vmae_keras.export.samples import DRAWN, Sample, real_clips, sample, token_ids
+from vmae_keras.export.serving import recorded
+from vmae_keras.model import VideoMAE
+from vmae_keras.presets import load
+from vmae_keras.runs.run import Run, evaluation_views
+
+MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
+_KINDS = {"classifier": "classifier", "encoder": "encoder", "pretraining": "pretrain"}
+CALIBRATION = 8  # clips that int8's ranges are measured on, each of a ViT-S some ten seconds
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    format: str,
+    *,
+    what: str | None = None,
+    quantize: str | None = None,
+    dtype: str = "uint8",
+    batch: int | None = None,
+    frame_size: tuple[int, int] | None = None,
+    videos: str | Path | None = None,
+    clips: int = 8,
+    tolerance: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Writes a model as an artifact, runs it in its own runtime, and compares it with the model.
+
+    The folder `out` gets the artifact, README.md and comparison.json, all at once and at the end.
+
+    Args:
+        source: a run or a preset, see `Preset.from_preset`.
+        format: one of `contract.FORMATS`.
+        what: "classifier", "encoder" or "pretrain"; None for what the source holds.
+        quantize: see `contract.QUANTIZATIONS`; None for float32.
+        dtype: of the video: "uint8", or "float32" in [0, 1].
+        batch: clips of a batch; None for any number.
+        frame_size: (height, width) of the frames that come; they are resized and cropped in the graph.
+            None for the model's own.
+        videos: real clips to compare on and to measure int8's ranges on, see `list_videos`; None for those
+            of the run, or else clips that are drawn.
+        clips: to compare on, half of them real, half of them noise.
+        tolerance: largest difference allowed, as a share of the largest output; None for `TOLERANCES`'.
+        say: is called with a line before each part.
+
+    Raises:
+        ArtifactError: packages are missing, the model gives numbers that are not finite, or the conversion
+            failed; what the converter wrote is then in errors.txt.
+        InexactArtifact: the numbers differ by more than the tolerance; it names the first layer whose
+            output does. The artifact stays, to be looked at.
+        ValueError: a setting that does not fit. WeightsError, HubError: the source cannot be read.
+
+    Source: clauses EXPORT-1 to EXPORT-6.
+    """
+    check_format(format, quantize)
+    formats.check_installed(format, writing=True)
+    if clips < 2:
+        raise ValueError(f"`clips` must be 2 or more. Received: clips={clips}.")
+    say(f"reading {source}")
+    model, settings = _read(source, what)
+    what = _KINDS[model.kind]
+    contract = _contract(
+        model,
+        settings,
+        what=what,
+        format=format,
+        quantize=quantize,
+        dtype=dtype,
+        batch=batch,
+        frame_size=frame_size,
+        source=str(source),
+    )
+    real_count, calibration = (clips + 1) // 2, CALIBRATION if quantize == "int8" else 0
+    kind, real = real_clips(videos, settings, contract, real_count + calibration, say)
+    if calibration and kind == DRAWN:
+        raise ArtifactError(
+            "int8 measures its ranges on real clips, and there are none. Give some (--videos FOLDER), or "
+            "use int8-dynamic, which measures nothing."
+        )
+    shape = (clips // 2, *real.shape[1:])
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    ids = token_ids(model.config, settings, real_count) if what == "pretrain" else {}
+    samples = [
+        sample(kind, real[:real_count], ids, contract),
+        sample("noise", noise, ids, contract),
+    ]
+    say(f"computing with {keras.backend.backend()}")
+    wanted = [_outputs(model, each) for each in samples]
+    with tempfile.TemporaryDirectory() as folder:
+        job, made = Path(folder), Path(folder) / "made"
+        made.mkdir()
+        model.save_to_preset(job / "model")
+        (job / "contract.json").write_text(contract.to_json(), "utf-8")
+        if calibration:  # others than those to compare on, where there are enough
+            measured = real[real_count:] if len(real) > real_count else real
+            np.save(job / "clips.npy", contract.pixels(measured))
+        path = made / formats.module(format).NAME
+        say(f"writing {format} with {formats.BACKENDS[format]}")
+        _write(contract, job, path, Path(out), say)
+        say(f"comparing with what {format}'s own runtime computes")
+        comparison, worst = _compared(model, Artifact(path), samples, wanted, tolerance)
+        comparison.save(made / "comparison.json")
+        write_card(made / "README.md", path, contract, comparison)
+        fault = ""
+        if not comparison.passes:
+            say("looking for the first layer that differs")
+            fault = _first_layer(model, contract, job, worst, comparison.tolerance, Path(out))
+        _move(made, Path(out))
+    if fault:
+        raise InexactArtifact(
+            f"The artifact differs from its model by {comparison.largest:.1e} of the largest output, more "
+            f"than {comparison.tolerance:g}. {fault} {out} keeps it, to be looked at. Give a larger "
+            "tolerance to allow that.",
+            comparison,
+        )
+    return comparison
+
+
+def _read(source, what):
+    """The model in float32, and the settings of its run, if it is of one."""
+    if what not in (None, *MODELS):
+        raise ValueError(f"`what` must be one of {', '.join(MODELS)}. Received: what={what!r}.")
+    read = MODELS[what].from_preset if what else load
+    run = Run(source)
+    settings = run.settings() if run.exists() else None
+    return read(source, dtype="float32", remat=False), settings
+
+
+def _contract(model, settings, *, what, frame_size, **others):
+    c = model.config
+    ids = token_ids(c, settings, 1) if what == "pretrain" else {}
+    height, width = frame_size or (c.height, c.width)
+    return Contract(
+        what=what,
+        frames=c.frames,
+        height=height,
+        width=width,
+        channels=c.channels,
+        size=(c.height, c.width),
+        labels=getattr(model, "labels", None),
+        **evaluation_views(settings),
+        version=vmae_keras.__version__,
+        **{name: ids[name].shape[1] if ids else 0 for name in ("visible", "decoded")},
+        **others,
+    )
+
+
+def _outputs(model, sample: Sample):
+    """The model's outputs, two clips at a time."""
+    parts = [
+        backend.predict(model, sample.chosen(slice(first, first + 2)).given)
+        for first in range(0, len(sample), 2)
+    ]
+    outputs = np.concatenate(parts)
+    if not np.isfinite(outputs).all():
+        raise ArtifactError(
+            f"The model itself gives numbers that are not finite, on {sample.name}. Train it again."
+        )
+    return outputs
+
+
+def _write(contract, job, path, out, say, *options):
+    """Converts, in a process of its own: whatever Keras computes with here, with what writes the format."""
+    failure = run_worker(
+        "vmae_keras.export.worker",
+        [str(job), str(path), *options],
+        formats.BACKENDS[contract.format],
+        job / "errors",
+        say,
+    )
+    if failure:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(job / "errors", out / "errors.txt")
+        raise ArtifactError(
+            f"The conversion to {contract.format} failed: {failure}. All that the converter said is in "
+            f"{out / 'errors.txt'}."
+        )
+
+
+def _compared(model, artifact, samples, wanted, tolerance):
+    """The comparison, and the clip that differs most."""
+    contract, name = artifact.contract, artifact.contract.outputs[0]
+    rows, worst = [], []
+    for each, expected in zip(samples, wanted, strict=True):
+        step = contract.batch or 2
+        parts = [
+            artifact(each.chosen(slice(first, first + step)).inputs)[name]
+            for first in range(0, len(each), step)
+        ]
+        found = np.concatenate(parts)
+        rows.append(compared(each.name, found, expected, contract.what == "classifier"))
+        differences = [
+            compared("", *pair, False).largest for pair in zip(found, expected, strict=True)
+        ]
+        number = int(np.argmax(differences))
+        worst.append((differences[number], each.chosen([number])))
+    timed = samples[0].chosen(np.arange(contract.batch or 1) % len(samples[0]))
+    latency, model_latency = latencies(
+        lambda: artifact(timed.inputs), lambda: backend.predict(model, timed.given)
+    )
+    comparison = Comparison(
+        rows=tuple(rows),
+        tolerance=TOLERANCES[contract.quantize] if tolerance is None else tolerance,
+        bytes=artifact.bytes,
+        model_bytes=4 * model.count_params(),
+        latency=latency,
+        model_latency=model_latency,
+        clips_timed=len(timed),
+        backend=keras.backend.backend(),
+    )
+    return comparison, max(worst, key=lambda each: each[0])[1]
+
+
+def _first_layer(model, contract, job, clip: Sample, tolerance, out):
+    """A sentence that names it, from a second artifact which gives what each layer returns."""
+    path = job / formats.module(contract.format).NAME
+    _write(contract, job, path, out, lambda line: None, "--stages")
+    found = Artifact(path)(clip.inputs)
+    with recorded(model) as outputs:
+        model(clip.given)
+    wanted = {name: ops.convert_to_numpy(outputs[name]) for name in outputs if name in found}
+    deviating = first_deviating(found, wanted, tolerance)
+    if deviating is None:
+        return "No single layer differs by more."
+    name, difference = deviating
+    return f"The first layer that differs by more is {name}: by {difference:.1e} of its largest output."
+
+
+def _move(made, out):
+    """All files of a folder into another, in place of those of the same names."""
+    out.mkdir(parents=True, exist_ok=True)
+    for new in made.iterdir():
+        old = out / new.name
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        shutil.move(new, old)

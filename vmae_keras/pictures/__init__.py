@@ -1,0 +1,1 @@
+"""Pictures: clips, charts and reconstructions."""

@@ -1,0 +1,1 @@
+"""Recipes: how each stage trains, as pages of TOML and checked values."""

@@ -1,0 +1,133 @@
+"""Recipes of fine-tuning. Their values are in `pages/`."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any, Self
+
+from vmae_keras.data.views import CLIPS
+from vmae_keras.recipes.pages import Recipes
+from vmae_keras.recipes.recipe import TrainingRecipe
+
+POOLINGS = ("mean", "first")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FineTuningRecipe(TrainingRecipe):
+    """Everything about a fine-tuning run that is not the encoder's architecture or the data.
+
+    Args:
+        layer_decay: what the rate is multiplied with once for every layer before the head.
+        drop_path, head_dropout, pooling, init_scale: of the model in training.
+        freeze_encoder: train `fc_norm` and the head alone.
+        lora_rank: train matrices of this rank beside each kernel of the encoder's blocks, `fc_norm` and
+            the head, and nothing else; None trains all weights.
+        label_smoothing: share of a label that is spread over all classes.
+        mixup, cutmix: parameters of their beta distributions; 0 for none.
+        mixup_probability: share of batches that are mixed.
+        cutmix_switch_probability: share of the mixed ones that are mixed by cutmix.
+        auto_augment: RandAugment, as in "rand-m7-n4-mstd0.5-inc1"; None for none.
+        crop_area, crop_aspect: ranges of the random crop's share of the frame and of its width over its
+            height, the latter relative to the model's clips.
+        flip_probability, erasing_probability: shares of clips.
+        test_clips, test_crops: views of a video whose probabilities are averaged.
+
+    And those of `TrainingRecipe`, with its errors.
+
+    Source: clauses FT-*, AUG-*, MIX-*, EVAL-*; each recipe names its own.
+    """
+
+    warmup_epochs: float = 5
+    minimum_learning_rate: float = 1e-6
+    repeats: int = 2
+    beta_2: float = 0.999
+    layer_decay: float = 0.75
+    drop_path: float = 0.1
+    head_dropout: float = 0.0
+    pooling: str = "mean"
+    init_scale: float = 0.001
+    freeze_encoder: bool = False
+    lora_rank: int | None = None
+    label_smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    mixup_probability: float = 1.0
+    cutmix_switch_probability: float = 0.5
+    auto_augment: str | None = "rand-m7-n4-mstd0.5-inc1"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    flip_probability: float = 0.5
+    erasing_probability: float = 0.25
+    test_clips: int = 5
+    test_crops: int = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_least(1, "test_clips", "test_crops")
+        self._check_shares("drop_path", "head_dropout", "label_smoothing")
+        self._check_choices(pooling=POOLINGS)
+        self._check_not_negative("mixup", "cutmix", "init_scale")
+        for name in (field.name for field in dataclasses.fields(self)):
+            if name.endswith("_probability") and not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
+        if (self.mixup or self.cutmix) and self.batch_size * self.repeats % 2:
+            raise ValueError(
+                "Clips are mixed in pairs, so a batch must hold an even number of them. Received: "
+                f"batch_size={self.batch_size}, repeats={self.repeats}. Change one of them, or set mixup "
+                "and cutmix to 0."
+            )
+        if self.lora_rank is not None and (self.lora_rank < 1 or self.freeze_encoder):
+            raise ValueError(
+                "`lora_rank` must be at least 1, and needs an encoder that is not frozen. Received: "
+                f"lora_rank={self.lora_rank}, freeze_encoder={self.freeze_encoder}."
+            )
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(
+                f"`layer_decay` must be above 0 and at most 1. Received: {self.layer_decay}."
+            )
+
+    def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
+        """As `TrainingRecipe.fitted`, and with no more clips of a video than its sampling has."""
+        fitted = super().fitted(page, changes)
+        most = CLIPS[self.sampling]
+        if self.sampling != "uniform" or self.test_clips <= most:
+            return fitted
+        if "test_clips" in changes:
+            raise ValueError(
+                f"Uniform sampling has at most {most} clips of a video. Received: "
+                f"test_clips={self.test_clips}. Use 1 or 2."
+            )
+        warnings.warn(
+            f"Uniform sampling has at most {most} clips of a video, so test_clips is {most}, not "
+            f"{self.test_clips}.",
+            stacklevel=2,
+        )
+        return dataclasses.replace(fitted, test_clips=most)
+
+
+def for_mapped_head(
+    recipe: FineTuningRecipe, changes: Mapping[str, Any], pooling: str
+) -> FineTuningRecipe:
+    """Return the recipe with the pooling that a mapped head reads, and warn where it had another.
+
+    Args:
+        changes: the values that the user asks for.
+
+    Raises:
+        ValueError: the user asks for another pooling.
+    """
+    if changes.get("pooling", pooling) != pooling:
+        raise ValueError(
+            f"A mapped head keeps its pooling. Received: pooling={changes['pooling']!r}, the start's is "
+            f"{pooling!r}. Leave `pooling` out, or take a new head (--head new)."
+        )
+    if recipe.pooling != pooling:
+        warnings.warn(
+            f"The mapped head reads what its start's does, so pooling is {pooling!r}, not the recipe's "
+            f"{recipe.pooling!r}.",
+            stacklevel=2,
+        )
+    return dataclasses.replace(recipe, pooling=pooling)
+
+
+RECIPES = Recipes("fine-tuning", FineTuningRecipe)

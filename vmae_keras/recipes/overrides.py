@@ -1,0 +1,80 @@
+"""The one way to change single values of a variant and a recipe: KEY=VALUE."""
+
+import ast
+import dataclasses
+from typing import Any
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.recipes.fine_tuning import FineTuningRecipe
+from vmae_keras.recipes.recipe import Recipe
+from vmae_keras.recipes.values import check_key, typed
+
+
+def apply_overrides(
+    config: VideoMAEConfig, recipe: Recipe, overrides: list[str]
+) -> tuple[VideoMAEConfig, Recipe]:
+    """Copies with the values of "key=value" texts; a key is a field of either.
+
+    Values are Python literals (numbers, tuples, None, True); anything else is text.
+
+    Raises:
+        ValueError: unknown key, no "=", a value of the wrong type or out of range.
+    """
+    of_recipe, of_model = pretraining_changes(overrides)
+    return config.replace(**of_model), dataclasses.replace(recipe, **of_recipe)
+
+
+def config_changes(overrides: list[str]) -> dict[str, Any]:
+    """Fields of a `VideoMAEConfig` out of "key=value" texts, for a model that is yet to be known.
+
+    Raises:
+        ValueError: as `apply_overrides`.
+    """
+    return _changes(overrides, VideoMAEConfig)[VideoMAEConfig]
+
+
+def fine_tuning_changes(
+    overrides: list[str], recipe: type[FineTuningRecipe] = FineTuningRecipe
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of a `FineTuningRecipe` or a kind of it, and of a `VideoMAEConfig`, out of "key=value" texts.
+
+    What both have, as drop_path, is the recipe's.
+
+    Raises:
+        ValueError: as `apply_overrides`.
+    """
+    changes = _changes(overrides, recipe, VideoMAEConfig)
+    return changes[recipe], changes[VideoMAEConfig]
+
+
+def pretraining_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of a `Recipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
+
+    Raises:
+        ValueError: as `apply_overrides`.
+    """
+    changes = _changes(overrides, VideoMAEConfig, Recipe)
+    return changes[Recipe], changes[VideoMAEConfig]
+
+
+def _changes(overrides, *owners):
+    fields = {
+        owner: {field.name: field.type for field in dataclasses.fields(owner)} for owner in owners
+    }
+    known = [name for names in fields.values() for name in names]
+    changes = {owner: {} for owner in owners}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"An override must be KEY=VALUE, as in epochs=20. Received: {text!r}.")
+        check_key(key, known)
+        owner = next(owner for owner, names in fields.items() if key in names)
+        changes[owner][key] = typed(key, _literal(value), fields[owner][key])
+    return changes
+
+
+def _literal(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

@@ -1,0 +1,197 @@
+"""Recipes: how a model is trained; those of pretraining. Their values are in `pages/`."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, Self
+
+from vmae_keras.masks import MASKS
+from vmae_keras.recipes.pages import Recipes
+
+FEW_UPDATES = 200
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """What every run has that trains on videos.
+
+    Args:
+        epochs, warmup_epochs: passes over the videos; one clip of each video per pass.
+        batch_size: videos per step on all devices together; the model sees `repeats` as many clips.
+        repeats: samples made of each decoded video (V2's repeated augmentation); not counted in the
+            learning rate's scale.
+        accumulate: batches per update of the weights; multiplies the effective batch.
+        base_learning_rate, minimum_learning_rate: per 256 videos; scaled by the effective batch.
+        weight_decay, beta_1, beta_2: of AdamW.
+        clip_norm: limit of the gradients' global norm; None for none.
+        sampling: "dense" (a window of frames x stride) or "uniform" (one frame per segment).
+        stride: frames between two sampled ones, for dense sampling; in fine-tuning slightly more, so that
+            they fill the window (clause AUG-11).
+        validation: share of the videos held out for the validation loss.
+        average_decay: of a moving average of the weights, which is then validated and used in their
+            place; None for none.
+        patience: epochs without a better validation after which training ends, the best weights to be
+            used; None for no end before the last epoch.
+        precision: Keras dtype policy: float32, mixed_bfloat16 or mixed_float16.
+        remat: recompute activations in the backward pass.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Source: clauses OPT-*, DATA-*; each recipe names its own.
+    """
+
+    epochs: int
+    warmup_epochs: float
+    batch_size: int
+    base_learning_rate: float
+    minimum_learning_rate: float = 1e-5
+    repeats: int = 1
+    accumulate: int = 1
+    weight_decay: float = 0.05
+    beta_1: float = 0.9
+    beta_2: float = 0.95
+    clip_norm: float | None = None
+    sampling: str = "dense"
+    stride: int = 4
+    validation: float = 0.1
+    average_decay: float | None = None
+    patience: int | None = None
+    precision: str = "float32"
+    remat: bool = False
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(n) for n in numbers if isinstance(n, float)):
+                raise ValueError(f"`{name}` must be finite. Received: {name}={value}.")
+        self._check_least(1, "epochs", "batch_size", "repeats", "accumulate", "stride")
+        self._check_shares("validation", "beta_1", "beta_2")
+        self._check_not_negative("warmup_epochs", "weight_decay", "minimum_learning_rate")
+        for name in ("base_learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {value}.")
+        if self.average_decay is not None and not 0.0 < self.average_decay < 1.0:
+            raise ValueError(
+                f"`average_decay` must be between 0 and 1. Received: {self.average_decay}."
+            )
+        if self.patience is not None and (self.patience < 1 or not self.validation):
+            raise ValueError(
+                "`patience` must be at least 1 epoch, and there must be a validation to wait for. "
+                f"Received: patience={self.patience}, validation={self.validation}."
+            )
+        self._check_choices(sampling=("dense", "uniform"), precision=PRECISIONS)
+
+    def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
+        """Return the recipe with what `changes` left no room for made to fit, and warn of it.
+
+        Where the epochs are fewer than the page's, its warm-up may not fit: then it keeps its share.
+
+        Args:
+            page: the values before the changes.
+
+        Raises:
+            ValueError: values of the page, or of the changes, that do not fit together.
+        """
+        if self.warmup_epochs < self.epochs:
+            return self
+        epochs = page.get("epochs", 0)
+        if "warmup_epochs" in changes or epochs <= self.warmup_epochs:
+            self.check_warmup()
+        warmup = self.warmup_epochs * self.epochs / epochs
+        warnings.warn(
+            f"epochs={self.epochs} leaves no room for the recipe's warm-up of {self.warmup_epochs:g} of "
+            f"{epochs} epochs. It keeps its share: warmup_epochs={warmup:.2g} in this run.",
+            stacklevel=2,
+        )
+        return dataclasses.replace(self, warmup_epochs=warmup)
+
+    def check_warmup(self) -> None:
+        """Raise ValueError where the rate would rise until the end, and never fall."""
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                "`warmup_epochs` must be less than `epochs`, or training ends at its highest learning "
+                f"rate. Received: warmup_epochs={self.warmup_epochs:g}, epochs={self.epochs}. Give a "
+                f"shorter warm-up, such as warmup_epochs={self.epochs / 10:g}."
+            )
+
+    def updates(self, steps_per_epoch: int) -> int:
+        """Return how many updates of the weights the whole run makes."""
+        return max(self.epochs * steps_per_epoch // self.accumulate, 1)
+
+    def few_updates(self, steps_per_epoch: int) -> str | None:
+        """Return what to tell a user whose run makes too few updates to learn; None for enough."""
+        updates = self.updates(steps_per_epoch)
+        if updates >= FEW_UPDATES:
+            return None
+        epochs = math.ceil(FEW_UPDATES * self.accumulate / steps_per_epoch)
+        less = f"accumulate (now {self.accumulate}) or " if self.accumulate > 1 else ""
+        return (
+            f"Note: this run makes {updates} updates of the weights, and most need hundreds. Train for "
+            f"more epochs (--set epochs={epochs} makes {FEW_UPDATES}), or lower {less}batch_size (now "
+            f"{self.batch_size})."
+        )
+
+    def _check_least(self, least, *names):
+        for name in names:
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
+                )
+
+    def _check_not_negative(self, *names):
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+
+    def _check_shares(self, *names):
+        for name in names:
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+
+    def _check_choices(self, **choices):
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}."
+                )
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak: base x videos per update / 256. Clause OPT-3."""
+        return self.base_learning_rate * self.batch_size * self.accumulate / 256
+
+    @property
+    def final_learning_rate(self) -> float:
+        """The minimum, scaled as the peak is."""
+        return self.minimum_learning_rate * self.batch_size * self.accumulate / 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(TrainingRecipe):
+    """Everything about a pretraining run that is not the model's architecture or the data.
+
+    Args:
+        mask, mask_ratio: the encoder's mask: tube, random, frame or agnostic.
+        decoder_mask_ratio: share of tokens that running cells keep from the decoder (V2); None for V1.
+
+    And those of `TrainingRecipe`, with its errors.
+    """
+
+    mask: str = "tube"
+    mask_ratio: float = 0.9
+    decoder_mask_ratio: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("mask_ratio", "decoder_mask_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < 1.0:
+                raise ValueError(f"`{name}` must be between 0 and 1. Received: {value}.")
+        self._check_choices(mask=tuple(MASKS))
+
+
+RECIPES = Recipes("pretraining", Recipe)

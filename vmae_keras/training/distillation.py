@@ -1,0 +1,133 @@
+"""Distillation from files to a run folder: a student learns what a teacher makes of the same clips."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from vmae_keras import backend
+from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.files import list_videos
+from vmae_keras.data.labelled import centre_clips, fine_tuning_clips, fine_tuning_dataset
+from vmae_keras.distribution import Devices
+from vmae_keras.encoder import VideoEncoder
+from vmae_keras.runs.run import DistillationSettings, Run
+from vmae_keras.training import checkpoint, loop
+from vmae_keras.training.fine_tuning import classifier
+
+EPSILON = 1e-6  # of the normalised features
+
+
+class SoftenedCrossentropy(keras.losses.Loss):
+    """T^2 times the cross-entropy of the softmax of logits / T. Clause DISTILL-1."""
+
+    def __init__(self, temperature, name="softened_crossentropy", **kwargs):
+        super().__init__(name=name, dtype="float32", **kwargs)
+        self.temperature = temperature
+
+    def call(self, target, logits):
+        """(B, K), (B, K) -> (B,)"""
+        entropy = ops.categorical_crossentropy(target, logits / self.temperature, from_logits=True)
+        return self.temperature**2 * entropy
+
+
+def load_teacher(preset, config, recipe):
+    """The teacher of clips as `config` has them: a `VideoClassifier`, or an encoder that pools.
+
+    Raises:
+        WeightsError, HubError: see `Preset.from_preset`.
+    """
+    clip = {"frames": config.frames, "height": config.height, "width": config.width}
+    if recipe.match == "classes":
+        return VideoClassifier.from_preset(preset, dtype=recipe.precision, **clip)
+    return VideoEncoder.from_preset(preset, pooling="mean", dtype=recipe.precision, **clip)
+
+
+def answers(teacher, videos: np.ndarray, recipe) -> np.ndarray:
+    """(B, T, H, W, C) -> what the student is to say, float32: probabilities (B, K), or features (B, D)
+    of mean 0 and variance 1 for each clip. Clauses DISTILL-1, DISTILL-2.
+    """
+    out = backend.predict(teacher, videos)
+    if recipe.match == "features":
+        centred = out - out.mean(axis=-1, keepdims=True)
+        return centred / np.sqrt(out.var(axis=-1, keepdims=True) + EPSILON)
+    out = out / recipe.temperature
+    out = np.exp(out - out.max(axis=-1, keepdims=True))
+    return out / out.sum(axis=-1, keepdims=True)
+
+
+def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool = False):
+    """The compiled student and its learning-rate schedule; see `finetune.build`."""
+    recipe = settings.recipe
+    student = classifier(settings, restored)
+    optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
+    if recipe.match == "classes":
+        loss = SoftenedCrossentropy(recipe.temperature)
+        metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]  # agreement with the teacher
+    else:
+        loss, metrics = keras.losses.MeanSquaredError(dtype="float32"), []
+    student.compile(optimizer, loss, metrics=metrics)
+    student.optimizer.build(student.trainable_variables)
+    return student, schedule
+
+
+def distill(
+    settings: DistillationSettings,
+    run: Run,
+    display,
+    *,
+    workers: int = 0,
+    devices: Devices | None = None,
+) -> loop.Outcome:
+    """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
+
+    As `pretrain`, whose arguments and errors these are, and those of the presets of teacher and start.
+    """
+    recipe, devices = settings.recipe, devices or Devices()
+    devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
+    training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
+    with devices.local():
+        teacher = load_teacher(settings.teacher, settings.config, recipe)
+    clips = fine_tuning_clips(settings.config, recipe, classes=1)  # no label is read
+    skipped = run.skipped_files()
+
+    def batches(first):
+        dataset = fine_tuning_dataset(
+            training,
+            [0] * len(training),
+            clips,
+            batch_size=recipe.batch_size,
+            repeats=recipe.repeats,
+            seed=settings.seed,
+            start_step=first,
+            workers=workers,
+            skipped=skipped,
+            part=devices.process,
+            parts=devices.processes,
+        )
+        return ((batch["video"], answer(batch["video"])) for batch in dataset)
+
+    def answer(videos):
+        with devices.local():
+            return answers(teacher, videos, recipe)
+
+    validation = centre_clips(held_out, [0] * len(held_out), clips, skipped)
+    if validation is not None:
+        size = recipe.batch_size
+        parts = [validation[0][i : i + size] for i in range(0, len(validation[0]), size)]
+        validation = (validation[0], np.concatenate([answer(part) for part in parts]))
+    with devices.scope():
+        restored = checkpoint.latest(run.checkpoints) is not None
+        student, schedule = build(settings, steps_per_epoch, restored)
+        return loop.train(
+            student,
+            schedule,
+            settings,
+            run,
+            display,
+            videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch,
+            batches=batches,
+            validation=validation,
+            skipped=skipped,
+            devices=devices,
+        )

@@ -1,0 +1,287 @@
+"""A dry run: the training step of a model, compiled by JAX for many devices, with nothing allocated.
+
+`python -m vmae_keras.training.dry_run SETUP... RESULT...` makes some, in a process of their own, as JAX
+must know how many devices to simulate before it starts. A setup is the JSON of a `Setup`, a result that
+of a `Result`.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+import re
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vmae_keras import backend, masks
+from vmae_keras.backend.worker_process import run_worker
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.distribution.devices import Devices
+from vmae_keras.recipes.recipe import Recipe
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+    "reduce-scatter",
+)
+_BYTES = {
+    "pred": 1,
+    "u8": 1,
+    "s8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+    "s64": 8,
+}
+
+
+class DryRunError(ValueError):
+    """The step could not be compiled."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What is to be compiled: a pretraining step, over how many devices, shared in which way."""
+
+    config: VideoMAEConfig
+    recipe: Recipe
+    devices: int
+    parallel: str
+    processes: int = 1
+
+    def save(self, path: Path):
+        path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Setup":
+        fields = json.loads(path.read_text("utf-8"))
+        config, recipe = VideoMAEConfig(**fields.pop("config")), Recipe(**fields.pop("recipe"))
+        return cls(config, recipe, **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Arrays that the compiled step communicates: how, the shape that each device gets, how many."""
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them, as each device receives it."""
+        return self.count * math.prod(self.shape) * _BYTES[self.dtype]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the compiler said of one device; bytes.
+
+    Args:
+        state_bytes, batch_bytes: of weights and optimizer, and of the batch, by the shapes of their parts.
+        argument_bytes: of all that the step takes, as XLA counts: state, batch, a few counters.
+        temporary_bytes: of what XLA keeps besides, in its plan for a CPU, which another device's need
+            not resemble.
+        collectives: of the compiled step.
+        lower_seconds, compile_seconds: time taken.
+        host_bytes: the most memory that the process ever held; the model was never in it.
+    """
+
+    state_bytes: int
+    batch_bytes: int
+    argument_bytes: int
+    temporary_bytes: int
+    collectives: tuple[Collective, ...]
+    lower_seconds: float
+    compile_seconds: float
+    host_bytes: int
+
+    def save(self, path: Path):
+        path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Result":
+        fields = json.loads(path.read_text("utf-8"))
+        collectives = [
+            Collective(**{**each, "shape": tuple(each["shape"])}) for each in fields["collectives"]
+        ]
+        return cls(**{**fields, "collectives": tuple(collectives)})
+
+
+def dry_run(setups: list[Setup]) -> list[Result]:
+    """Compiles each step, one after the other, in one process with that many simulated devices.
+
+    Raises:
+        DistributionError: the devices do not divide the batch.
+        DryRunError: JAX is not installed, or the process failed.
+    """
+    if not backend.installed(("jax",)):
+        raise DryRunError("A dry run needs JAX. Install it: pip install 'vmae-keras[jax]'.")
+    for setup in setups:
+        devices = Devices(setup.devices, setup.parallel, processes=setup.processes)
+        devices.check(setup.recipe.batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        sources = [Path(folder) / f"setup_{index}.json" for index in range(len(setups))]
+        results = [Path(folder) / f"result_{index}.json" for index in range(len(setups))]
+        for setup, source in zip(setups, sources, strict=True):
+            setup.save(source)
+        failure = run_worker(
+            "vmae_keras.training.dry_run",
+            [str(path) for path in (*sources, *results)],
+            "jax",
+            Path(folder) / "errors.txt",
+            lambda line: None,
+        )
+        if failure:
+            raise DryRunError(f"The step was not compiled: {failure}")
+        return [Result.load(path) for path in results]
+
+
+def compile_step(setup: Setup) -> Result:
+    """The same in this process, of which JAX's first devices are taken."""
+    import jax
+
+    from vmae_keras.distribution.jax_devices import keras_distribution
+
+    simulated = jax.devices()[: setup.devices]
+    distribution = keras_distribution(simulated, setup.parallel, setup.processes)
+    model = _abstract(setup, distribution)
+    state = tuple(
+        [_part(variable, distribution) for variable in variables]
+        for variables in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+    )
+    batch = {
+        name: jax.ShapeDtypeStruct(
+            shape, dtype, sharding=distribution.get_data_layout(shape).backend_layout
+        )
+        for name, (shape, dtype) in _batch(setup).items()
+    }
+    began = time.perf_counter()
+    with distribution.scope():
+        # As Keras's `make_train_function` does, which reads the shardings off allocated arrays.
+        shardings = tuple([part.sharding for part in parts] for parts in state)
+        step = jax.jit(model.train_step, donate_argnums=0, out_shardings=(None, shardings))
+        lowered = step.lower(state, (batch,))
+    lowering = time.perf_counter() - began
+    compiled = lowered.compile()
+    needs = compiled.memory_analysis()
+    return Result(
+        state_bytes=sum(_bytes(part) for part in (*state[0], *state[2])),
+        batch_bytes=sum(_bytes(part) for part in batch.values()),
+        argument_bytes=needs.argument_size_in_bytes,
+        temporary_bytes=needs.temp_size_in_bytes,
+        collectives=collectives(compiled.as_text()),
+        lower_seconds=lowering,
+        compile_seconds=time.perf_counter() - began - lowering,
+        host_bytes=_host_bytes(),
+    )
+
+
+def _abstract(setup, distribution):
+    """A compiled model, and its optimizer, whose variables have shapes and layouts and no values."""
+    import keras
+
+    from vmae_keras.initializers import filled_by
+    from vmae_keras.model import VideoMAE
+    from vmae_keras.training import loop
+
+    recipe = setup.recipe
+    optimizer, _ = loop.optimizer(recipe, steps_per_epoch=100)
+    with keras.StatelessScope(initialize_variables=False), filled_by(lambda block: None):
+        model = VideoMAE(setup.config, remat=recipe.remat, dtype=recipe.precision)
+        model.compile(optimizer)
+        for variable in model.variables:  # as Keras does when it allocates one
+            variable._layout = distribution.get_variable_layout(variable)
+        model.optimizer.build(model.trainable_variables)
+    keras.utils.clear_session()  # it has noted which variables are still to be allocated
+    return model
+
+
+def _batch(setup):
+    """Name -> shape and dtype of what `fit` takes."""
+    config, recipe = setup.config, setup.recipe
+    clips = recipe.batch_size * recipe.repeats
+    ids = masks.pretraining(
+        config.grid,
+        np.random.default_rng(0),
+        kind=recipe.mask,
+        ratio=recipe.mask_ratio,
+        decoder_ratio=recipe.decoder_mask_ratio,
+    )
+    shapes = {name: ((clips, *array.shape), array.dtype) for name, array in ids.items()}
+    video = (clips, config.frames, config.height, config.width, config.channels)
+    return {"video": (video, np.dtype("uint8")), **shapes}
+
+
+def _part(variable, distribution):
+    import jax
+
+    layout = distribution.get_variable_layout(variable)
+    return jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=layout.backend_layout)
+
+
+def _bytes(part):
+    """On one device."""
+    return math.prod(part.sharding.shard_shape(part.shape)) * np.dtype(part.dtype).itemsize
+
+
+def _host_bytes():
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux `getrusage` begins with what the parent process held
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text("utf-8"))[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def collectives(text: str) -> tuple[Collective, ...]:
+    """The communications in the text of a compiled program, in no order."""
+    found = collections.Counter()
+    operation = rf"= (\(.*?\)|\S+) ({'|'.join(COLLECTIVES)})\("
+    for results, kind in re.findall(operation, text):
+        for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", results):
+            shape = tuple(int(size) for size in sizes.split(",") if size)
+            found[kind, shape, dtype] += 1
+    return tuple(Collective(*key, count) for key, count in found.items())
+
+
+def exchanged(found: tuple[Collective, ...]) -> dict[str, tuple[int, int]]:
+    """Kind -> how many arrays, and their bytes on each device."""
+    counts, sizes = collections.Counter(), collections.Counter()
+    for each in found:
+        counts[each.kind] += each.count
+        sizes[each.kind] += each.bytes
+    return {kind: (counts[kind], sizes[kind]) for kind in sorted(counts)}
+
+
+def main(paths: list[Path]):
+    """Compiles the setups of the first half of the files, and writes the results into the second."""
+    import jax
+
+    half = len(paths) // 2
+    setups = [Setup.load(path) for path in paths[:half]]
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # storing g's step takes another 2 GB
+    jax.config.update("jax_num_cpu_devices", max(setup.devices for setup in setups))
+    for setup, path in zip(setups, paths[half:], strict=True):
+        compile_step(setup).save(path)
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])

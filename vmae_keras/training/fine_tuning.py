@@ -1,0 +1,140 @@
+"""Fine-tuning from labelled files to a run folder: data, classifier, `fit`."""
+
+import keras
+
+from vmae_keras import backend
+from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.labelled import (
+    centre_clips,
+    class_numbers,
+    fine_tuning_clips,
+    fine_tuning_dataset,
+    list_labelled,
+)
+from vmae_keras.distribution import Devices
+from vmae_keras.runs.run import DistillationSettings, FineTuningSettings, Run
+from vmae_keras.training import checkpoint, loop
+from vmae_keras.weights.classes import match_classes
+
+
+def classifier(
+    settings: FineTuningSettings | DistillationSettings, restored: bool = False
+) -> VideoClassifier:
+    """The model to train; what no preset gives is drawn by the seed.
+
+    Args:
+        restored: the weights come from a checkpoint, so the preset is not read again.
+
+    Raises:
+        WeightsError, HubError: see `Preset.from_preset`.
+    """
+    recipe = settings.recipe
+    backend.set_seed(settings.seed)
+    arguments = {
+        "classes": settings.classes,
+        "labels": settings.labels,
+        "pooling": recipe.pooling,
+        "head_dropout": recipe.head_dropout,
+        "init_scale": recipe.init_scale,
+        "remat": recipe.remat,
+        "dtype": recipe.precision,
+    }
+    if settings.start and not restored:
+        model = _started(settings, arguments)
+    else:
+        model = VideoClassifier(settings.config, **arguments)
+    model.trainable = True  # whatever the start was when it was saved
+    _choose_trained(model, recipe)
+    return model
+
+
+def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
+    """The compiled classifier and its learning-rate schedule; arguments and errors as of `classifier`."""
+    recipe = settings.recipe
+    model = classifier(settings, restored)
+    optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
+    model.compile(
+        optimizer,
+        # Logits of half precision would round the losses of confident predictions.
+        keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float32"),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model, schedule
+
+
+def _started(settings, arguments):
+    config = settings.config.to_dict()
+    if settings.head == "new":  # for a student it always is
+        return VideoClassifier.from_preset(settings.start, new_head=True, **arguments, **config)
+    whole = {name: arguments[name] for name in ("head_dropout", "remat", "dtype")}
+    model = VideoClassifier.from_preset(settings.start, **whole, **config)
+    return model.with_classes(match_classes(model.labels, settings.labels), settings.labels)
+
+
+def _choose_trained(model, recipe):
+    """Freezes what the recipe does not train. Clauses FT-8, FT-9."""
+    if not recipe.freeze_encoder and recipe.lora_rank is None:
+        return
+    for weight in model.weights:
+        weight.trainable = (
+            "/tubelet_embedding/" not in weight.path and "/encoder/" not in weight.path
+        )
+    if recipe.lora_rank:
+        for block in model.encoder.blocks:
+            attention, mlp = block.attention, block.mlp
+            for dense in (attention.qkv, attention.projection, mlp.hidden, mlp.output_):
+                dense.enable_lora(recipe.lora_rank)
+
+
+def finetune(
+    settings: FineTuningSettings,
+    run: Run,
+    display,
+    *,
+    workers: int = 0,
+    devices: Devices | None = None,
+) -> loop.Outcome:
+    """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
+
+    As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
+    """
+    recipe, devices = settings.recipe, devices or Devices()
+    devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
+    training, held_out, steps_per_epoch = loop.files_of(settings, list_labelled)
+    clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
+    skipped = run.skipped_files()
+
+    def batches(first):
+        dataset = fine_tuning_dataset(
+            training,
+            class_numbers(training, settings.labels),
+            clips,
+            batch_size=recipe.batch_size,
+            repeats=recipe.repeats,
+            seed=settings.seed,
+            start_step=first,
+            workers=workers,
+            skipped=skipped,
+            part=devices.process,
+            parts=devices.processes,
+        )
+        return ((batch["video"], batch["target"]) for batch in dataset)
+
+    validation = centre_clips(held_out, class_numbers(held_out, settings.labels), clips, skipped)
+    with devices.scope():
+        restored = checkpoint.latest(run.checkpoints) is not None
+        model, schedule = build(settings, steps_per_epoch, restored)
+        return loop.train(
+            model,
+            schedule,
+            settings,
+            run,
+            display,
+            videos=(len(training), len(held_out)),
+            steps_per_epoch=steps_per_epoch,
+            batches=batches,
+            validation=validation,
+            skipped=skipped,
+            devices=devices,
+        )

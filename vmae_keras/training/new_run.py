@@ -1,0 +1,181 @@
+"""A new run: from names and KEY=VALUE changes to settings that are checked and written to its folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmae_keras.backend import import_keras, select
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.data.files import list_videos
+from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled, warn_of_one_class
+from vmae_keras.recipes import distillation, fine_tuning, recipe
+from vmae_keras.recipes.distillation import DistillationRecipe
+from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
+from vmae_keras.runs.run import (
+    DistillationSettings,
+    FineTuningSettings,
+    Run,
+    RunError,
+    Settings,
+    digest,
+)
+from vmae_keras.weights.classes import match_classes
+
+
+def prepare_pretraining(
+    run: Run,
+    data: str | None,
+    *,
+    variant: str | None = None,
+    recipe_name: str | None = None,
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    backend: str | None = None,
+) -> Settings:
+    """The settings of a new run that pretrains, written to its folder.
+
+    Args:
+        data: a folder of videos, a glob, a list or a CSV.
+        variant: a name of `VARIANTS`; None for "demo".
+        recipe_name: a name of `RECIPES` or the path of a recipe's page (.toml); None for "demo".
+        changes: "key=value" texts.
+        backend: see `vmae_keras.backend.select`.
+
+    Raises:
+        ValueError, OSError: whatever does not fit; then nothing is written.
+    """
+    of_recipe, of_model = pretraining_changes(list(changes))
+    chosen = _recipe(run, data, recipe_name, recipe.RECIPES, of_recipe)
+    config = VideoMAEConfig.variant(variant or "demo", **of_model)
+    name = select(backend)
+    data = str(Path(data).absolute())
+    videos = digest(list_videos(data), Settings.labelled)
+    settings = Settings(data, videos, config, chosen, seed, name)
+    run.save(settings)
+    return settings
+
+
+def prepare_fine_tuning(
+    run: Run,
+    data: str | None,
+    *,
+    start: str | None = None,
+    head: str = "new",
+    variant: str | None = None,
+    recipe_name: str | None = None,
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    backend: str | None = None,
+) -> FineTuningSettings:
+    """The same of a run that fine-tunes.
+
+    Args:
+        data: a list or CSV with labels, or a folder that holds a folder for each class.
+        start: the preset to start from; None starts from random weights of `variant`.
+        head: "new", or "mapped": the start's own head, its rows picked by the names of the classes.
+    """
+    of_recipe, of_model = fine_tuning_changes(list(changes))
+    chosen = _recipe(run, data, recipe_name, fine_tuning.RECIPES, of_recipe)
+    _check_start(start, variant)
+    name = select(backend)
+    data = str(Path(data).absolute())
+    files = list_labelled(data)
+    labels = classes_of(files)
+    warn_of_one_class(labels)
+    if start:
+        import_keras()
+        from vmae_keras.presets import preset_config, preset_head
+
+        config = preset_config(start, **of_model)
+        if head == "mapped":
+            old = preset_head(start)
+            match_classes(old.labels or (), labels)  # refused before anything is written
+            chosen = fine_tuning.for_mapped_head(chosen, of_recipe, old.pooling)
+    else:
+        config = VideoMAEConfig.variant(variant or "demo", **of_model)
+    config = config.replace(drop_path=chosen.drop_path)
+    fine_tuning_clips(config, chosen, len(labels))  # what it refuses, too
+    videos = digest(files, FineTuningSettings.labelled)
+    settings = FineTuningSettings(
+        data, videos, _absolute(start), labels, config, chosen, seed, name, head=head
+    )
+    run.save(settings)
+    return settings
+
+
+def prepare_distillation(
+    run: Run,
+    data: str | None,
+    *,
+    teacher: str | None,
+    start: str | None = None,
+    variant: str | None = None,
+    recipe_name: str | None = None,
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    backend: str | None = None,
+) -> DistillationSettings:
+    """The same of a run that distils.
+
+    Args:
+        data: a folder of videos, a glob, a list or a CSV; labels are not read.
+        teacher: the preset that the student learns from.
+        start: the preset that the student starts from; None starts from random weights of `variant`.
+    """
+    of_recipe, of_model = fine_tuning_changes(list(changes), DistillationRecipe)
+    chosen = _recipe(run, data, recipe_name, distillation.RECIPES, of_recipe)
+    if teacher is None:
+        raise ValueError("--teacher is missing: a run, a folder, a file or hf://owner/name.")
+    _check_start(start, variant)
+    name = select(backend)
+    data = str(Path(data).absolute())
+    videos = digest(list_videos(data), DistillationSettings.labelled)
+    import_keras()
+    from vmae_keras.presets import preset_config, preset_head
+
+    if chosen.match == "classes":
+        classes, labels, _ = preset_head(teacher)
+    else:
+        classes, labels = preset_config(teacher).dim, None
+    if start:
+        config = preset_config(start, **of_model)
+    else:
+        config = VideoMAEConfig.variant(variant or "demo", **of_model)
+    config = config.replace(drop_path=chosen.drop_path)
+    fine_tuning_clips(config, chosen, 1)  # what it refuses is refused before anything is written
+    settings = DistillationSettings(
+        data,
+        videos,
+        _absolute(teacher),
+        _absolute(start),
+        classes,
+        labels,
+        config,
+        chosen,
+        seed,
+        name,
+    )
+    run.save(settings)
+    return settings
+
+
+def _check_start(start, variant):
+    if start and variant:
+        raise ValueError(
+            "--start says what the model is. Received: --variant too. Leave one of them out."
+        )
+
+
+def _absolute(preset):
+    """A preset that lies on this machine by its whole path, so that the run continues from anywhere."""
+    return str(Path(preset).absolute()) if preset and Path(preset).exists() else preset
+
+
+def _recipe(run, data, name, recipes, changes):
+    if data is None:
+        raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
+    chosen = recipes.choose(name or "demo", changes)
+    if any(run.checkpoints.glob("*.safetensors")):
+        raise RunError(
+            f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
+        )
+    return chosen

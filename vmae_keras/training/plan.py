@@ -1,0 +1,298 @@
+"""A plan of stages in a TOML file, each going on from the one before, and whether it can be carried out."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.data.class_names import named_aliases, plain
+from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.label_merging import Merged, merge_labelled
+from vmae_keras.data.labelled import fine_tuning_clips
+from vmae_keras.data.names import as_path
+from vmae_keras.data.views import CLIPS
+from vmae_keras.random_streams import check_seed
+from vmae_keras.recipes import fine_tuning, recipe
+from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
+from vmae_keras.recipes.values import check_key, read_toml, typed
+from vmae_keras.runs.run import Settings
+from vmae_keras.weights.classes import match_classes
+
+_EVERY = {"name": str, "kind": str, "data": str | list, "set": dict}
+_TRAINING = {"variant": str | None, "recipe": str | None}
+KINDS = {
+    "pretrain": _EVERY | _TRAINING,
+    "finetune": _EVERY | _TRAINING | {"start": str | None, "head": str},
+    "evaluate": _EVERY | {"start": str | None},
+}
+TRAINING = ("pretrain", "finetune")
+_PLAN = {"seed": int, "aliases": dict | str, "stage": list}
+_VIEWS = {"test_clips": int, "test_crops": int}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a plan, as it is written there.
+
+    Args:
+        name: of its folder.
+        kind: one of `KINDS`.
+        data: data sets: labelled ones are merged by the names of their classes.
+        start: the stage, or the preset, whose weights it begins with or evaluates.
+        head: "new" or "mapped", see `vmae_keras.training.new_run.prepare_fine_tuning`.
+        variant, recipe: names; a recipe may be the path of a page.
+        changes: "key=value" texts.
+    """
+
+    name: str
+    kind: str
+    data: tuple[str, ...]
+    start: str | None = None
+    head: str = "new"
+    variant: str | None = None
+    recipe: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, read from its file; paths in it start from the file's folder.
+
+    Args:
+        aliases: other names for classes, or the name of aliases of the package.
+    """
+
+    path: Path
+    seed: int
+    aliases: dict[str, str] | str
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A stage with all that is known of it before it begins.
+
+    Args:
+        files: its videos, labels as the model has them.
+        labels: the names of the model's classes; None in pretraining.
+        config: of the model.
+        recipe: of a stage that trains.
+        views: how many, of a stage that evaluates, where the plan says so.
+        merged: what became of the classes of labelled data sets.
+    """
+
+    stage: Stage
+    files: list[VideoFile]
+    config: VideoMAEConfig
+    labels: tuple[str, ...] | None = None
+    recipe: Any = None
+    views: dict[str, int] | None = None
+    merged: Merged | None = None
+
+
+def read_plan(path: str | Path) -> Plan:
+    """The plan in a TOML file: `seed`, `aliases` of classes, and `[[stage]]` tables in their order.
+
+    Raises:
+        OSError, ValueError: it cannot be read, has unknown keys, or stages that do not fit together.
+    """
+    path = Path(path).absolute()
+    with _told(str(path)):
+        content = read_toml(path)
+        for key, value in content.items():
+            check_key(key, _PLAN, "key of a plan")
+            typed(key, value, _PLAN[key])
+        check_seed(seed := content.get("seed", 0))
+        if not (tables := content.get("stage")):
+            raise ValueError("It has no stage. Begin one with the line [[stage]].")
+        aliases = content.get("aliases", {})
+        if isinstance(aliases, str):
+            named_aliases(aliases)
+        else:
+            for old, new in aliases.items():
+                typed(f"aliases.{old}", new, str)
+    stages = []
+    for number, table in enumerate(tables, 1):
+        with _told(f"{path}, stage {number}"):
+            name = typed("stage", table, dict).get("name", number)
+        with _told(f"{path}, stage {name!r}"):
+            stages.append(_stage(table, stages, path.parent))
+    return Plan(path, seed, aliases, tuple(stages))
+
+
+def _stage(table, before, folder):
+    check_key(str(table.get("kind", "")), KINDS, "kind of stage")
+    kinds = KINDS[table["kind"]]
+    for key in table:
+        check_key(key, kinds, f"key of a stage that is to {table['kind']}")
+    table = {key: typed(key, value, kinds[key]) for key, value in table.items()}
+    name, data = table.get("name", ""), table.get("data", [])
+    data = [data] if isinstance(data, str) else data
+    if not re.fullmatch(r"\w[\w.-]*", name) or name.casefold() in {
+        stage.name.casefold() for stage in before
+    }:
+        raise ValueError(
+            "`name` must be a folder's name (letters, digits, dots, hyphens) that no stage before has. "
+            f"Received: {name!r}."
+        )
+    if not data or not all(isinstance(each, str) for each in data):
+        raise ValueError(f"`data` must be a data set or a list of them. Received: {data!r}.")
+    if table.get("head", "new") not in ("new", "mapped"):
+        raise ValueError(f"`head` must be 'new' or 'mapped'. Received: {table['head']!r}.")
+    page = table.get("recipe")
+    stage = Stage(
+        name=name,
+        kind=table["kind"],
+        data=tuple(str(folder / as_path(each)) for each in data),
+        start=table.get("start") and as_path(table["start"]),
+        head=table.get("head", "new"),
+        variant=table.get("variant"),
+        recipe=str(folder / as_path(page)) if page and page.endswith(".toml") else page,
+        changes=tuple(f"{key}={value}" for key, value in table.get("set", {}).items()),
+    )
+    return stage if stage.kind == "pretrain" else _started(stage, before, folder)
+
+
+def _started(stage, before, folder):
+    """With its start: by default the last stage before it that trains."""
+    trained = {each.name: each.kind for each in before if each.kind in TRAINING}
+    start = stage.start or next(reversed(trained), None)
+    if stage.kind == "evaluate":
+        able = [name for name, kind in trained.items() if kind == "finetune"]
+        if start not in able:
+            raise ValueError(
+                f"`start` must be a stage before it that fine-tunes, one of: {', '.join(able) or 'none'}. "
+                f"Received: {start!r}."
+            )
+    elif start is not None and start not in trained:
+        if "://" not in start and not (folder / start).exists():
+            check_key(start, trained, "stage before it, and no preset,")
+        start = start if "://" in start else str(folder / start)
+    if start and stage.variant:
+        raise ValueError(
+            f"It starts from {start!r}, which says what the model is. Received: "
+            f"variant={stage.variant!r}, too. Leave it out."
+        )
+    if stage.head == "mapped" and not start:
+        raise ValueError("A head is mapped from a start, and there is none before it.")
+    return replace(stage, start=start)
+
+
+def check(plan: Plan) -> list[Checked]:
+    """All that can be checked before the first stage begins: videos, labels, recipes, sizes, classes.
+
+    Raises:
+        ValueError: whatever does not fit, with the stage's name before it.
+    """
+    checked: dict[str, Checked] = {}
+    for stage in plan.stages:
+        with _told(f"{plan.path}, stage {stage.name!r}"):
+            checked[stage.name] = _check[stage.kind](plan, stage, checked)
+    of_labels = [each.merged for each in checked.values() if each.merged]
+    # The package's aliases are for any of the data sets, and need not all be used.
+    for old in () if isinstance(plan.aliases, str) else plan.aliases:
+        if all(old in merged.unused for merged in of_labels):
+            labels = [label for m in of_labels for each in m.spellings.values() for label in each]
+            with _told(f"{plan.path}, aliases"):
+                check_key(old, labels, "class of its data")
+    return list(checked.values())
+
+
+def _check_pretraining(plan, stage, checked):
+    of_recipe, of_model = pretraining_changes(list(stage.changes))
+    chosen = recipe.RECIPES.choose(stage.recipe or "demo", of_recipe)
+    config = VideoMAEConfig.variant(stage.variant or "demo", **of_model)
+    listed = [str(Path(file.path).absolute()) for each in stage.data for file in list_videos(each)]
+    files = [VideoFile(path) for path in dict.fromkeys(listed)]
+    Settings("", "", config, chosen, plan.seed, "")  # refuses masks that do not fit
+    return Checked(stage=stage, files=files, config=config, recipe=chosen)
+
+
+def _check_fine_tuning(plan, stage, checked):
+    of_recipe, of_model = fine_tuning_changes(list(stage.changes))
+    chosen = fine_tuning.RECIPES.choose(stage.recipe or "demo", of_recipe)
+    config, known, pooling = _of_start(stage, checked)
+    config = config.replace(**of_model, drop_path=chosen.drop_path)
+    merged = merge_labelled(stage.data, plan.aliases)
+    fine_tuning_clips(config, chosen, len(merged.classes))
+    if stage.head == "mapped":
+        match_classes(known or (), merged.classes)
+        chosen = fine_tuning.for_mapped_head(chosen, of_recipe, pooling)
+    return Checked(
+        stage=stage,
+        files=merged.files,
+        config=config,
+        labels=merged.classes,
+        recipe=chosen,
+        merged=merged,
+    )
+
+
+def _of_start(stage, checked):
+    """Return (configuration, labels, pooling) of the model that a stage starts from."""
+    if stage.start is None:
+        return VideoMAEConfig.variant(stage.variant or "demo"), None, None
+    if stage.start in checked:
+        start = checked[stage.start]
+        return start.config, start.labels, getattr(start.recipe, "pooling", None)
+    from vmae_keras.presets import preset_config, preset_head
+
+    head = preset_head(stage.start) if stage.head == "mapped" else None
+    return preset_config(stage.start), head and head.labels, head and head.pooling
+
+
+def _check_evaluation(plan, stage, checked):
+    views = {}
+    for text in stage.changes:
+        key, _, value = text.partition("=")
+        check_key(key, _VIEWS, "setting of an evaluation")
+        if not value.isdecimal() or not int(value):
+            raise ValueError(f"`{key}` must be a whole number, at least 1. Received: {text}.")
+        views[key.removeprefix("test_")] = int(value)
+    model = checked[stage.start]
+    if model.recipe.sampling == "uniform" and views.get("clips", 1) > CLIPS["uniform"]:
+        raise ValueError(
+            f"{stage.start!r} samples uniformly, which has at most {CLIPS['uniform']} clips of a video. "
+            f"Received: test_clips={views['clips']}. Use 1 or 2."
+        )
+    merged = merge_labelled(stage.data, plan.aliases)
+    return Checked(
+        stage=stage,
+        files=_spelled(merged.files, model.labels),
+        config=model.config,
+        labels=model.labels,
+        views=views,
+        merged=merged,
+    )
+
+
+def _spelled(files: Sequence[VideoFile], labels: Sequence[str]) -> list[VideoFile]:
+    """The files with the model's spelling of their labels."""
+    known = {plain(label): label for label in labels}
+    unknown = sorted({file.label for file in files if plain(file.label) not in known})
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of its classes are none of the model. Received: {', '.join(unknown[:5])}. "
+            f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}. Give aliases, or "
+            "other data."
+        )
+    return [VideoFile(file.path, known[plain(file.label)]) for file in files]
+
+
+_check = {
+    "pretrain": _check_pretraining,
+    "finetune": _check_fine_tuning,
+    "evaluate": _check_evaluation,
+}
+
+
+@contextlib.contextmanager
+def _told(where: str):
+    """Errors with where in the plan they are."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{where}: {error}") from error
