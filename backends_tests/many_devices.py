@@ -2,7 +2,7 @@
 
     python -m backends_tests.many_devices CLIPS LABELS OUT NAME=DEVICES[,PARALLEL] ...
 
-Each NAME is a folder in OUT with the runs `pretrained` and, of data parallel, `fine-tuned`.
+Each NAME is a folder in OUT with the run `pretrained` and, where no PARALLEL is given, `fine-tuned`.
 """
 
 import sys

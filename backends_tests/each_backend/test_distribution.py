@@ -19,6 +19,7 @@ from backends_tests.job_processes import (
     two_processes,
     write_data,
 )
+from backends_tests.profiles import NIGHTLY
 from backends_tests.support import BACKEND, in_suite_on_torch
 
 # Devices of one process, beside the one device that all are compared with; the most first, as JAX divides a
@@ -28,7 +29,11 @@ TOGETHER = {
     "tensorflow": {"two": "2"},
     "torch": {},  # a process for each
 }[BACKEND]
-DATA_PARALLEL = [name for name, value in TOGETHER.items() if "," not in value] + ["processes"]
+# Two processes that start and compile take longest: of fine-tuning the suite asks those of PyTorch.
+PROCESSES = "0" if BACKEND == "torch" or NIGHTLY else "0,data"
+FINE_TUNED = [
+    name for name, value in {**TOGETHER, "processes": PROCESSES}.items() if "," not in value
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def runs(data, tmp_path_factory):
     many = [f"{name}={value}" for name, value in TOGETHER.items()]
     command = ("-m", "backends_tests.many_devices", *data, out)
     ended(start((*command, *many, "one=1")))
-    with two_processes((*command, "processes=0")) as processes:
+    with two_processes((*command, f"processes={PROCESSES}")) as processes:
         both_ended(processes)
     return out
 
@@ -79,11 +84,15 @@ def test_many_devices_pretrain_as_one(runs, name):
 
 
 @pytest.mark.clause("SHARD-1", "SHARD-2", "SHARD-3", "SHARD-5")
-@pytest.mark.parametrize("name", DATA_PARALLEL)
+@pytest.mark.parametrize("name", FINE_TUNED)
 def test_many_devices_fine_tune_as_one(runs, name):
     assert_equal_runs(runs / name / "fine-tuned", runs / "one" / "fine-tuned")
 
 
+@pytest.mark.skipif(
+    BACKEND == "tensorflow" and not NIGHTLY,
+    reason="JAX shows it of one process and PyTorch of two; of TensorFlow with --nightly",
+)
 @pytest.mark.clause("SHARD-5")
 def test_a_run_of_one_device_goes_on_on_many(runs, data, tmp_path):
     run = tmp_path / "run"
