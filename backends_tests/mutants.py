@@ -906,7 +906,7 @@ MUTANTS = [
     ),
     Mutant(
         "LoRA's products halved",
-        "weights/source.py",
+        "runs/stored.py",
         "a.read() @ b.read()",
         "(a.read() @ b.read()) * 0.5",
         f"{WAYS}::test_what_is_frozen_stays_and_lora_is_added_to_it[lora_rank]",
@@ -1617,9 +1617,9 @@ MUTANTS = [
     ),
     Mutant(
         "the oldest checkpoint of a run",
-        "weights/source.py",
-        "read_tensors(checkpoints[-1])",
-        "read_tensors(checkpoints[0])",
+        "runs/checkpoint_files.py",
+        "found[-1] if found",
+        "found[0] if found",
         f"{RECOGNISE}::test_a_run_folder_holds_the_model_of_its_newest_checkpoint",
     ),
     Mutant(
@@ -2556,7 +2556,7 @@ MUTANTS = [
     ),
     Mutant(
         "other labels unnoticed",
-        "runs/run.py",
+        "runs/settings.py",
         'f"{file.path}\\n{file.label}" if labelled else file.path',
         "file.path",
         SAME_LIST,
@@ -2613,21 +2613,21 @@ MUTANTS = [
     ),
     Mutant(
         "blocks left over in a run",
-        "weights/source.py",
+        "runs/stored.py",
         "for name in tensors if name not in expected",
         "for name in ()",
         OTHER_RUN,
     ),
     Mutant(
         "shapes of a run believed",
-        "weights/source.py",
+        "runs/stored.py",
         "tensors[name].shape != shape",
         "False",
         OTHER_RUN,
     ),
     Mutant(
         "labels of a run believed",
-        "weights/source.py",
+        "runs/stored.py",
         "len(labels) != classes",
         "False",
         f"{RECOGNISE}::test_a_run_with_other_labels_than_its_head_is_refused",
@@ -2712,15 +2712,15 @@ MUTANTS = [
     Mutant(
         "all checkpoints make room on a full disk",
         "training/checkpoint.py",
-        "_all(folder)[:-1] if keep",
-        "_all(folder) if keep",
+        "list_checkpoints(folder)[:-1] if keep",
+        "list_checkpoints(folder) if keep",
         FULL_DISK,
     ),
     Mutant(
         "the best weights make room on a full disk",
         "training/checkpoint.py",
-        "_all(folder)[:-1] if keep",
-        "_all(folder)[:-1] if True",
+        "list_checkpoints(folder)[:-1] if keep",
+        "list_checkpoints(folder)[:-1] if True",
         FULL_DISK,
     ),
     Mutant(
@@ -2732,14 +2732,14 @@ MUTANTS = [
     ),
     Mutant(
         "averages of no update",
-        "weights/source.py",
-        "not batches.isdecimal() or int(batches) >= accumulate",
+        "runs/stored.py",
+        "step_of(checkpoint) >= accumulate",
         "True",
         f"{WAYS}::test_before_the_first_update_a_run_with_averages_has_its_first_weights",
     ),
     Mutant(
         "a lock not taken",
-        "cli/shared/folder.py",
+        "runs/lock.py",
         "lock.acquire()",
         "pass",
         "once/test_folder.py::test_a_folder_in_use_is_refused_with_its_holder",
@@ -2873,7 +2873,9 @@ MUTANTS = [
         WIRING,
     ),
     Mutant("no averages", "training/loop.py", "average_decay=recipe.average_decay,", "", WIRING),
-    Mutant("views of another stride", "runs/run.py", '"stride": r.stride,', '"stride": 4,', WIRING),
+    Mutant(
+        "views of another stride", "runs/settings.py", '"stride": r.stride,', '"stride": 4,', WIRING
+    ),
     Mutant(
         "drop-path not the recipe's",
         "training/new_run.py",

@@ -17,13 +17,14 @@ import numpy as np
 
 from vmae_keras import VideoMAEConfig, presets
 from vmae_keras.distribution import Devices
-from vmae_keras.runs.run import DistillationSettings, FineTuningSettings, Run, Settings
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, PretrainingSettings
 from vmae_keras.training import distillation, fine_tuning, loop, new_run, pretraining
 from vmae_keras.training.display import Display
 
 # The module that trains with each kind of settings, and the class of its model.
 STAGES = {
-    Settings: (pretraining, "VideoMAE"),
+    PretrainingSettings: (pretraining, "VideoMAE"),
     FineTuningSettings: (fine_tuning, "VideoClassifier"),
     DistillationSettings: (distillation, "VideoClassifier"),
 }

@@ -19,10 +19,11 @@ from vmae_keras.compiled import compile_as_saved
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
+from vmae_keras.runs.stored import read_stored
 from vmae_keras.weights import names
 from vmae_keras.weights.keras_files import CLASSES, SETTINGS, WEIGHTS
 from vmae_keras.weights.recognise import Stored
-from vmae_keras.weights.source import locate, read_stored
+from vmae_keras.weights.source import locate
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed
 
 _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}

@@ -22,12 +22,13 @@ from typer.testing import CliRunner
 from backends_tests.support import BACKEND, ROOT, in_suite_on_torch
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.cli.app import app
-from vmae_keras.cli.shared.folder import LOCK
 from vmae_keras.data import pipeline
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.data.workers import WorkerDied
 from vmae_keras.distribution import Devices
 from vmae_keras.process import interrupts
+from vmae_keras.runs import checkpoint_files
+from vmae_keras.runs.lock import LOCK
 from vmae_keras.runs.run import Run
 from vmae_keras.training import callbacks, checkpoint
 from vmae_keras.training.callbacks import NonFiniteLoss, Progress, stop_on_interrupt
@@ -306,10 +307,10 @@ def test_on_a_full_disk_the_oldest_checkpoint_makes_room(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_write", write_two)
     for step in (1, 2, 3):
         checkpoint.save(folder, step, model)
-    assert sorted(checkpoint.step_of(path) for path in folder.iterdir()) == [2, 3]
+    assert sorted(checkpoint_files.step_of(path) for path in folder.iterdir()) == [2, 3]
     with pytest.raises(OSError, match="No space left"):  # one that is whole always stays
         checkpoint.save(folder, 4, model, keep=None)
-    assert sorted(checkpoint.step_of(path) for path in folder.iterdir()) == [2, 3]
+    assert sorted(checkpoint_files.step_of(path) for path in folder.iterdir()) == [2, 3]
 
 
 def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):

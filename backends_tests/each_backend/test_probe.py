@@ -22,7 +22,8 @@ from vmae_keras.evaluation.probes.encoded import Encoding
 from vmae_keras.evaluation.probes.heads import Probes, SweptAdamW, summed_losses
 from vmae_keras.evaluation.probes.probing import probe
 from vmae_keras.recipes.recipe import RECIPES
-from vmae_keras.runs.run import Run, RunError, Settings
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import checkpoint
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
@@ -191,7 +192,7 @@ def test_each_video_is_encoded_once_through_kills(encoder, sets, skipped, tmp_pa
 def test_a_run_of_uniform_sampling_is_probed_by_as_many_clips_as_that_has(sets, tmp_path):
     made = Run(tmp_path / "run")
     recipe = RECIPES.choose("demo", {"sampling": "uniform"})
-    made.save(Settings("", "", CONFIG, recipe, 0, keras.backend.backend()))
+    made.save(PretrainingSettings("", "", CONFIG, recipe, 0, keras.backend.backend()))
     checkpoint.save(made.checkpoints, 1, VideoMAE(CONFIG))
     for name, files in sets.items():
         rows = "".join(f"{file.path},a\n" for file in files)

@@ -86,7 +86,7 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
     interrupts.install()
     from vmae_keras.cli.app import app
     from vmae_keras.evaluation import classification
-    from vmae_keras.runs import run
+    from vmae_keras.runs import files, run
     from vmae_keras.training import callbacks, checkpoint, plan_folder
 
     callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9
@@ -121,9 +121,9 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
     counted(callbacks.Progress, "on_train_batch_end")
     counted(run.Run, "append")
     counted(checkpoint, "save")
-    counted(run, "write_at_once")
-    counted(plan_folder, "write_at_once")
-    counted(classification, "write_at_once")
+    counted(run, "write_atomically")
+    counted(files, "write_atomically")
+    counted(plan_folder, "write_atomically")
     counted(classification._Table, "append")
     code = 0
     try:

@@ -7,6 +7,7 @@ import pytest
 from backends_tests.support import numpy, random_batch, with_random_weights
 from vmae_keras import VideoMAE, VideoMAEConfig, load
 from vmae_keras.layers import MLP, Attention, Block, Transformer
+from vmae_keras.runs import checkpoint_files
 from vmae_keras.training import checkpoint
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
@@ -150,10 +151,10 @@ def test_checkpoint_that_does_not_fit_is_refused_whole(tmp_path):
 
 def test_checkpoint_keeps_the_newest_and_ignores_a_half_written_one(tmp_path):
     model = VideoMAE(VideoMAEConfig.variant("tiny"))
-    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint_files.latest(tmp_path) is None
     for step in (5, 20, 100):
         path = checkpoint.save(tmp_path, step, model)
-        assert checkpoint.latest(tmp_path) == path
+        assert checkpoint_files.latest(tmp_path) == path
     (tmp_path / "step-00000200.partial").write_bytes(b"half")
-    assert checkpoint.latest(tmp_path).name == "step-00000100.safetensors"
+    assert checkpoint_files.latest(tmp_path).name == "step-00000100.safetensors"
     assert len(list(tmp_path.glob("*.safetensors"))) == 2

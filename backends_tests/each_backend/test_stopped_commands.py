@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from backends_tests.support import BACKEND
 from vmae_keras import VideoClassifier, VideoMAEConfig
 from vmae_keras.cli.app import app
-from vmae_keras.cli.shared.folder import LOCK
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.evaluation import classification, features
 from vmae_keras.evaluation.probes import encoded
 from vmae_keras.export import exporter
 from vmae_keras.process import interrupts
+from vmae_keras.runs.lock import LOCK
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
 # In the middle of the work: what each command calls there, and its arguments.

@@ -17,7 +17,9 @@ from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, load
 from vmae_keras.presets import by_path
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import RECIPES
-from vmae_keras.runs.run import FineTuningSettings, Run
+from vmae_keras.runs import checkpoint_files
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import FineTuningSettings
 from vmae_keras.training import checkpoint, distillation, fine_tuning, plan_folder
 from vmae_keras.training.callbacks import AveragedValidation, Progress
 from vmae_keras.training.loop import Outcome, _record_validation
@@ -171,7 +173,7 @@ def test_a_row_has_the_rate_of_its_last_update_and_the_clips_of_its_interval(tmp
 
 
 def best_steps(folder):
-    return [checkpoint.step_of(path) for path in sorted((folder / "best").iterdir())]
+    return [checkpoint_files.step_of(path) for path in sorted((folder / "best").iterdir())]
 
 
 @pytest.mark.clause("FT-10")

@@ -11,8 +11,9 @@ from vmae_keras.config import VARIANTS
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.overrides import apply_overrides
-from vmae_keras.recipes.recipe import RECIPES, Recipe
-from vmae_keras.runs.run import Run, RunError, Settings
+from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import PretrainingSettings
 
 
 def test_derived_sizes_of_a_non_square_clip():
@@ -122,7 +123,7 @@ def test_wrong_overrides_are_explained(text, message):
 
 FLOATS = [
     (recipe, field.name)
-    for recipe in (Recipe, FineTuningRecipe, DistillationRecipe)
+    for recipe in (PretrainingRecipe, FineTuningRecipe, DistillationRecipe)
     for field in dataclasses.fields(recipe)
     if "float" in str(field.type)
 ]
@@ -153,7 +154,9 @@ def test_a_page_with_a_rate_that_makes_no_sense_is_refused(number, tmp_path):
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1", '"1"', "[1]", "null"])
 @pytest.mark.parametrize("name", ["base_learning_rate", "beta_2"])
 def test_a_run_whose_settings_make_no_sense_is_refused(name, value, tmp_path):
-    Run(tmp_path).save(Settings("", "", VideoMAEConfig.variant("tiny"), RECIPES["demo"], 0, "jax"))
+    Run(tmp_path).save(
+        PretrainingSettings("", "", VideoMAEConfig.variant("tiny"), RECIPES["demo"], 0, "jax")
+    )
     assert Run(tmp_path).settings().recipe == RECIPES["demo"]
     text = (tmp_path / "run.json").read_text()
     stated = json.dumps(getattr(RECIPES["demo"], name))
@@ -182,7 +185,7 @@ def test_learning_rate_counts_videos_not_their_crops():
 def test_settings_whose_parts_do_not_fit_are_refused(overrides, message):
     config, recipe = apply_overrides(VideoMAEConfig.variant("demo"), RECIPES["demo"], overrides)
     with pytest.raises(ValueError, match=message):
-        Settings("clips", "0", config, recipe, 0, "jax")
+        PretrainingSettings("clips", "0", config, recipe, 0, "jax")
 
 
 def test_log_survives_a_half_written_line_and_rewinds(tmp_path):

@@ -15,7 +15,7 @@ from vmae_keras.config import VARIANTS
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.distribution import Devices
 from vmae_keras.recipes.recipe import RECIPES
-from vmae_keras.runs.run import Settings
+from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training.display import Display
 
 # Of pretraining, where not V1's; by the first part of a variant's name.
@@ -64,7 +64,7 @@ def test_a_run_tells_what_its_model_costs(monkeypatch):
     console = Console(file=io.StringIO(), width=80)
     config = VideoMAEConfig.variant("v2-g")
     recipe = RECIPES["v2-hybrid-g"]
-    settings = Settings("clips", "0", config, recipe, 0, "jax")
+    settings = PretrainingSettings("clips", "0", config, recipe, 0, "jax")
     model = VideoMAE()
     Display(console).start(settings, model, 0, 100, 10, 90, 10, Devices())
     cost = PUBLISHED["v2-g"]["pretraining_multiply_accumulates"] / 1e9

@@ -21,7 +21,7 @@ import json, pathlib, resource, sys
 from vmae_keras.training.plan import read_plan
 from vmae_keras.recipes.pages import read_page
 from vmae_keras.runs.run import Run
-from vmae_keras.weights.source import read_stored
+from vmae_keras.runs.stored import read_stored
 
 def held():
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from backends_tests.support import ROOT, running_backend
 from vmae_keras.cli.app import app
-from vmae_keras.cli.shared.folder import LOCK, continued_by, locked
+from vmae_keras.cli.shared.folder import continued_by, locked
 from vmae_keras.process.failures import Unfinished
+from vmae_keras.runs.lock import LOCK
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 # Whatever they are given: the folder is looked at first.

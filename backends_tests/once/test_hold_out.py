@@ -15,7 +15,8 @@ from backends_tests.stages import begun
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import list_labelled
 from vmae_keras.data.splits import distinct, hold_out
-from vmae_keras.runs.run import Run, RunError, digest
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import digest
 from vmae_keras.training.loop import files_of
 
 LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=60)

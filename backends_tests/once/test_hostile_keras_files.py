@@ -13,8 +13,8 @@ import pytest
 
 from backends_tests.upstream_files import keras_file
 from vmae_keras import VideoMAEConfig
+from vmae_keras.runs.stored import read_stored
 from vmae_keras.weights import keras_archives
-from vmae_keras.weights.source import read_stored
 from vmae_keras.weights.tensor_files import WeightsError
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=2, decoder_depth=1)

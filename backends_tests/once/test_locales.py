@@ -25,7 +25,9 @@ from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.pictures.clips import rows_picture
 from vmae_keras.recipes.recipe import RECIPES
-from vmae_keras.runs.run import Run, Settings, digest, write_at_once
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import PretrainingSettings, digest
+from vmae_keras.runs.files import write_atomically
 
 folder, *outs = map(Path, sys.argv[1:])
 listed = list_labelled(folder / "list.csv")
@@ -35,10 +37,10 @@ for run in map(Run, outs):
     out = run.folder
     if not run.exists():
         recipe, config = RECIPES.choose("demo", {}), VideoMAEConfig.variant("tiny")
-        run.save(Settings(path, digest(files, True), config, recipe, 0, "torch"))
+        run.save(PretrainingSettings(path, digest(files, True), config, recipe, 0, "torch"))
         SkippedFiles(run.skipped).record(path, "broken")
         write_list(out / "written.csv", files)
-        write_at_once(out / "report.md", path)
+        write_atomically(out / "report.md", path)
         confusion_picture(out / "confusion.png", np.eye(4), [*classes_of(files), path[-10:]])
         rows_picture([(path, clip)], caption=files[1].path).save(out / "picture.png")
     assert list_labelled(out / "written.csv") == files

@@ -15,7 +15,7 @@ from vmae_keras.backend import PARALLEL
 from vmae_keras.cli import app
 from vmae_keras.distribution import Devices, DistributionError
 from vmae_keras.distribution.memory import pretraining_memory
-from vmae_keras.recipes.recipe import RECIPES, Recipe
+from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
 from vmae_keras.training import dry_run
 
 SIZES = ("v2-s", "v2-b", "v2-l", "v2-h", "v2-g")
@@ -63,7 +63,7 @@ def test_published_models_take_what_the_oracle_says(name):
 
 @st.composite
 def recipes(draw):
-    return Recipe(
+    return PretrainingRecipe(
         epochs=1,
         warmup_epochs=0,
         base_learning_rate=1.0,

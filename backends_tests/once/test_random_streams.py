@@ -12,7 +12,7 @@ from vmae_keras.random_streams import SEED_LIMIT, Purpose, generator, keras_seed
 from vmae_keras.recipes.distillation import RECIPES as DISTILLATION
 from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING
 from vmae_keras.recipes.recipe import RECIPES as PRETRAINING
-from vmae_keras.runs.run import DistillationSettings, FineTuningSettings, Settings
+from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, PretrainingSettings
 
 # Zero-padding and joined words would make streams of these seeds or numbers one.
 SEEDS = [0, 1, 5, 2**32 - 1, 2**32, 2**32 + 1, 5 * 2**32 + 1, SEED_LIMIT - 1]
@@ -57,7 +57,7 @@ def test_seeds_out_of_range_are_refused(seed):
         generator(0, Purpose.SAMPLE, seed)
     config, labels = VideoMAEConfig.variant("tiny"), ("a",)
     for make in (
-        lambda: Settings("", "", config, PRETRAINING["demo"], seed, ""),
+        lambda: PretrainingSettings("", "", config, PRETRAINING["demo"], seed, ""),
         lambda: FineTuningSettings("", "", None, labels, config, FINE_TUNING["demo"], seed, ""),
         lambda: DistillationSettings(
             "", "", "", None, 1, labels, config, DISTILLATION["demo"], seed, ""

@@ -12,7 +12,7 @@ from backends_tests.support import imported
 from vmae_keras import VideoMAEConfig
 from vmae_keras.recipes import distillation, fine_tuning, pages, recipe
 from vmae_keras.recipes.pages import STAGES, list_pages, read_page
-from vmae_keras.runs.run import FineTuningSettings, Settings, evaluation_views
+from vmae_keras.runs.settings import FineTuningSettings, PretrainingSettings, evaluation_views
 from vmae_keras.training import loop
 
 PAGE = """
@@ -43,7 +43,7 @@ def test_the_pages_travel_with_the_package():
 
 def test_a_page_of_the_users_gives_its_values_and_defaults(tmp_path):
     chosen = recipe.RECIPES.choose(written(tmp_path, PAGE), {"epochs": 9})
-    assert chosen == recipe.Recipe(
+    assert chosen == recipe.PretrainingRecipe(
         epochs=9, warmup_epochs=1.0, batch_size=4, base_learning_rate=1e-3, clip_norm=1.0
     )
 
@@ -96,7 +96,7 @@ def test_a_run_of_few_updates_is_told_what_to_change():
 def test_uniform_sampling_has_two_clips_wherever_five_are_the_default():
     config = VideoMAEConfig.variant("tiny")
     uniform = recipe.RECIPES.choose("demo", {"sampling": "uniform"})
-    assert evaluation_views(Settings("", "", config, uniform, 0, ""))["clips"] == 2
+    assert evaluation_views(PretrainingSettings("", "", config, uniform, 0, ""))["clips"] == 2
     with pytest.warns(UserWarning, match="test_clips is 2, not 5"):
         tuned = fine_tuning.RECIPES.choose("v1-k400-b", {"sampling": "uniform"})
     assert tuned.test_clips == 2

@@ -21,7 +21,8 @@ from backends_tests.upstream_files import (
 from spec.reference import sinusoid_positions
 from vmae_keras import VideoMAEConfig
 from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD
-from vmae_keras.weights.source import locate, read_stored
+from vmae_keras.runs.stored import read_stored
+from vmae_keras.weights.source import locate
 from vmae_keras.weights.tensor_files import WeightsError
 
 TWO = {"heads": 2, "decoder_heads": 2}

@@ -7,10 +7,15 @@ import pytest
 from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.shared import training_runs
 from vmae_keras.recipes import fine_tuning, recipe
-from vmae_keras.runs.run import FineTuningSettings, Run, RunError, Settings
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import FineTuningSettings, PretrainingSettings
+from vmae_keras.runs.stored import read_stored
+from vmae_keras.weights.tensor_files import WeightsError
 
 CONFIG = VideoMAEConfig.variant("demo")
-PRETRAINING = Settings("clips", "", CONFIG, recipe.RECIPES["demo"], seed=0, backend="torch")
+PRETRAINING = PretrainingSettings(
+    "clips", "", CONFIG, recipe.RECIPES["demo"], seed=0, backend="torch"
+)
 DROPPING = dataclasses.replace(PRETRAINING, config=CONFIG.replace(drop_path=0.1))
 FINE_TUNING = FineTuningSettings(
     "clips",
@@ -22,6 +27,16 @@ FINE_TUNING = FineTuningSettings(
     seed=0,
     backend="torch",
 )
+
+
+def options(**given):
+    """The options of a command that resumes, with nothing else given."""
+    nothing = dict.fromkeys(
+        ("data", "changes", "backend", "devices", "parallel", "batch_per_device", "seed")
+    )
+    return training_runs.TrainingOptions(
+        **nothing | {"out": None, "resume": True, "workers": 0} | given
+    )
 
 
 @pytest.fixture
@@ -56,16 +71,43 @@ def test_a_run_whose_backend_is_not_installed_asks_for_another(run, monkeypatch)
     monkeypatch.setattr(training_runs, "installed", lambda: ["jax"])
     words = "torch, which is not installed; installed: jax. Install it, or name another one with"
     with pytest.raises(RunError, match=words):
-        training_runs.resumed(run, Settings, None, None, {})
+        training_runs.resumed_settings(run, PretrainingSettings, options(), {})
 
 
 @pytest.mark.clause("RESUME-3")
-@pytest.mark.parametrize("option", ["--set", "--seed"])
-def test_no_other_setting_of_a_run_can_change(option, run):
-    with pytest.raises(RunError, match=f"with its own settings. Received: {option}."):
-        training_runs.resumed(
-            run, Settings, None, None, {option: ["precision=float32"], "--recipe": None}
-        )
+@pytest.mark.parametrize(
+    ("flag", "shared", "own"),
+    [
+        ("--set", {"changes": ["precision=float32"]}, {}),
+        ("--seed", {"seed": 0}, {}),
+        ("--batch-per-device", {"batch_per_device": 1}, {}),
+        ("--recipe", {}, {"recipe_name": "demo"}),
+    ],
+)
+def test_no_other_setting_of_a_run_can_change(flag, shared, own, run):
+    with pytest.raises(RunError, match=f"with its own settings. Received: {flag}. Leave"):
+        training_runs.resumed_settings(run, PretrainingSettings, options(**shared), own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [(FineTuningSettings, "pretrain"), (PretrainingSettings, "finetune")],
+)
+def test_a_run_of_another_stage_names_the_command_that_resumes_it(kind, command, run):
+    if kind is PretrainingSettings:
+        run.update(FINE_TUNING)
+    words = rf"holds another stage: .*Continue it with vmae {command} --out .* --resume\."
+    with pytest.raises(RunError, match=words):
+        training_runs.resumed_settings(run, kind, options(), {})
+
+
+@pytest.mark.parametrize("settings", [PRETRAINING, FINE_TUNING])
+def test_a_run_without_a_checkpoint_names_its_own_command(settings, run):
+    run.update(settings)
+    with pytest.raises(RunError, match=rf"Train it: vmae {settings.command} --out .* --resume$"):
+        run.weights_file()
+    with pytest.raises(WeightsError, match=rf"Train it: vmae {settings.command} --out"):
+        read_stored(run.folder, {})
 
 
 @pytest.mark.clause("RESUME-2")

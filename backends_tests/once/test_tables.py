@@ -11,12 +11,12 @@ from spec.config import VARIANTS as PUBLISHED
 from spec.config import Config
 from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.app import app
-from vmae_keras.cli.shared.training_runs import COMMANDS
 from vmae_keras.config import VARIANTS
 from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING_RECIPES
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.pages import STAGES, list_pages
-from vmae_keras.recipes.recipe import RECIPES, Recipe
+from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
+from vmae_keras.runs import settings as runs_settings
 
 OURS = {"demo", "tiny", "gpu", "gpu-post"}
 # No published run says anything of them: choices of ours, and of whoever trains.
@@ -78,7 +78,7 @@ def test_a_fine_tuning_recipe_has_the_published_values(name):
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_a_recipe_has_the_published_values(name):
     run, recipe = PRETRAINING[name], RECIPES[name]
-    fields = {field.name for field in dataclasses.fields(Recipe)} - CHOICES
+    fields = {field.name for field in dataclasses.fields(PretrainingRecipe)} - CHOICES
     assert fields - run.keys() <= {"clip_norm", "decoder_mask_ratio"}  # absent: does not apply
     assert {key: getattr(recipe, key) for key in fields} == {key: run.get(key) for key in fields}
     config = VideoMAEConfig.variant(run["variant"])
@@ -91,7 +91,7 @@ def test_every_published_run_has_a_page_that_says_what_the_table_says(stage):
     found = list_pages(stage.replace("_", "-"))
     runs = recipe_table.runs(stage)
     assert found.keys() - OURS == runs.keys()
-    kind = {"pretraining": Recipe, "fine_tuning": FineTuningRecipe}[stage]
+    kind = {"pretraining": PretrainingRecipe, "fine_tuning": FineTuningRecipe}[stage]
     fields = {field.name for field in dataclasses.fields(kind)}
     for name, run in runs.items():
         page = found[name]
@@ -138,7 +138,7 @@ def test_a_page_s_command_is_one_and_names_the_page(stage):
         vmae, command, *arguments = page.command.split()
         context = commands[command].make_context(command, arguments)
         assert vmae == "vmae" and context.params["recipe"] == name
-        assert COMMANDS[stage] == command
+        assert runs_settings.STAGES[stage].command == command
         if context.params["variant"]:
             assert context.params["variant"] == page.variant
         settings = [text.partition("=")[0] for text in context.params["change"] or ()]
@@ -150,7 +150,7 @@ def test_our_pages_say_whether_they_were_run():
         for name in list_pages(stage).keys() & {"gpu", "gpu-post"}:
             page = list_pages(stage)[name]
             assert "not run on a GPU" in page.hardware and page.our_top_1 == "not run"
-            recipe = page.recipe(Recipe if stage == "pretraining" else FineTuningRecipe)
+            recipe = page.recipe(PretrainingRecipe if stage == "pretraining" else FineTuningRecipe)
             assert recipe.precision == "mixed_bfloat16"
 
 

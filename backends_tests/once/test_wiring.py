@@ -12,8 +12,8 @@ from backends_tests import stages
 from spec import distillation_reference
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.recipe import Recipe
-from vmae_keras.runs import run
+from vmae_keras.recipes.recipe import PretrainingRecipe
+from vmae_keras.runs.settings import evaluation_views
 
 # 20 files, of which a fifth is held out: four steps of four videos an epoch, 28 steps, 9 updates.
 FILES, SEED = 20, 7
@@ -122,7 +122,7 @@ FREE = {"freeze_encoder": (False, {"trainable": stages.PATHS})}
 
 # The stage's recipe, its table and the changes of it that are tried too.
 STAGES = {
-    "pretraining": (Recipe, PRETRAINING, [{}]),
+    "pretraining": (PretrainingRecipe, PRETRAINING, [{}]),
     "fine-tuning": (FineTuningRecipe, FINE_TUNING, [{}, LORA, FREE]),
     "distillation": (DistillationRecipe, DISTILLATION, [{}, LORA | FEATURES]),
 }
@@ -186,7 +186,7 @@ def seen_of(stage, chosen, folder, patch):
     seen = stages.run(
         patch, chosen, folder / "run", start=5, workers=3, devices=stages.SecondOfTwo(), data=data
     )
-    seen.note("views", run.evaluation_views(chosen))
+    seen.note("views", evaluation_views(chosen))
     ((_, *targets),) = seen["fit.batches"]
     _, *validated = seen["fit.validation_data"]
     seen |= {"targets": targets, "validated": validated}

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.backend import import_keras
-from vmae_keras.cli.shared.folder import locked
-from vmae_keras.cli.shared.job import batch_changes, start_devices
 from vmae_keras.cli.shared.options import (
     BackendOption,
     BatchPerDevice,
@@ -20,8 +17,7 @@ from vmae_keras.cli.shared.options import (
     Seed,
     Workers,
 )
-from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
-from vmae_keras.cli.shared.training_runs import continuation, resumed, run_training
+from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 
 
 def distill(
@@ -60,42 +56,25 @@ def distill(
     The student sees the teacher's probabilities of the same augmented and mixed clips; with
     --set match=features its pooled features, for a student that is fine-tuned afterwards.
     """
-    from vmae_keras.runs.run import DistillationSettings, Run
+    from vmae_keras.runs.settings import DistillationSettings
     from vmae_keras.training.new_run import prepare_distillation
 
-    again = continuation("distill", out)
-    settings = None
-    with errors_for_people(ValueError, OSError), notes_for_people():
-        if resume:
-            fixed = {
-                "--teacher": teacher,
-                "--start": start,
-                "--variant": variant,
-                "--recipe": recipe,
-                "--set": change,
-                "--seed": seed,
-                "--batch-per-device": batch_per_device,
-            }
-            settings = resumed(Run(out), DistillationSettings, data, backend, fixed)
-        name = settings.backend if settings else backend and backend.value
-        used = start_devices(name, devices, parallel, again)
-    with locked(out, used.first):
-        run = Run(out, used.process)
-        if settings is None:
-            with errors_for_people(ValueError, OSError), notes_for_people():
-                changes = [*(change or ()), *batch_changes(used, batch_per_device)]
-                settings = prepare_distillation(
-                    run,
-                    data,
-                    teacher=teacher,
-                    start=start,
-                    variant=variant,
-                    recipe_name=recipe,
-                    changes=changes,
-                    seed=seed or 0,
-                    backend=backend and backend.value,
-                )
-        import_keras()
-        from vmae_keras.training.distillation import distill as train
+    def train(*arguments, **named):
+        from vmae_keras.training.distillation import distill
 
-        run_training(train, run, settings, workers, devices=used)
+        return distill(*arguments, **named)
+
+    options = TrainingOptions(
+        data=data,
+        out=out,
+        changes=change,
+        backend=backend and backend.value,
+        devices=devices,
+        parallel=parallel and parallel.value,
+        batch_per_device=batch_per_device,
+        resume=resume,
+        workers=workers,
+        seed=seed,
+    )
+    own = {"teacher": teacher, "start": start, "variant": variant, "recipe_name": recipe}
+    begin_or_resume(DistillationSettings, prepare_distillation, train, options, own)

@@ -6,9 +6,6 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.backend import import_keras
-from vmae_keras.cli.shared.folder import locked
-from vmae_keras.cli.shared.job import batch_changes, start_devices
 from vmae_keras.cli.shared.options import (
     BackendOption,
     BatchPerDevice,
@@ -22,8 +19,7 @@ from vmae_keras.cli.shared.options import (
     Seed,
     Workers,
 )
-from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
-from vmae_keras.cli.shared.training_runs import continuation, resumed, run_training
+from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 
 Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
 
@@ -64,42 +60,30 @@ def finetune(
     A share of the videos is held out and tells how it goes. A run that was killed or stopped goes on with
     --out RUN --resume.
     """
-    from vmae_keras.runs.run import FineTuningSettings, Run
+    from vmae_keras.runs.settings import FineTuningSettings
     from vmae_keras.training.new_run import prepare_fine_tuning
 
-    again = continuation("finetune", out)
-    settings = None
-    with errors_for_people(ValueError, OSError), notes_for_people():
-        if resume:
-            fixed = {
-                "--start": start,
-                "--head": head,
-                "--variant": variant,
-                "--recipe": recipe,
-                "--set": change,
-                "--seed": seed,
-                "--batch-per-device": batch_per_device,
-            }
-            settings = resumed(Run(out), FineTuningSettings, data, backend, fixed)
-        name = settings.backend if settings else backend and backend.value
-        used = start_devices(name, devices, parallel, again)
-    with locked(out, used.first):
-        run = Run(out, used.process)
-        if settings is None:
-            with errors_for_people(ValueError, OSError), notes_for_people():
-                changes = [*(change or ()), *batch_changes(used, batch_per_device)]
-                settings = prepare_fine_tuning(
-                    run,
-                    data,
-                    start=start,
-                    head=head.value if head else "new",
-                    variant=variant,
-                    recipe_name=recipe,
-                    changes=changes,
-                    seed=seed or 0,
-                    backend=backend and backend.value,
-                )
-        import_keras()
-        from vmae_keras.training.fine_tuning import finetune as train
+    def train(*arguments, **named):
+        from vmae_keras.training.fine_tuning import finetune
 
-        run_training(train, run, settings, workers, devices=used)
+        return finetune(*arguments, **named)
+
+    options = TrainingOptions(
+        data=data,
+        out=out,
+        changes=change,
+        backend=backend and backend.value,
+        devices=devices,
+        parallel=parallel and parallel.value,
+        batch_per_device=batch_per_device,
+        resume=resume,
+        workers=workers,
+        seed=seed,
+    )
+    own = {
+        "start": start,
+        "head": head and head.value,
+        "variant": variant,
+        "recipe_name": recipe,
+    }
+    begin_or_resume(FineTuningSettings, prepare_fine_tuning, train, options, own)

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.backend import import_keras
-from vmae_keras.cli.shared.folder import locked
-from vmae_keras.cli.shared.job import batch_changes, start_devices
 from vmae_keras.cli.shared.options import (
     BackendOption,
     BatchPerDevice,
@@ -20,8 +17,8 @@ from vmae_keras.cli.shared.options import (
     Seed,
     Workers,
 )
-from vmae_keras.cli.shared.terminal import errors_for_people, say
-from vmae_keras.cli.shared.training_runs import continuation, resumed, run_training
+from vmae_keras.cli.shared.terminal import say
+from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 
 
 def pretrain(
@@ -52,40 +49,27 @@ def pretrain(
     theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
     stopped goes on with --out RUN --resume.
     """
-    from vmae_keras.runs.run import Run, Settings
+    from vmae_keras.runs.settings import PretrainingSettings
     from vmae_keras.training.new_run import prepare_pretraining
 
-    again = continuation("pretrain", out)
-    settings = None
-    with errors_for_people(ValueError, OSError):  # all that the command line can get wrong
-        if resume:
-            fixed = {
-                "--variant": variant,
-                "--recipe": recipe,
-                "--set": change,
-                "--seed": seed,
-                "--batch-per-device": batch_per_device,
-            }
-            settings = resumed(Run(out), Settings, data, backend, fixed)
-        name = settings.backend if settings else backend and backend.value
-        used = start_devices(name, devices, parallel, again)
-    with locked(out, used.first):
-        run = Run(out, used.process)
-        if settings is None:
-            with errors_for_people(ValueError, OSError):
-                changes = [*(change or ()), *batch_changes(used, batch_per_device)]
-                settings = prepare_pretraining(
-                    run,
-                    data,
-                    variant=variant,
-                    recipe_name=recipe,
-                    changes=changes,
-                    seed=seed or 0,
-                    backend=backend and backend.value,
-                )
-        import_keras()
-        from vmae_keras.training.pretraining import pretrain as train
+    def train(*arguments, **named):
+        from vmae_keras.training.pretraining import pretrain
 
-        run_training(train, run, settings, workers, devices=used)
+        return pretrain(*arguments, **named)
+
+    options = TrainingOptions(
+        data=data,
+        out=out,
+        changes=change,
+        backend=backend and backend.value,
+        devices=devices,
+        parallel=parallel and parallel.value,
+        batch_per_device=batch_per_device,
+        resume=resume,
+        workers=workers,
+        seed=seed,
+    )
+    own = {"variant": variant, "recipe_name": recipe}
+    run, used = begin_or_resume(PretrainingSettings, prepare_pretraining, train, options, own)
     if used.first:
         say(f"See what it learnt: vmae reconstruct {run.folder} CLIP")

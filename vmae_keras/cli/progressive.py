@@ -73,7 +73,7 @@ def _train(stage, out, videos, seed, backend, workers, again):
     import dataclasses
 
     from vmae_keras.runs.run import Run
-    from vmae_keras.training import checkpoint, new_run
+    from vmae_keras.training import new_run
     from vmae_keras.training.fine_tuning import finetune
     from vmae_keras.training.pretraining import pretrain
 
@@ -86,7 +86,7 @@ def _train(stage, out, videos, seed, backend, workers, again):
         "variant": stage.variant,
     }
     with errors_for_people(ValueError, OSError), notes_for_people():
-        if checkpoint.latest(run.checkpoints):
+        if run.has_checkpoint():
             settings = dataclasses.replace(run.settings(), data=videos)
         elif stage.kind == "pretrain":
             settings = new_run.prepare_pretraining(run, videos, **common)

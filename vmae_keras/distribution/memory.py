@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 
-from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.layout import split_axis
@@ -75,13 +74,7 @@ def pretraining_memory(config: VideoMAEConfig, recipe, devices: Devices) -> Devi
     weights = 4 * sum(map(math.prod, parts.values()))
     optimizer = MOMENTS + (recipe.average_decay is not None) + (recipe.accumulate > 1)
     clips = recipe.batch_size * recipe.repeats // devices.shares
-    ids = masks.pretraining(
-        config.grid,
-        np.random.default_rng(0),
-        kind=recipe.mask,
-        ratio=recipe.mask_ratio,
-        decoder_ratio=recipe.decoder_mask_ratio,
-    )
+    ids = recipe.draw_masks(config.grid, np.random.default_rng(0))
     visible, decoded = len(ids["visible"]), len(ids["decoded"])
     width = 4 if recipe.precision == "float32" else 2
     kept, matrices = _blocks(config, multiplied, split, visible, decoded, width, recipe.remat)

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ from vmae_keras.data.stream import NoReadableVideo, check_at_least, paths_of
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import average_views
 from vmae_keras.pictures import charts
-from vmae_keras.runs.run import RunError, write_at_once
+from vmae_keras.runs.files import write_json
+from vmae_keras.runs.same_settings import different_settings, refuse_different
 
 TOP = 5  # classes that are kept of each video, or all where there are fewer
 
@@ -106,7 +106,7 @@ class Evaluation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _Table(folder, self.classes, self.labels).write(self.results)
-        write_at_once(folder / "metrics.json", json.dumps(self.metrics(), indent=2) + "\n")
+        write_json(folder / "metrics.json", self.metrics())
         charts.confusion_picture(folder / "confusion.png", self.confusion, self.labels)
 
     def _share(self, places: int) -> float:
@@ -288,27 +288,21 @@ class _Table:
         """The results that are there already, by path and class; ready to append others."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         results = self.read(settings) if self.path.exists() else []
-        write_at_once(self.settings, json.dumps(settings, indent=2) + "\n")
+        write_json(self.settings, settings)
         self.write(results)  # without what a killed evaluation left half-written
         return {(result.path, result.label): result for result in results}
 
     def read(self, settings: dict) -> list[Result]:
-        try:
-            before = json.loads(self.settings.read_text("utf-8"))
-        except (OSError, ValueError):
-            before = {}
         with open(self.path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             text = file.read()
         rows = list(csv.reader(io.StringIO(text, newline="")))
         if not text.endswith("\n"):
             rows = rows[:-1]
-        differing = [name for name in settings if before.get(name, ...) != settings[name]]
-        if len(rows) > 1 and (differing or rows[0] != self.columns):
-            raise RunError(
-                f"{self.path} holds the results of another evaluation. "
-                f"Received: another {', '.join(differing) or 'header'}. "
-                "Give another folder, or delete this one."
-            )
+        if len(rows) > 1:
+            different = different_settings(self.settings, settings)
+            if not different and rows[0] != self.columns:
+                different = ["header"]
+            refuse_different(self.path, "the results of another evaluation", different)
         return [self.result(row) for row in rows[1:] if len(row) == len(self.columns)]
 
     def result(self, row: list[str]) -> Result:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from vmae_keras.runs.run import write_at_once
+from vmae_keras.runs.files import write_atomically
 
 FORMATS = ("npy", "safetensors")
 _MOST = 10**15  # windows: a header leaves room for so many, as their number is known at the end
@@ -60,7 +60,7 @@ class FeatureFile:
         """`times` are seconds, (W, 2)."""
         if self.path.suffix == ".npy":
             notes = {**self._notes, "times": times.tolist()}
-            write_at_once(self.path.with_suffix(".json"), json.dumps(notes) + "\n")
+            write_atomically(self.path.with_suffix(".json"), json.dumps(notes) + "\n")
         else:
             self._file.write(np.ascontiguousarray(times, "<f8").tobytes())
         self._file.seek(0)

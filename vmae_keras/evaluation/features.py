@@ -1,7 +1,6 @@
 """Features of sliding windows over long videos, for temporal action localisation and retrieval."""
 
 import dataclasses
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,9 @@ from vmae_keras.data.window_stream import Windows, WindowStream
 from vmae_keras.evaluation.classification import model_fingerprint
 from vmae_keras.evaluation.feature_files import FORMATS, FeatureFile
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
-from vmae_keras.runs.run import RunError, write_at_once
+from vmae_keras.runs.files import write_json
+from vmae_keras.runs.run import RunError
+from vmae_keras.runs.same_settings import different_settings, refuse_different
 
 SETTINGS = "features.json"  # of a folder: what its files were made with
 
@@ -131,17 +132,10 @@ def _begin(folder: Path, settings: dict) -> None:
     """Writes down what the folder's files are made with, unless it is there, and the same."""
     path = folder / SETTINGS
     if path.exists():
-        try:
-            before = json.loads(path.read_text("utf-8"))
-        except ValueError:
-            before = {}
-        if differing := [name for name in settings if before.get(name, ...) != settings[name]]:
-            raise RunError(
-                f"{folder} holds features of another extraction. Received: another "
-                f"{', '.join(differing)}. Give another folder, or delete this one."
-            )
+        different = different_settings(path, settings)
+        refuse_different(folder, "features of another extraction", different)
     folder.mkdir(parents=True, exist_ok=True)
-    write_at_once(path, json.dumps(settings, indent=2) + "\n")
+    write_json(path, settings)
 
 
 def _done(output: FeatureFile) -> bool:

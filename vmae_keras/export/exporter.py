@@ -30,7 +30,8 @@ from vmae_keras.export.samples import DRAWN, Sample, real_clips, sample, token_i
 from vmae_keras.export.serving import recorded
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import load
-from vmae_keras.runs.run import Run, evaluation_views
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import evaluation_views
 
 MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
 _KINDS = {"classifier": "classifier", "encoder": "encoder", "pretraining": "pretrain"}

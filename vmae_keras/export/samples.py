@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.synthetic import moving_shapes
 from vmae_keras.export.contract import Contract
 from vmae_keras.export.serving import HALF
-from vmae_keras.runs.run import AnySettings, Settings
+from vmae_keras.runs.settings import AnySettings, PretrainingSettings
 
 DRAWN = "drawn shapes"
 
@@ -59,13 +60,13 @@ def sample(name: str, levels: np.ndarray, ids: dict[str, np.ndarray], contract: 
 
 def token_ids(config, settings: AnySettings | None, count: int) -> dict[str, np.ndarray]:
     """`visible` and `decoded` of some clips: masked as the run does, else as the published models were."""
-    if isinstance(settings, Settings):
-        r = settings.recipe
-        mask = {"kind": r.mask, "ratio": r.mask_ratio, "decoder_ratio": r.decoder_mask_ratio}
+    if isinstance(settings, PretrainingSettings):
+        draw = settings.recipe.draw_masks
     else:
         mask = {"kind": "random", "ratio": 0.75} if config.mae_target else {}
+        draw = partial(masks.pretraining, **mask)
     generator = np.random.default_rng(0)
-    clips = [masks.pretraining(config.grid, generator, **mask) for _ in range(count)]
+    clips = [draw(config.grid, generator) for _ in range(count)]
     return {name: np.stack([clip[name] for clip in clips]) for name in ("visible", "decoded")}
 
 

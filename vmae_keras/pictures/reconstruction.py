@@ -1,18 +1,18 @@
 """From a run and a clip to a picture and a video: the clip, what the model saw, what it made of it."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from vmae_keras import masks
 from vmae_keras.data.pipeline import read_clip
 from vmae_keras.model import VideoMAE
 from vmae_keras.pictures import clips, patch_statistics
 from vmae_keras.random_streams import Purpose, generator
-from vmae_keras.runs.run import Run, RunError, Settings
-from vmae_keras.training import checkpoint
+from vmae_keras.runs.checkpoint_files import step_of
+from vmae_keras.runs.run import Run, RunError
 
 FRAMES_PER_SECOND = 8  # of the video that is written: slow enough to look at
 
@@ -25,17 +25,13 @@ def load_model(run: Run) -> tuple[VideoMAE, int]:
         WeightsError: the checkpoint does not fit the run's settings.
     """
     settings = run.settings()
-    if not isinstance(settings, Settings):
+    if settings.is_classifier:
         raise RunError(
             f"{run.folder} holds a classifier, which reconstructs nothing. Give the folder of a run of "
             "`vmae pretrain`."
         )
-    path = checkpoint.latest(run.best) or checkpoint.latest(run.checkpoints)
-    if path is None:
-        raise RunError(
-            f"{run.folder} holds no checkpoint yet. Train it: vmae pretrain --out {run.folder} --resume"
-        )
-    return VideoMAE.from_preset(run.folder), checkpoint.step_of(path)
+    step = step_of(run.weights_file())
+    return VideoMAE.from_preset(run.folder), step
 
 
 def reconstruct(
@@ -80,12 +76,8 @@ def reconstruct_file(
         sampling=recipe.sampling,
     )
     model, step = load_model(run)
-    ids = masks.pretraining(
-        config.grid,
-        generator(seed, Purpose.RECONSTRUCTION_MASK),
-        kind=recipe.mask,
-        ratio=recipe.mask_ratio,
-    )
+    shows_all_hidden = dataclasses.replace(recipe, decoder_mask_ratio=None)
+    ids = shows_all_hidden.draw_masks(config.grid, generator(seed, Purpose.RECONSTRUCTION_MASK))
     statistics = statistics if config.norm_pix else "pixels"
     rebuilt = reconstruct(model, video, ids["visible"], ids["decoded"], statistics)
     rows = [

@@ -6,13 +6,13 @@ from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.recipe import Recipe
+from vmae_keras.recipes.recipe import PretrainingRecipe
 from vmae_keras.recipes.values import check_key, typed
 
 
 def apply_overrides(
-    config: VideoMAEConfig, recipe: Recipe, overrides: list[str]
-) -> tuple[VideoMAEConfig, Recipe]:
+    config: VideoMAEConfig, recipe: PretrainingRecipe, overrides: list[str]
+) -> tuple[VideoMAEConfig, PretrainingRecipe]:
     """Copies with the values of "key=value" texts; a key is a field of either.
 
     Values are Python literals (numbers, tuples, None, True); anything else is text.
@@ -48,13 +48,13 @@ def fine_tuning_changes(
 
 
 def pretraining_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of a `Recipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
+    """Fields of a `PretrainingRecipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
 
     Raises:
         ValueError: as `apply_overrides`.
     """
-    changes = _changes(overrides, VideoMAEConfig, Recipe)
-    return changes[Recipe], changes[VideoMAEConfig]
+    changes = _changes(overrides, VideoMAEConfig, PretrainingRecipe)
+    return changes[PretrainingRecipe], changes[VideoMAEConfig]
 
 
 def _changes(overrides, *owners):

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
-from vmae_keras.masks import MASKS
+import numpy as np
+
+from vmae_keras import masks
 from vmae_keras.recipes.pages import Recipes
 
 FEW_UPDATES = 200
@@ -171,7 +173,7 @@ class TrainingRecipe:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe(TrainingRecipe):
+class PretrainingRecipe(TrainingRecipe):
     """Everything about a pretraining run that is not the model's architecture or the data.
 
     Args:
@@ -191,7 +193,23 @@ class Recipe(TrainingRecipe):
             value = getattr(self, name)
             if value is not None and not 0.0 < value < 1.0:
                 raise ValueError(f"`{name}` must be between 0 and 1. Received: {value}.")
-        self._check_choices(mask=tuple(MASKS))
+        self._check_choices(mask=tuple(masks.MASKS))
+
+    def draw_masks(
+        self, grid: tuple[int, int, int], generator: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Return the ids of one clip, as `masks.pretraining` draws them with this recipe's ratios.
+
+        Raises:
+            ValueError: The mask does not fit the grid.
+        """
+        return masks.pretraining(
+            grid,
+            generator,
+            kind=self.mask,
+            ratio=self.mask_ratio,
+            decoder_ratio=self.decoder_mask_ratio,
+        )
 
 
-RECIPES = Recipes("pretraining", Recipe)
+RECIPES = Recipes("pretraining", PretrainingRecipe)

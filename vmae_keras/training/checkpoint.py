@@ -16,10 +16,10 @@ from safetensors.numpy import save_file
 
 from vmae_keras import backend
 from vmae_keras.process.failures import FULL
+from vmae_keras.runs.checkpoint_files import checkpoint_name, list_checkpoints, step_of
 
 _OPTIMIZER = "optimizer/"
 _WRITING = "writing"  # a folder, since safetensors gives its unfinished file another name each time
-_NAME = re.compile(r"step-(\d+)\.safetensors$")
 
 
 class CheckpointError(ValueError):
@@ -48,7 +48,7 @@ def save(
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing remains of the new file.
     """
-    path = folder / f"step-{step:08d}.safetensors"
+    path = folder / checkpoint_name(step)
     tensors = {}
     for name, variable in _variables(model).items():
         value = backend.to_numpy(variable)
@@ -61,13 +61,13 @@ def save(
     try:
         _write(path, tensors, step)
     except OSError as error:
-        older = _all(folder)[:-1] if keep else []
+        older = list_checkpoints(folder)[:-1] if keep else []
         if error.errno not in FULL or not older:
             raise
         for old in older:
             old.unlink()
         _write(path, tensors, step)
-    for old in _all(folder)[:-keep] if keep else ():
+    for old in list_checkpoints(folder)[:-keep] if keep else ():
         old.unlink()
     return path
 
@@ -135,24 +135,9 @@ def _restore(path, model):
 
 def keep(folder: Path, steps: Collection[int]) -> None:
     """Delete the checkpoints of all other steps."""
-    for path in _all(folder):
+    for path in list_checkpoints(folder):
         if step_of(path) not in steps:
             path.unlink()
-
-
-def latest(folder: Path) -> Path | None:
-    """The checkpoint of the highest step, or None."""
-    found = _all(folder)
-    return found[-1] if found else None
-
-
-def step_of(path: Path) -> int:
-    """The step that a checkpoint was written after."""
-    return int(_NAME.search(path.name)[1])
-
-
-def _all(folder):
-    return sorted(path for path in folder.glob("step-*.safetensors") if _NAME.search(path.name))
 
 
 def _variables(model):

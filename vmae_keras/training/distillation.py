@@ -10,8 +10,9 @@ from vmae_keras.data.files import list_videos
 from vmae_keras.data.labelled import centre_clips, fine_tuning_clips, fine_tuning_dataset
 from vmae_keras.distribution import Devices
 from vmae_keras.encoder import VideoEncoder
-from vmae_keras.runs.run import DistillationSettings, Run
-from vmae_keras.training import checkpoint, loop
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import DistillationSettings
+from vmae_keras.training import loop
 from vmae_keras.training.fine_tuning import classifier
 
 EPSILON = 1e-6  # of the normalised features
@@ -116,7 +117,7 @@ def distill(
         parts = [validation[0][i : i + size] for i in range(0, len(validation[0]), size)]
         validation = (validation[0], np.concatenate([answer(part) for part in parts]))
     with devices.scope():
-        restored = checkpoint.latest(run.checkpoints) is not None
+        restored = run.has_checkpoint()
         student, schedule = build(settings, steps_per_epoch, restored)
         return loop.train(
             student,

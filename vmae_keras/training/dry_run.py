@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vmae_keras import backend, masks
+from vmae_keras import backend
 from vmae_keras.backend.worker_process import run_worker
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.distribution.devices import Devices
-from vmae_keras.recipes.recipe import Recipe
+from vmae_keras.recipes.recipe import PretrainingRecipe
 
 COLLECTIVES = (
     "all-gather",
@@ -55,7 +55,7 @@ class Setup:
     """What is to be compiled: a pretraining step, over how many devices, shared in which way."""
 
     config: VideoMAEConfig
-    recipe: Recipe
+    recipe: PretrainingRecipe
     devices: int
     parallel: str
     processes: int = 1
@@ -66,7 +66,10 @@ class Setup:
     @classmethod
     def load(cls, path: Path) -> "Setup":
         fields = json.loads(path.read_text("utf-8"))
-        config, recipe = VideoMAEConfig(**fields.pop("config")), Recipe(**fields.pop("recipe"))
+        config, recipe = (
+            VideoMAEConfig(**fields.pop("config")),
+            PretrainingRecipe(**fields.pop("recipe")),
+        )
         return cls(config, recipe, **fields)
 
 
@@ -218,13 +221,7 @@ def _batch(setup):
     """Name -> shape and dtype of what `fit` takes."""
     config, recipe = setup.config, setup.recipe
     clips = recipe.batch_size * recipe.repeats
-    ids = masks.pretraining(
-        config.grid,
-        np.random.default_rng(0),
-        kind=recipe.mask,
-        ratio=recipe.mask_ratio,
-        decoder_ratio=recipe.decoder_mask_ratio,
-    )
+    ids = recipe.draw_masks(config.grid, np.random.default_rng(0))
     shapes = {name: ((clips, *array.shape), array.dtype) for name, array in ids.items()}
     video = (clips, config.frames, config.height, config.width, config.channels)
     return {"video": (video, np.dtype("uint8")), **shapes}

@@ -12,8 +12,9 @@ from vmae_keras.data.labelled import (
     list_labelled,
 )
 from vmae_keras.distribution import Devices
-from vmae_keras.runs.run import DistillationSettings, FineTuningSettings, Run
-from vmae_keras.training import checkpoint, loop
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
+from vmae_keras.training import loop
 from vmae_keras.weights.classes import match_classes
 
 
@@ -123,7 +124,7 @@ def finetune(
 
     validation = centre_clips(held_out, class_numbers(held_out, settings.labels), clips, skipped)
     with devices.scope():
-        restored = checkpoint.latest(run.checkpoints) is not None
+        restored = run.has_checkpoint()
         model, schedule = build(settings, steps_per_epoch, restored)
         return loop.train(
             model,

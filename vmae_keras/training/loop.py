@@ -13,7 +13,9 @@ from vmae_keras.distribution import Devices
 from vmae_keras.process.failures import Unfinished, explain
 from vmae_keras.random_streams import DRAWS, Purpose, generator
 from vmae_keras.recipes.recipe import TrainingRecipe
-from vmae_keras.runs.run import Run, RunError, digest
+from vmae_keras.runs import checkpoint_files
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import digest
 from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
@@ -135,7 +137,7 @@ def train(
     if run.writes:
         checkpoint.clean(run.checkpoints, run.best)
     total_steps = recipe.epochs * steps_per_epoch
-    last = checkpoint.latest(run.checkpoints)
+    last = checkpoint_files.latest(run.checkpoints)
     start = checkpoint.restore(last, model) if last else 0
     if not devices.same(f"{settings!r} {start} {devices.parallel} {devices.count}"):
         raise RunError(

@@ -10,12 +10,11 @@ from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelle
 from vmae_keras.recipes import distillation, fine_tuning, recipe
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
-from vmae_keras.runs.run import (
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import (
     DistillationSettings,
     FineTuningSettings,
-    Run,
-    RunError,
-    Settings,
+    PretrainingSettings,
     digest,
 )
 from vmae_keras.weights.classes import match_classes
@@ -30,7 +29,7 @@ def prepare_pretraining(
     changes: Sequence[str] = (),
     seed: int = 0,
     backend: str | None = None,
-) -> Settings:
+) -> PretrainingSettings:
     """The settings of a new run that pretrains, written to its folder.
 
     Args:
@@ -48,8 +47,8 @@ def prepare_pretraining(
     config = VideoMAEConfig.variant(variant or "demo", **of_model)
     name = select(backend)
     data = str(Path(data).absolute())
-    videos = digest(list_videos(data), Settings.labelled)
-    settings = Settings(data, videos, config, chosen, seed, name)
+    videos = digest(list_videos(data), PretrainingSettings.labelled)
+    settings = PretrainingSettings(data, videos, config, chosen, seed, name)
     run.save(settings)
     return settings
 
@@ -106,7 +105,7 @@ def prepare_distillation(
     run: Run,
     data: str | None,
     *,
-    teacher: str | None,
+    teacher: str | None = None,
     start: str | None = None,
     variant: str | None = None,
     recipe_name: str | None = None,
@@ -174,7 +173,7 @@ def _recipe(run, data, name, recipes, changes):
     if data is None:
         raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
     chosen = recipes.choose(name or "demo", changes)
-    if any(run.checkpoints.glob("*.safetensors")):
+    if run.has_checkpoint():
         raise RunError(
             f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
         )

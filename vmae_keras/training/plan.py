@@ -18,7 +18,7 @@ from vmae_keras.random_streams import check_seed
 from vmae_keras.recipes import fine_tuning, recipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.recipes.values import check_key, read_toml, typed
-from vmae_keras.runs.run import Settings
+from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.weights.classes import match_classes
 
 _EVERY = {"name": str, "kind": str, "data": str | list, "set": dict}
@@ -207,7 +207,7 @@ def _check_pretraining(plan, stage, checked):
     config = VideoMAEConfig.variant(stage.variant or "demo", **of_model)
     listed = [str(Path(file.path).absolute()) for each in stage.data for file in list_videos(each)]
     files = [VideoFile(path) for path in dict.fromkeys(listed)]
-    Settings("", "", config, chosen, plan.seed, "")  # refuses masks that do not fit
+    PretrainingSettings("", "", config, chosen, plan.seed, "")  # refuses masks that do not fit
     return Checked(stage=stage, files=files, config=config, recipe=chosen)
 
 

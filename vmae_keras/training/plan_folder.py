@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmae_keras.data.label_merging import write_list
-from vmae_keras.runs.run import Run, RunError, digest, write_at_once
+from vmae_keras.runs.files import write_atomically, write_json
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import digest
 from vmae_keras.training.plan import Checked, Plan
 
 _PICTURES = ("loss.png", "confusion.png")
@@ -69,7 +71,7 @@ def begin(folder: Path, checked: Checked, stage_definition: dict) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     videos = folder / "videos.csv"
     write_list(videos, checked.files)
-    write_at_once(folder / "stage.json", json.dumps(stage_definition, indent=2) + "\n")
+    write_json(folder / "stage.json", stage_definition)
     return str(videos.absolute())
 
 
@@ -114,7 +116,7 @@ def report(out: Path, plan: Plan, backend: str) -> str:
         "backend": backend,
         "stages": [{"name": name, **found} for name, found in stages.items()],
     }
-    write_at_once(out / "report.json", json.dumps(values, indent=2) + "\n")
+    write_json(out / "report.json", values)
     text = _in_words(values)
     pictures = [
         f"![{name}: {picture.removesuffix('.png')}]({name}/{picture})"
@@ -122,7 +124,7 @@ def report(out: Path, plan: Plan, backend: str) -> str:
         for picture in _PICTURES
         if (out / name / picture).exists()
     ]
-    write_at_once(out / "report.md", "\n\n".join([text, *pictures]) + "\n")
+    write_atomically(out / "report.md", "\n\n".join([text, *pictures]) + "\n")
     return text
 
 
@@ -157,7 +159,7 @@ def _finish(folder, checked, values, skipped):
         "classes": checked.labels and len(checked.labels),
         "merging": merged.report() if merged and len(stage.data) > 1 else None,
     }
-    write_at_once(folder / "result.json", json.dumps(common | values, indent=2) + "\n")
+    write_json(folder / "result.json", common | values)
 
 
 def _in_words(values) -> str:

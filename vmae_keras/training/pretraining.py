@@ -6,11 +6,12 @@ from vmae_keras.data.pipeline import pretraining_dataset, validation_dataset
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.distribution import Devices
 from vmae_keras.model import VideoMAE
-from vmae_keras.runs.run import Run, Settings
+from vmae_keras.runs.run import Run
+from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import loop
 
 
-def build(settings: Settings, steps_per_epoch: int):
+def build(settings: PretrainingSettings, steps_per_epoch: int):
     """The compiled model and its learning-rate schedule, weights drawn by the run's seed."""
     recipe = settings.recipe
     backend.set_seed(settings.seed)
@@ -22,7 +23,12 @@ def build(settings: Settings, steps_per_epoch: int):
 
 
 def pretrain(
-    settings: Settings, run: Run, display, *, workers: int = 0, devices: Devices | None = None
+    settings: PretrainingSettings,
+    run: Run,
+    display,
+    *,
+    workers: int = 0,
+    devices: Devices | None = None,
 ) -> loop.Outcome:
     """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
 

@@ -6,7 +6,8 @@ from vmae_keras.cli.shared.terminal import notes_for_people
 def load_classifier(handle, clips, crops):
     """The classifier, and how its videos are looked at: as the run's recipe says, else as published."""
     from vmae_keras.classifier import VideoClassifier
-    from vmae_keras.runs.run import Run, evaluation_views
+    from vmae_keras.runs.run import Run
+    from vmae_keras.runs.settings import evaluation_views
 
     with notes_for_people():
         model = VideoClassifier.from_preset(handle)

@@ -30,7 +30,7 @@ def start_devices(backend, devices, parallel, again):
     name = select(backend)
     if name == "torch" and (devices or 1) > 1 and distribution.detect() is None:
         raise typer.Exit(_in_processes(devices))
-    started = distribution.start(name, devices, parallel.value if parallel else "data")
+    started = distribution.start(name, devices, parallel or "data")
     if started.processes > 1:
         _end_together(started, again)
     return started

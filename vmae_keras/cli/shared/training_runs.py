@@ -1,25 +1,89 @@
-"""What the commands have in common that begin, continue and end a run."""
+"""Begin, resume and end a run: the part that all commands share which train."""
 
 import dataclasses
-import shlex
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from vmae_keras.backend import installed, select, set_seed
-from vmae_keras.cli.shared.folder import continued_by
-from vmae_keras.cli.shared.job import wait_for_the_loss
-from vmae_keras.cli.shared.terminal import errors_for_people, report_skipped
-
-COMMANDS = {"pretraining": "pretrain", "fine-tuning": "finetune", "distillation": "distill"}
+from vmae_keras.backend import import_keras, installed, select, set_seed
+from vmae_keras.cli.shared.folder import continued_by, locked
+from vmae_keras.cli.shared.job import batch_changes, start_devices, wait_for_the_loss
+from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, report_skipped
 
 
-def resumed(run, kind, data, backend, fixed):
-    """Return a run's own settings, of which --backend alone can be changed. Clauses RESUME-2, RESUME-3."""
-    from vmae_keras.runs.run import RunError
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options that all commands have which train; see `cli.shared.options`."""
 
-    if given := [name for name, value in fixed.items() if value not in (None, [])]:
+    data: str | None
+    out: Path
+    changes: list[str] | None
+    backend: str | None
+    devices: int | None
+    parallel: str | None
+    batch_per_device: int | None
+    resume: bool
+    workers: int
+    seed: int | None
+
+
+def begin_or_resume(
+    kind: type, prepare: Callable, train: Callable, options: TrainingOptions, own: dict[str, Any]
+):
+    """Begin a run, or resume it with --resume, and train to its end; return the run and its devices.
+
+    Args:
+        kind: Class of the run's settings.
+        prepare: The function of `training.new_run` that makes them.
+        train: Trains, given settings, run and display. It imports what it needs when it is called.
+        options: The options that all commands share.
+        own: The options of this command, by the names that `prepare` gives them; None if not given.
+    """
+    from vmae_keras.runs.run import Run, resume_command
+
+    own = {name: value for name, value in own.items() if value is not None}
+    again = resume_command(kind.command, options.out)
+    settings = None
+    with errors_for_people(ValueError, OSError), notes_for_people():
+        if options.resume:
+            settings = resumed_settings(Run(options.out), kind, options, own)
+        backend = settings.backend if settings else options.backend
+        devices = start_devices(backend, options.devices, options.parallel, again)
+    with locked(options.out, devices.first):
+        run = Run(options.out, devices.process)
+        if settings is None:
+            with errors_for_people(ValueError, OSError), notes_for_people():
+                settings = prepare(
+                    run,
+                    options.data,
+                    changes=[
+                        *(options.changes or ()),
+                        *batch_changes(devices, options.batch_per_device),
+                    ],
+                    seed=options.seed or 0,
+                    backend=options.backend,
+                    **own,
+                )
+        import_keras()
+        run_training(train, run, settings, options.workers, devices=devices)
+    return run, devices
+
+
+def resumed_settings(run, kind, options, own):
+    """Return a run's own settings, of which only --backend can be changed. Clauses RESUME-2, RESUME-3."""
+    from vmae_keras.runs.run import RunError, resume_command
+
+    given = [f"--{name.removesuffix('_name')}" for name in own]
+    fixed = {
+        "--set": options.changes or None,
+        "--seed": options.seed,
+        "--batch-per-device": options.batch_per_device,
+    }
+    given += [flag for flag, value in fixed.items() if value is not None]
+    if given:
         raise RunError(
             f"A run continues with its own settings. Received: {', '.join(given)}. Leave that out, or "
             "start another run with another --out and without --resume."
@@ -28,27 +92,21 @@ def resumed(run, kind, data, backend, fixed):
     if not isinstance(settings, kind):
         raise RunError(
             f"{run.folder} holds another stage: {settings.stage}. Continue it with "
-            f"vmae {COMMANDS[settings.stage]} --out {run.folder} --resume."
+            f"{resume_command(settings.command, run.folder)}."
         )
+    data = options.data
     if data is not None and str(Path(data).absolute()) != settings.data:
         raise RunError(
             f"DATA differs from that of the run in {run.folder}. Received: {data!r}, the run has "
             f"{settings.data!r}. Leave it out to continue the run, or start another with --out."
         )
-    if backend is None and settings.backend not in installed():
+    if options.backend is None and settings.backend not in installed():
         raise RunError(
             f"The run in {run.folder} was trained with {settings.backend}, which is not installed; "
             f"installed: {', '.join(installed()) or 'none'}. Install it, or name another one with "
             "--backend."
         )
-    return dataclasses.replace(
-        settings, backend=select(backend.value if backend else settings.backend)
-    )
-
-
-def continuation(command, folder):
-    """What a person types to continue a run."""
-    return f"vmae {command} --out {shlex.quote(str(folder))} --resume"
+    return dataclasses.replace(settings, backend=select(options.backend or settings.backend))
 
 
 def run_training(train, run, settings, workers, again=None, devices=None):
@@ -60,7 +118,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     from vmae_keras.distribution import Devices, DistributionError
     from vmae_keras.process.console import Console
     from vmae_keras.process.failures import Unfinished
-    from vmae_keras.runs.run import RunError
+    from vmae_keras.runs.run import RunError, resume_command
     from vmae_keras.training.callbacks import NonFiniteLoss
     from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
@@ -68,7 +126,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     from vmae_keras.weights.tensor_files import WeightsError
 
     devices = devices or Devices()
-    again = again or continuation(COMMANDS[settings.stage], run.folder)
+    again = again or resume_command(settings.command, run.folder)
     console = Console(quiet=not devices.first)
     if (before := run.settings().backend) != settings.backend:
         console.print(_change_of_backend(before, settings), soft_wrap=True)

@@ -1,6 +1,5 @@
 """What a frozen encoder makes of the views of videos, kept on disk: each video is encoded once."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,9 @@ from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.evaluation.classification import fingerprint, model_fingerprint, predicted_views
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.process.failures import FULL
-from vmae_keras.runs.run import RunError, write_at_once
+from vmae_keras.runs.files import write_json
+from vmae_keras.runs.run import RunError
+from vmae_keras.runs.same_settings import different_settings, refuse_different
 
 
 class Encoding:
@@ -123,16 +124,8 @@ class Encoding:
     def _check_settings(self):
         path = self.folder / "encoded.json"
         if path.exists():
-            try:
-                before = json.loads(path.read_text("utf-8"))
-            except ValueError:
-                before = {}
-            wanted = self.settings
-            if differing := [name for name in wanted if before.get(name, ...) != wanted[name]]:
-                raise RunError(
-                    f"{self.folder} holds features of another probe. Received: another "
-                    f"{', '.join(differing)}. Give another folder, or delete this one."
-                )
+            different = different_settings(path, self.settings)
+            refuse_different(self.folder, "features of another probe", different)
 
     def _make_room(self, needed: int):
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +135,7 @@ class Encoding:
                 f"The features need {size(needed)} on the disk. Received: {self.folder}, where "
                 f"{size(free)} are free. Take fewer clips or crops, or a folder on another disk."
             )
-        write_at_once(self.folder / "encoded.json", json.dumps(self.settings, indent=2) + "\n")
+        write_json(self.folder / "encoded.json", self.settings)
 
     def _done(self, name: str) -> np.ndarray:
         path = self.folder / f"{name}.done.npy"

@@ -1,0 +1,27 @@
+"""The names of checkpoint files: `step-XXXXXXXX.safetensors`, by the step they were written after."""
+
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"step-(\d+)\.safetensors$")
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the file name of the checkpoint of a step."""
+    return f"step-{step:08d}.safetensors"
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint was written after."""
+    return int(_NAME.search(path.name)[1])
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*.safetensors") if _NAME.search(path.name))
+
+
+def latest(folder: Path) -> Path | None:
+    """Return the checkpoint of the highest step; None if there is none."""
+    found = list_checkpoints(folder)
+    return found[-1] if found else None

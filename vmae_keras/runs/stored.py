@@ -1,0 +1,107 @@
+"""Read the model in a run folder, or behind any other path."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vmae_keras.config import VideoMAEConfig
+from vmae_keras.runs.checkpoint_files import step_of
+from vmae_keras.runs.run import Run, RunError
+from vmae_keras.runs.settings import stage_of
+from vmae_keras.weights import names
+from vmae_keras.weights.json_files import read_settings
+from vmae_keras.weights.recognise import Stored
+from vmae_keras.weights.source import read_weights
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, read_tensors
+
+
+def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
+    """Return the model in a folder or a file that this library, Keras or another implementation wrote.
+
+    Args:
+        path: A run folder holds the model of its best checkpoint, else of its newest.
+        overrides: Fields of the configuration that the user sets; not of a run.
+
+    Raises:
+        WeightsError: There is none, or it cannot be used.
+    """
+    run = Run(path)
+    if not run.exists():
+        return read_weights(path, overrides)
+    try:
+        return _read_run(run)
+    except RunError as error:
+        raise WeightsError(str(error)) from error
+
+
+def _read_run(run):
+    """Return the model in a checkpoint: weights by our own paths, optimizer and seeds beside them."""
+    checkpoint = run.weights_file()
+    settings = run.settings_file
+    values = read_settings(settings)
+    try:
+        classifier = stage_of(values).is_classifier
+        config = VideoMAEConfig(**values["config"])
+        named = classifier and values["labels"] is not None
+        labels = tuple(map(str, values["labels"])) if named else None
+        accumulate = int(values.get("recipe", {}).get("accumulate", 1))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise WeightsError(f"{settings} describes no VideoMAE: {error!r}") from error
+    file = read_tensors(checkpoint)
+    averaged = step_of(checkpoint) >= accumulate
+    model = "video_classifier/" if classifier else "video_mae/"
+    tensors = _model_of_run(file.tensors, model, averaged)
+    # By the weights: of a mapped head, earlier versions wrote down the recipe's pooling.
+    pooling = ("mean" if "fc_norm/gamma" in tensors else "first") if classifier else None
+    kind = "classifier" if classifier else "pretraining"
+    classes = None
+    if classifier:
+        head = tensors.get("head/bias")
+        classes = head.shape[0] if head and head.shape else 0
+    if labels is not None and len(labels) != classes:
+        raise WeightsError(f"{settings} names {len(labels)} classes, {file.path} has {classes}.")
+    expected = names.shapes(config, kind, pooling, classes)
+    faults = [f"missing: {name}" for name in expected if name not in tensors]
+    faults += [f"unexpected: {name}" for name in tensors if name not in expected]
+    faults += [
+        f"shape {tensors[name].shape}, wanted {shape}: {name}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    if faults:
+        raise WeightsError(
+            f"{settings} does not fit the weights in {file.path}.{listed(faults, 20)}"
+        )
+    return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))
+
+
+def _model_of_run(tensors, model, averaged):
+    """Return a checkpoint's weights as they are used: averages where there are, LoRA's products added.
+
+    Args:
+        averaged: whether the weights were updated at all; before, averages are zeros.
+    """
+    used = {}
+    for name in tensors:
+        if name.startswith(model):
+            average = f"optimizer/adamw/{name.replace('/', '_')}_average"
+            taken = average if averaged and average in tensors else name
+            used[name.removeprefix(model)] = tensors[taken]
+    for name in [name for name in used if name.endswith("/lora_kernel_a")]:
+        path = name.removesuffix("lora_kernel_a")
+        kernel, a, b = (
+            used.get(path + part) for part in ("kernel", "lora_kernel_a", "lora_kernel_b")
+        )
+        if (
+            kernel
+            and b
+            and kernel.shape == a.shape[:1] + b.shape[1:]
+            and a.shape[1:] == b.shape[:1]
+        ):
+            used[path + "kernel"] = Tensor(kernel.shape, partial(_with_lora, kernel, a, b))
+            del used[path + "lora_kernel_a"], used[path + "lora_kernel_b"]
+    return used
+
+
+def _with_lora(kernel, a, b):
+    return kernel.read() + a.read() @ b.read()
