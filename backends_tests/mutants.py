@@ -256,22 +256,22 @@ MUTANTS = [
     Mutant(
         "another epsilon in norm1",
         "layers.py",
-        'epsilon=epsilon, dtype=dtype, name="norm1"',
-        'epsilon=1e-12, dtype=dtype, name="norm1"',
+        'self._norm(self.stack.epsilon, "norm1")',
+        'self._norm(1e-12, "norm1")',
         conforms("epsilon of one LayerNorm", "encoder/block_0/norm1"),
     ),
     Mutant(
         "another epsilon in norm2",
         "layers.py",
-        'epsilon=epsilon, dtype=dtype, name="norm2"',
-        'epsilon=1e-12, dtype=dtype, name="norm2"',
+        'self._norm(self.stack.epsilon, "norm2")',
+        'self._norm(1e-12, "norm2")',
         conforms("epsilon of one LayerNorm", "decoder/block_0/norm2"),
     ),
     Mutant(
         "another epsilon in the last norm",
         "layers.py",
-        "epsilon=final_epsilon or epsilon",
-        "epsilon=1e-5",
+        "self._norm(stack.final_epsilon or stack.epsilon",
+        "self._norm(1e-5",
         conforms("epsilon of one LayerNorm", "decoder/norm"),
     ),
     Mutant(
@@ -286,15 +286,15 @@ MUTANTS = [
     Mutant(
         "queries not scaled",
         "layers.py",
-        "scale = (self.dim // self.heads) ** -0.5",
+        "scale = (dim // heads) ** -0.5",
         "scale = 1",
         PREDICTIONS,
     ),
     Mutant(
         "queries scaled by the whole width",
         "layers.py",
-        "scale = (self.dim // self.heads) ** -0.5",
-        "scale = self.dim**-0.5",
+        "scale = (dim // heads) ** -0.5",
+        "scale = dim**-0.5",
         PREDICTIONS,
     ),
     Mutant(
@@ -329,8 +329,8 @@ MUTANTS = [
     Mutant(
         "drop-path rates constant",
         "layers.py",
-        "np.linspace(0.0, drop_path",
-        "np.linspace(drop_path, drop_path",
+        "np.linspace(0.0, stack.drop_path",
+        "np.linspace(stack.drop_path, stack.drop_path",
         f"{VECTORS}::test_drop_path_rates[drop_path_rates/0]",
     ),
     Mutant("drop-path drops whole batches", "layers.py", "2, ops.shape(x)[0])", "2, 1)", DROP_PATH),
@@ -344,8 +344,8 @@ MUTANTS = [
     Mutant(
         "drop-path in inference",
         "layers.py",
-        "if training and self.settings",
-        "if self.settings",
+        "if training and self.stack.drop_path",
+        "if self.stack.drop_path",
         model(0),
     ),
     # Decoder
@@ -862,8 +862,8 @@ MUTANTS = [
     Mutant(
         "xavier of qkv as three kernels",
         "layers.py",
-        "use_bias=False,\n            kernel_initializer=block_kernel(kernel_std)",
-        "use_bias=False,\n            kernel_initializer="
+        "kernel = block_kernel(self.stack.kernel_std)",
+        "kernel = block_kernel(self.stack.kernel_std) if name != 'qkv' else "
         'keras.initializers.VarianceScaling(2.0, "fan_avg", "uniform")',
         INITIAL,
     ),
@@ -1392,9 +1392,15 @@ MUTANTS = [
         "ops.leaky_relu(x)",
         f"{OPTIONS}::test_activations_equal_the_oracle[leaky_relu]",
     ),
-    Mutant("a norm behind every encoder", "model.py", "final_norm=c.encoder_norm, ", "", model(1)),
     Mutant(
-        "one epsilon for all norms", "model.py", "final_epsilon=c.last_norm_epsilon,", "", model(1)
+        "a norm behind every encoder", "config.py", '"final_norm": self.encoder_norm,', "", model(1)
+    ),
+    Mutant(
+        "one epsilon for all norms",
+        "config.py",
+        "final_epsilon=self.last_norm_epsilon,",
+        "",
+        model(1),
     ),
     Mutant(
         "positions of the own grid",
@@ -1405,22 +1411,22 @@ MUTANTS = [
     ),
     Mutant(
         "activation ignored",
-        "layers.py",
-        '"activation": config.activation,',
+        "config.py",
+        '"activation": self.activation,',
         '"activation": "gelu",',
         model(0),
     ),
     Mutant(
         "biases where none are asked for",
-        "layers.py",
-        '"query_value_bias": config.query_value_bias',
+        "config.py",
+        '"query_value_bias": self.query_value_bias',
         '"query_value_bias": True',
         model(1),
     ),
     Mutant(
         "epsilon of the blocks ignored",
-        "layers.py",
-        '"epsilon": config.layer_norm_epsilon,',
+        "config.py",
+        '"epsilon": self.layer_norm_epsilon,',
         '"epsilon": 1e-6,',
         model(0),
     ),
@@ -1454,9 +1460,9 @@ MUTANTS = [
     ),
     Mutant(
         "one block in the decoder",
-        "model.py",
-        "c.decoder_depth,\n            c.decoder_heads",
-        "1,\n            c.decoder_heads",
+        "config.py",
+        "depth=self.decoder_depth,",
+        "depth=1,",
         model(1),
     ),
     Mutant(
@@ -2979,8 +2985,8 @@ MUTANTS = [
     Mutant(
         "a weight of another name",
         "layers.py",
-        'name="hidden"',
-        'name="inner"',
+        'mlp_dim, "hidden")',
+        'mlp_dim, "inner")',
         conforms("names of weights", "V1"),
     ),
     Mutant(

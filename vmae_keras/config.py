@@ -27,6 +27,40 @@ LARGEST = 2**16  # of every other size
 MOST_TOKENS = 2**20
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Sizes and options of one transformer: the encoder's or the decoder's.
+
+    Args:
+        dim, depth, heads, mlp_dim: Sizes; `dim` is a multiple of `heads`.
+        drop_path: Rate of the last block; the rates rise linearly from 0 at the first.
+        layer_scale: Initial value of the residual scales; 0 for none.
+        cosine_attention: L2-normalised queries and keys with a learned logit scale per head.
+        epsilon: Epsilon of the LayerNorms of the blocks.
+        activation: Activation of the MLPs, one of `ACTIVATIONS`.
+        query_value_bias: Whether queries and values have biases; keys have none.
+        kernel_std: See `initializers.block_kernel`.
+        final_norm: Whether a LayerNorm follows the last block.
+        final_epsilon: Epsilon of the final norm; None for `epsilon`.
+
+    Source: clauses BLOCK-*, ENC-2, DEC-2, FT-1.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    mlp_dim: int
+    drop_path: float = 0.0
+    layer_scale: float = 0.0
+    cosine_attention: bool = False
+    epsilon: float = 1e-6
+    activation: str = "gelu"
+    query_value_bias: bool = True
+    kernel_std: float | None = None
+    final_norm: bool = True
+    final_epsilon: float | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoMAEConfig:
     """Sizes and options of one VideoMAE; everything else is derived from it.
@@ -214,6 +248,38 @@ class VideoMAEConfig:
     def tubelet_size(self) -> int:
         """P = p0 * p1 * p2 * C, the numbers in one tubelet."""
         return math.prod(self.tubelet) * self.channels
+
+    def encoder_stack(self, **changes) -> Stack:
+        """Return the encoder of the pretraining model, with some values changed."""
+        sizes = {
+            "dim": self.dim,
+            "depth": self.depth,
+            "heads": self.heads,
+            "mlp_dim": self.mlp_dim,
+            "final_norm": self.encoder_norm,
+        }
+        return Stack(**{**self._block_options(), **sizes, **changes})
+
+    def decoder_stack(self) -> Stack:
+        """Return the decoder."""
+        return Stack(
+            **self._block_options(),
+            dim=self.decoder_dim,
+            depth=self.decoder_depth,
+            heads=self.decoder_heads,
+            mlp_dim=self.decoder_mlp_dim,
+            final_epsilon=self.last_norm_epsilon,
+        )
+
+    def _block_options(self):
+        return {
+            "drop_path": self.drop_path,
+            "layer_scale": self.layer_scale,
+            "cosine_attention": self.cosine_attention,
+            "epsilon": self.layer_norm_epsilon,
+            "activation": self.activation,
+            "query_value_bias": self.query_value_bias,
+        }
 
     def replace(self, **changes) -> "VideoMAEConfig":
         """A copy with some fields changed, checked again."""

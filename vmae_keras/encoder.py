@@ -5,7 +5,7 @@ from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, transformer_options
+from vmae_keras.layers import Transformer, TubeletEmbedding, check_video
 from vmae_keras.presets import Preset, by_path
 from vmae_keras.tubelets import tubelets
 
@@ -45,16 +45,11 @@ class Backbone(Preset, keras.Model):
         self.pooling, self.remat = pooling, remat
         c, dtype = self.config, self.dtype_policy
         self.tubelet_embedding = TubeletEmbedding(c, normal_positions=True, dtype=dtype)
-        self.encoder = Transformer(
-            c.dim,
-            c.depth,
-            c.heads,
-            c.mlp_dim,
+        stack = c.encoder_stack(
             kernel_std=KERNEL_STD,
             final_norm=pooling == "first" or (pooling is None and c.encoder_norm),
-            **transformer_options(c, remat=remat, dtype=dtype),
-            name="encoder",
         )
+        self.encoder = Transformer(stack, remat=remat, dtype=dtype, name="encoder")
         self.fc_norm = None
         if pooling == "mean":
             self.fc_norm = keras.layers.LayerNormalization(

@@ -1,5 +1,6 @@
 """What the models are made of: the tubelet embedding and the transformer of encoder and decoder."""
 
+import dataclasses
 import math
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from vmae_keras import backend
-from vmae_keras.config import VideoMAEConfig
+from vmae_keras.config import Stack, VideoMAEConfig
 from vmae_keras.initializers import (
     TruncatedNormal,
     block_kernel,
@@ -127,203 +128,119 @@ class TubeletEmbedding(keras.layers.Layer):
         }
 
 
-def transformer_options(config, *, remat, dtype):
-    """What every transformer of a model has in common, for `Transformer`."""
-    return {
-        "drop_path": config.drop_path,
-        "layer_scale": config.layer_scale,
-        "cosine_attention": config.cosine_attention,
-        "epsilon": config.layer_norm_epsilon,
-        "activation": config.activation,
-        "query_value_bias": config.query_value_bias,
-        "remat": remat,
-        "dtype": dtype,
-    }
+class StackLayer(keras.layers.Layer):
+    """A part of a transformer, described by the transformer's `Stack` or its dict."""
+
+    def __init__(self, stack, **kwargs):
+        super().__init__(**kwargs)
+        self.stack = stack if isinstance(stack, Stack) else Stack(**stack)
+
+    def get_config(self):
+        return {**super().get_config(), "stack": dataclasses.asdict(self.stack)}
+
+    def _dense(self, units, name, **options):
+        kernel = block_kernel(self.stack.kernel_std)
+        return keras.layers.Dense(
+            units, kernel_initializer=kernel, dtype=self.dtype_policy, name=name, **options
+        )
+
+    def _norm(self, epsilon, name):
+        return keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name=name)
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class Attention(keras.layers.Layer):
+class Attention(StackLayer):
     """Multi-head self-attention whose keys have no bias.
-
-    Args:
-        dim, heads: width and number of heads; `dim` is a multiple of `heads`.
-        cosine: L2-normalised queries and keys with a learned logit scale per head (V2's option).
-        query_value_bias: whether queries and values have biases.
-        kernel_std: see `initializers.block_kernel`.
 
     Source: official `Attention` and `CosAttention`; clauses BLOCK-3, BLOCK-4, BLOCK-8, OPTION-2.
     """
 
-    def __init__(
-        self, dim, heads, *, cosine=False, query_value_bias=True, kernel_std=None, **kwargs
-    ):
-        super().__init__(**kwargs)
-        self.dim, self.heads, self.cosine, self.kernel_std = dim, heads, cosine, kernel_std
-        self.query_value_bias = query_value_bias
+    def __init__(self, stack, **kwargs):
+        super().__init__(stack, **kwargs)
         # One (D, 3D) kernel: Xavier's bound depends on that shape.
-        self.qkv = keras.layers.Dense(
-            3 * dim,
-            use_bias=False,
-            kernel_initializer=block_kernel(kernel_std),
-            dtype=self.dtype_policy,
-            name="qkv",
-        )
-        self.projection = keras.layers.Dense(
-            dim,
-            kernel_initializer=block_kernel(kernel_std),
-            dtype=self.dtype_policy,
-            name="projection",
-        )
+        self.qkv = self._dense(3 * self.stack.dim, "qkv", use_bias=False)
+        self.projection = self._dense(self.stack.dim, "projection")
 
     def build(self, input_shape):
-        if self.query_value_bias:
-            self.q_bias = self.add_weight(name="q_bias", shape=(self.dim,), initializer="zeros")
-            self.v_bias = self.add_weight(name="v_bias", shape=(self.dim,), initializer="zeros")
-        if self.cosine:
+        dim, heads = self.stack.dim, self.stack.heads
+        if self.stack.query_value_bias:
+            self.q_bias = self.add_weight(name="q_bias", shape=(dim,), initializer="zeros")
+            self.v_bias = self.add_weight(name="v_bias", shape=(dim,), initializer="zeros")
+        if self.stack.cosine_attention:
             self.log_scale = self.add_weight(
                 name="log_scale",
-                shape=(self.heads, 1, 1),
+                shape=(heads, 1, 1),
                 initializer=keras.initializers.Constant(math.log(10.0)),
             )
-        self.qkv.build((None, None, self.dim))
-        self.projection.build((None, None, self.dim))
+        self.qkv.build((None, None, dim))
+        self.projection.build((None, None, dim))
 
     def call(self, x, last=None):
-        """(B, N, D) -> (B, N, D), or (B, last, D) for the last tokens' queries alone."""
-        count = x.shape[1]
+        """(B, N, D) -> (B, N, D), or (B, last, D): attention of the last tokens' queries only."""
+        count, dim, heads = x.shape[1], self.stack.dim, self.stack.heads
         qkv = self.qkv(x)  # (B, N, 3D)
-        if self.query_value_bias:
+        if self.stack.query_value_bias:
             q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
             qkv = qkv + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])
-        qkv = ops.reshape(qkv, (-1, count, 3, self.heads, self.dim // self.heads))
+        qkv = ops.reshape(qkv, (-1, count, 3, heads, dim // heads))
         q, k, v = (ops.squeeze(part, 2) for part in ops.split(qkv, 3, axis=2))
         if last is not None:
             q = q[:, -last:]
-        scale = (self.dim // self.heads) ** -0.5
-        if self.cosine:
-            log_scale = ops.reshape(ops.minimum(self.log_scale, LOG_SCALE_LIMIT), (self.heads, 1))
+        scale = (dim // heads) ** -0.5
+        if self.stack.cosine_attention:
+            log_scale = ops.reshape(ops.minimum(self.log_scale, LOG_SCALE_LIMIT), (heads, 1))
             q = ops.normalize(q, axis=-1, epsilon=1e-12) * ops.exp(log_scale)
             k = ops.normalize(k, axis=-1, epsilon=1e-12)
             scale = 1.0
         x = backend.attention(q, k, v, scale)  # (B, last or N, heads, D / heads)
-        return self.projection(ops.reshape(x, (-1, last or count, self.dim)))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "heads": self.heads,
-            "cosine": self.cosine,
-            "query_value_bias": self.query_value_bias,
-            "kernel_std": self.kernel_std,
-        }
+        return self.projection(ops.reshape(x, (-1, last or count, dim)))
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class MLP(keras.layers.Layer):
+class MLP(StackLayer):
     """Two dense layers around an activation, by default the exact (erf) GELU; BLOCK-5, OPTION-1."""
 
-    def __init__(self, dim, hidden_dim, *, activation="gelu", kernel_std=None, **kwargs):
-        super().__init__(**kwargs)
-        self.dim, self.hidden_dim, self.kernel_std = dim, hidden_dim, kernel_std
-        self.activation = activation
-        self.hidden = keras.layers.Dense(
-            hidden_dim,
-            kernel_initializer=block_kernel(kernel_std),
-            dtype=self.dtype_policy,
-            name="hidden",
-        )
-        self.output_ = keras.layers.Dense(
-            dim, kernel_initializer=block_kernel(kernel_std), dtype=self.dtype_policy, name="output"
-        )
+    def __init__(self, stack, **kwargs):
+        super().__init__(stack, **kwargs)
+        self.hidden = self._dense(self.stack.mlp_dim, "hidden")
+        self.output_ = self._dense(self.stack.dim, "output")
 
     def build(self, input_shape):
-        self.hidden.build((None, None, self.dim))
-        self.output_.build((None, None, self.hidden_dim))
+        self.hidden.build((None, None, self.stack.dim))
+        self.output_.build((None, None, self.stack.mlp_dim))
 
     def call(self, x):
         """(B, N, D) -> (B, N, D)"""
-        return self.output_(ACTIVATIONS[self.activation](self.hidden(x)))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "hidden_dim": self.hidden_dim,
-            "activation": self.activation,
-            "kernel_std": self.kernel_std,
-        }
+        return self.output_(ACTIVATIONS[self.stack.activation](self.hidden(x)))
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class Block(keras.layers.Layer):
+class Block(StackLayer):
     """x += keep * scale1 * attention(norm1(x)); x += keep * scale2 * mlp(norm2(x)).
-
-    Args:
-        dim, heads, mlp_dim: widths and heads.
-        layer_scale: initial value of scale1 and scale2; 0 means that there are none.
-        cosine_attention, query_value_bias: see `Attention`.
-        activation: of the MLP.
-        epsilon: of the LayerNorms.
-        kernel_std: see `initializers.block_kernel`.
 
     Source: official `Block`; clauses BLOCK-1, BLOCK-2, BLOCK-6, BLOCK-7.
     """
 
-    def __init__(
-        self,
-        dim,
-        heads,
-        mlp_dim,
-        *,
-        layer_scale=0.0,
-        cosine_attention=False,
-        epsilon=1e-6,
-        activation="gelu",
-        query_value_bias=True,
-        kernel_std=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.settings = {
-            "dim": dim,
-            "heads": heads,
-            "mlp_dim": mlp_dim,
-            "layer_scale": layer_scale,
-            "cosine_attention": cosine_attention,
-            "epsilon": epsilon,
-            "activation": activation,
-            "query_value_bias": query_value_bias,
-            "kernel_std": kernel_std,
-        }
+    def __init__(self, stack, **kwargs):
+        super().__init__(stack, **kwargs)
         dtype = self.dtype_policy
-        self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
-        self.attention = Attention(
-            dim,
-            heads,
-            cosine=cosine_attention,
-            query_value_bias=query_value_bias,
-            kernel_std=kernel_std,
-            dtype=dtype,
-            name="attention",
-        )
-        self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
-        self.mlp = MLP(
-            dim, mlp_dim, activation=activation, kernel_std=kernel_std, dtype=dtype, name="mlp"
-        )
+        self.norm1 = self._norm(self.stack.epsilon, "norm1")
+        self.attention = Attention(self.stack, dtype=dtype, name="attention")
+        self.norm2 = self._norm(self.stack.epsilon, "norm2")
+        self.mlp = MLP(self.stack, dtype=dtype, name="mlp")
 
     def build(self, input_shape):
-        shape = (None, None, self.settings["dim"])
+        dim = self.stack.dim
         for layer in (self.norm1, self.attention, self.norm2, self.mlp):
-            layer.build(shape)
+            layer.build((None, None, dim))
         self.scale1 = self.scale2 = None
-        if (value := self.settings["layer_scale"]) > 0:
-            initializer = keras.initializers.Constant(value)
-            self.scale1 = self.add_weight(name="scale1", shape=shape[2:], initializer=initializer)
-            self.scale2 = self.add_weight(name="scale2", shape=shape[2:], initializer=initializer)
+        if self.stack.layer_scale > 0:
+            initializer = keras.initializers.Constant(self.stack.layer_scale)
+            self.scale1 = self.add_weight(name="scale1", shape=(dim,), initializer=initializer)
+            self.scale2 = self.add_weight(name="scale2", shape=(dim,), initializer=initializer)
 
     def call(self, x, keep=None, last=None):
-        """(B, N, D) -> (B, N, D), or (B, last, D) where only the last tokens are read.
+        """(B, N, D) -> (B, N, D), or (B, last, D) if only the last tokens are read.
 
         `keep` (2, B): drop-path factors of the two branches, 0 or 1 / (1 - rate).
         """
@@ -338,95 +255,40 @@ class Block(keras.layers.Layer):
             y = y * scale
         return y if keep is None else y * ops.reshape(keep[index], (-1, 1, 1))
 
-    def get_config(self):
-        return {**super().get_config(), **self.settings}
-
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class Transformer(keras.layers.Layer):
+class Transformer(StackLayer):
     """Pre-norm blocks and a final LayerNorm. Clauses ENC-2, DEC-2, FT-1.
 
     Args:
-        dim, depth, heads, mlp_dim: sizes.
-        drop_path: rate of the last block; the rates rise linearly from 0 at the first.
-        layer_scale, cosine_attention, epsilon, activation, query_value_bias, kernel_std: see `Block`.
-        final_norm: without it, the last block's output is the transformer's.
-        final_epsilon: of the final norm; None: as the others'.
-        remat: recompute each block in the backward pass instead of keeping its activations.
+        stack: Sizes and options, a `Stack` or its dict.
+        remat: Recompute each block in the backward pass instead of keeping its activations.
     """
 
-    def __init__(
-        self,
-        dim,
-        depth,
-        heads,
-        mlp_dim,
-        *,
-        drop_path=0.0,
-        layer_scale=0.0,
-        cosine_attention=False,
-        epsilon=1e-6,
-        activation="gelu",
-        query_value_bias=True,
-        kernel_std=None,
-        final_norm=True,
-        final_epsilon=None,
-        remat=False,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.settings = {
-            "dim": dim,
-            "depth": depth,
-            "heads": heads,
-            "mlp_dim": mlp_dim,
-            "drop_path": drop_path,
-            "layer_scale": layer_scale,
-            "cosine_attention": cosine_attention,
-            "epsilon": epsilon,
-            "activation": activation,
-            "query_value_bias": query_value_bias,
-            "kernel_std": kernel_std,
-            "final_norm": final_norm,
-            "final_epsilon": final_epsilon,
-            "remat": remat,
-        }
-        dtype = self.dtype_policy
+    def __init__(self, stack, *, remat=False, **kwargs):
+        super().__init__(stack, **kwargs)
+        self.remat = remat
+        stack, dtype = self.stack, self.dtype_policy
         self.blocks = [
-            Block(
-                dim,
-                heads,
-                mlp_dim,
-                layer_scale=layer_scale,
-                cosine_attention=cosine_attention,
-                epsilon=epsilon,
-                activation=activation,
-                query_value_bias=query_value_bias,
-                kernel_std=kernel_std,
-                dtype=dtype,
-                name=f"block_{index}",
-            )
-            for index in range(depth)
+            Block(stack, dtype=dtype, name=f"block_{index}") for index in range(stack.depth)
         ]
         self.norm = (
-            keras.layers.LayerNormalization(
-                epsilon=final_epsilon or epsilon, dtype=dtype, name="norm"
-            )
-            if final_norm
+            self._norm(stack.final_epsilon or stack.epsilon, "norm")
+            if stack.final_norm
             else keras.layers.Identity(dtype=dtype, name="norm")
         )
-        self.rates = np.linspace(0.0, drop_path, depth, dtype="float32")
-        if drop_path:
+        self.rates = np.linspace(0.0, stack.drop_path, stack.depth, dtype="float32")
+        if stack.drop_path:
             self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_drop_path")
 
     def build(self, input_shape):
         for layer in (*self.blocks, self.norm):
-            layer.build((None, None, self.settings["dim"]))
+            layer.build((None, None, self.stack.dim))
             fill(layer)
 
     def call(self, x, last=None, training=False):
-        """(B, N, D) -> (B, N, D), or (B, last, D): the last tokens alone leave the last block."""
-        keep = self._keep(x) if training and self.settings["drop_path"] else None
+        """(B, N, D) -> (B, N, D), or (B, last, D): only the last tokens leave the last block."""
+        keep = self._keep(x) if training and self.stack.drop_path else None
         for index, block in enumerate(self.blocks):
             x = self._apply(
                 block,
@@ -437,7 +299,7 @@ class Transformer(keras.layers.Layer):
         return self.norm(x)
 
     def _apply(self, block, x, keep, last):
-        if not self.settings["remat"]:
+        if not self.remat:
             return block(x, keep=keep, last=last)
         # `keras.remat(block)(x)` would freeze the block's weights on JAX; its `call` does not.
         # The draws of drop-path come in as numbers, so recomputing cannot draw others.
@@ -454,4 +316,4 @@ class Transformer(keras.layers.Layer):
         return ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
     def get_config(self):
-        return {**super().get_config(), **self.settings}
+        return {**super().get_config(), "remat": self.remat}

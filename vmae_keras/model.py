@@ -6,13 +6,7 @@ from keras import ops
 from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
-from vmae_keras.layers import (
-    Transformer,
-    TubeletEmbedding,
-    check_video,
-    fixed_positions,
-    transformer_options,
-)
+from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, fixed_positions
 from vmae_keras.presets import Preset
 from vmae_keras.target import target
 from vmae_keras.tubelets import take, tubelets
@@ -53,11 +47,8 @@ class VideoMAE(Preset, keras.Model):
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
         self.remat = remat
         c, dtype = self.config, self.dtype_policy
-        shared = transformer_options(c, remat=remat, dtype=dtype)
         self.tubelet_embedding = TubeletEmbedding(c, dtype=dtype)
-        self.encoder = Transformer(
-            c.dim, c.depth, c.heads, c.mlp_dim, final_norm=c.encoder_norm, **shared, name="encoder"
-        )
+        self.encoder = Transformer(c.encoder_stack(), remat=remat, dtype=dtype, name="encoder")
         self.bridge = keras.layers.Dense(
             c.decoder_dim,
             use_bias=c.bridge_bias,
@@ -65,15 +56,7 @@ class VideoMAE(Preset, keras.Model):
             dtype=dtype,
             name="bridge",
         )
-        self.decoder = Transformer(
-            c.decoder_dim,
-            c.decoder_depth,
-            c.decoder_heads,
-            c.decoder_mlp_dim,
-            final_epsilon=c.last_norm_epsilon,
-            **shared,
-            name="decoder",
-        )
+        self.decoder = Transformer(c.decoder_stack(), remat=remat, dtype=dtype, name="decoder")
         self.head = keras.layers.Dense(c.tubelet_size, dtype=dtype, name="head")
         self.build()
 

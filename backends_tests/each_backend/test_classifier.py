@@ -8,6 +8,7 @@ from backends_tests.compare import assert_close
 from backends_tests.support import SEED_SHIFT, assign, by_path, numpy, with_random_weights
 from spec import reference, training_reference
 from vmae_keras import VideoClassifier, VideoMAEConfig
+from vmae_keras.config import Stack
 from vmae_keras.layers import Transformer
 from vmae_keras.training.optimizer import AdamW
 
@@ -174,7 +175,8 @@ def test_reloaded_classifier_goes_on_training_as_it_would_have(tmp_path):
 
 
 def test_its_encoder_reloads_from_its_config():
-    encoder = Transformer(32, 1, 2, 64, kernel_std=0.02, final_norm=False, name="encoder")
+    stack = Stack(dim=32, depth=1, heads=2, mlp_dim=64, kernel_std=0.02, final_norm=False)
+    encoder = Transformer(stack, name="encoder")
     again = Transformer.from_config(encoder.get_config())
     assert again.get_config() == encoder.get_config()
     for one in (encoder, again):

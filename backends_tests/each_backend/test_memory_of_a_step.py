@@ -197,7 +197,7 @@ def test_jax_keeps_the_matrices_that_are_counted(precision):
     counts = {name: jax.numpy.zeros((CLIPS, 14)) for name in ("visible", "decoded")}
     block = oracle_of(precision, counts).blocks()[0]
     tokens, dim = block.input.shape
-    layer = Block(dim, CONFIG.heads, CONFIG.mlp_dim, dtype=precision)
+    layer = Block(CONFIG.encoder_stack(), dtype=precision)
     layer.build((None, None, dim))
     weights = [variable.value for variable in layer.variables]
     x = jax.numpy.zeros((CLIPS, tokens, dim), layer.compute_dtype)

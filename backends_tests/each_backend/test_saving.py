@@ -6,16 +6,18 @@ import pytest
 
 from backends_tests.support import numpy, random_batch, with_random_weights
 from vmae_keras import VideoMAE, VideoMAEConfig, load
+from vmae_keras.config import Stack
 from vmae_keras.layers import MLP, Attention, Block, Transformer
 from vmae_keras.runs import checkpoint_files
 from vmae_keras.training import checkpoint
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
+SIZES = {"dim": 16, "depth": 2, "heads": 2, "mlp_dim": 24}
 LAYERS = {
-    "attention": lambda: Attention(16, 2, cosine=True),
-    "mlp": lambda: MLP(16, 24),
-    "block": lambda: Block(16, 2, 24, layer_scale=0.1, epsilon=1e-5),
-    "transformer": lambda: Transformer(16, 2, 2, 24, drop_path=0.1, remat=True),
+    "attention": lambda: Attention(Stack(**SIZES, cosine_attention=True)),
+    "mlp": lambda: MLP(Stack(**SIZES)),
+    "block": lambda: Block(Stack(**SIZES, layer_scale=0.1, epsilon=1e-5)),
+    "transformer": lambda: Transformer(Stack(**SIZES, drop_path=0.1), remat=True),
 }
 
 

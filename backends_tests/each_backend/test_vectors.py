@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from backends_tests.compare import assert_close
 from vmae_keras import VideoMAE, masks, positions
 from vmae_keras.classifier import VideoClassifier
+from vmae_keras.config import Stack
 from vmae_keras.data import sampling, views
 from vmae_keras.layers import Transformer
 from vmae_keras.training.optimizer import AdamW, WarmupCosine, decayed, layer_scales
@@ -216,7 +217,9 @@ def test_learning_rates(case):
 @pytest.mark.clause("BLOCK-7")
 @pytest.mark.parametrize("case", cases("schedules", "drop_path_rates"))
 def test_drop_path_rates(case):
-    stack = Transformer(4, case["depth"], 1, 4, drop_path=case["rate"])
+    stack = Transformer(
+        Stack(dim=4, depth=case["depth"], heads=1, mlp_dim=4, drop_path=case["rate"])
+    )
     assert_close(stack.rates, case["rates"], "schedule")
 
 
