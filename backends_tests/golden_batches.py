@@ -16,8 +16,8 @@ import pytest
 
 import vmae_keras
 from backends_tests import stages
+from vmae_keras.data.random_streams import DRAWS, Purpose, generator, keras_seed
 from vmae_keras.evaluation.probes.probing import held_out_places
-from vmae_keras.random_streams import DRAWS, Purpose, generator, keras_seed
 
 FILE = Path(__file__).with_name("golden_batches.json")
 SEED = 7

@@ -891,7 +891,7 @@ MUTANTS = [
     Mutant("log_scale from 0", "layers.py", "math.log(10.0)", "0.0", INITIAL),
     Mutant(
         "decoder's MLP rounded up",
-        "config.py",
+        "variants.py",
         "int(decoder_dim * mlp_ratio)",
         "math.ceil(decoder_dim * mlp_ratio)",
         "once/test_tables.py::test_a_variant_has_the_published_sizes_and_counts[v2-g]",
@@ -2341,21 +2341,21 @@ MUTANTS = [
     ),
     Mutant(
         "large numbers joined with small ones",
-        "random_streams.py",
+        "data/random_streams.py",
         "key += [number % 2**32, number // 2**32]",
         "key += [number]",
         "once/test_random_streams.py::test_no_two_streams_draw_alike",
     ),
     Mutant(
         "a number's last bits alone",
-        "random_streams.py",
+        "data/random_streams.py",
         "number % 2**32, number",
         "number % 64, number",
         "once/test_random_streams.py::test_no_two_numbers_of_a_stream_draw_alike",
     ),
     Mutant(
         "few seeds for Keras",
-        "random_streams.py",
+        "data/random_streams.py",
         "integers(2**32)",
         "integers(2**31)",
         "once/test_random_streams.py::test_no_two_streams_draw_alike",
@@ -2962,7 +2962,7 @@ MUTANTS = [
     Mutant("whole frames asked for and cropped", "cli/features.py", "crop=crop,", "", OF_COMMANDS),
     Mutant(
         "draws from another stream",
-        "random_streams.py",
+        "data/random_streams.py",
         "SAMPLE = 3",
         "SAMPLE = 13",
         "once/test_golden_batches.py",

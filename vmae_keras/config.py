@@ -1,25 +1,12 @@
-"""The frozen description of a VideoMAE model and the published variants."""
+"""The frozen description of a VideoMAE model."""
 
 import dataclasses
 import math
 
+from vmae_keras.variants import ACTIVATIONS, VARIANTS
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-ACTIVATIONS = (
-    "gelu",
-    "gelu_tanh",
-    "quick_gelu",
-    "relu",
-    "relu2",
-    "relu6",
-    "leaky_relu",
-    "silu",
-    "mish",
-    "hard_swish",
-    "sigmoid",
-    "tanh",
-    "linear",
-)
 
 # A configuration comes with files of strangers, too: sizes beyond these are a mistake or an attack.
 DEEPEST = 1024  # blocks
@@ -305,62 +292,3 @@ class VideoMAEConfig:
 
 def _is_size(value):
     return type(value) is int and value >= 1
-
-
-def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):
-    """Field values from (dim, depth, heads) of both halves; hidden widths as in the official code."""
-    dim, depth, heads = encoder
-    decoder_dim, decoder_depth, decoder_heads = decoder
-    return {
-        "dim": dim,
-        "depth": depth,
-        "heads": heads,
-        "mlp_dim": int(dim * mlp_ratio),
-        "decoder_dim": decoder_dim,
-        "decoder_depth": decoder_depth,
-        "decoder_heads": decoder_heads,
-        "decoder_mlp_dim": int(decoder_dim * mlp_ratio),
-        **others,
-    }
-
-
-_S, _B, _L, _H, _G = (384, 12, 6), (768, 12, 12), (1024, 24, 16), (1280, 32, 16), (1408, 40, 16)
-
-
-def _image(**options):
-    """Of image models: one frame, patches of 16 x 16, a class token."""
-    return {"frames": 1, "tubelet": (1, 16, 16), "class_token": True, **options}
-
-
-def _vit(dim, depth, heads):
-    """A ViT: encoder and classifier. Its positions are learned; it has no decoder."""
-    half = (0.5, 0.5, 0.5)
-    sizes = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 4 * dim}
-    return _image(**sizes, learned_positions=True, mean=half, std=half)
-
-
-def _mae(encoder):
-    """A masked autoencoder of images."""
-    options = {"planar_positions": True, "bridge_bias": True, "mae_target": True}
-    return _image(**_variant(encoder, (512, 8, 16)), **options)
-
-
-# "demo" and "tiny" are ours: one for the first five minutes on a CPU, one for tests.
-VARIANTS = {
-    "v1-s": _variant(_S, (192, 4, 3)),
-    "v1-b": _variant(_B, (384, 4, 6)),
-    "v1-l": _variant(_L, (512, 12, 8)),
-    "v1-h": _variant(_H, (640, 12, 8)),
-    "v2-s": _variant(_S, (192, 4, 3)),
-    "v2-b": _variant(_B, (384, 4, 6)),
-    "v2-l": _variant(_L, (512, 4, 8)),
-    "v2-h": _variant(_H, (512, 4, 8)),
-    "v2-g": _variant(_G, (512, 4, 8), mlp_ratio=48 / 11, tubelet=(2, 14, 14)),
-    "vit-s": _vit(*_S),
-    "vit-b": _vit(*_B),
-    "vit-l": _vit(*_L),
-    "mae-b": _mae(_B),
-    "mae-l": _mae(_L),
-    "demo": _variant((128, 4, 4), (96, 2, 3), frames=8, height=64, width=64, tubelet=(2, 8, 8)),
-    "tiny": _variant((32, 2, 2), (16, 1, 2), frames=4, height=16, width=24, tubelet=(2, 4, 4)),
-}

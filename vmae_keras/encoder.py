@@ -5,9 +5,9 @@ from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.layers import Transformer, TubeletEmbedding, check_video
+from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.presets import Preset, by_path
-from vmae_keras.tubelets import tubelets
+from vmae_keras.tubelets import check_video, tubelets
 
 KERNEL_STD = 0.02  # of the blocks, as `trunc_normal_` of the official fine-tuning leaves them
 

@@ -16,7 +16,7 @@ from vmae_keras.initializers import (
     torch_bias,
     torch_linear_kernel,
 )
-from vmae_keras.positions import fixed
+from vmae_keras.positions import fixed_positions
 from vmae_keras.target import standardised
 
 LOG_SCALE_LIMIT = 4.6052  # of cosine attention; about log 100
@@ -37,23 +37,6 @@ ACTIVATIONS = {
     "tanh": ops.tanh,
     "linear": lambda x: x,
 }
-
-
-def check_video(video, config):
-    """Raises ValueError where a video (B, T, H, W, C) does not fit the configuration."""
-    expected = (config.frames, config.height, config.width, config.channels)
-    shape = tuple(video.shape)
-    if shape[1:] != expected:
-        raise ValueError(
-            f"`video` must have the shape (B, {', '.join(map(str, expected))}): frames, height, "
-            f"width, channels. Received: shape={shape}. Resize the clip, or build the model with "
-            "other sizes."
-        )
-
-
-def fixed_positions(config, dim):
-    """float32 (N, dim): the table of a model's encoder or decoder, by its width; no class token's row."""
-    return fixed(config.grid, dim, config.position_grid, config.planar_positions)
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
@@ -290,12 +273,8 @@ class Transformer(StackLayer):
         """(B, N, D) -> (B, N, D), or (B, last, D): only the last tokens leave the last block."""
         keep = self._keep(x) if training and self.stack.drop_path else None
         for index, block in enumerate(self.blocks):
-            x = self._apply(
-                block,
-                x,
-                None if keep is None else keep[index],
-                last if index == len(self.blocks) - 1 else None,
-            )
+            read = last if index == len(self.blocks) - 1 else None
+            x = self._apply(block, x, None if keep is None else keep[index], read)
         return self.norm(x)
 
     def _apply(self, block, x, keep, last):

@@ -6,10 +6,11 @@ from keras import ops
 from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
-from vmae_keras.layers import Transformer, TubeletEmbedding, check_video, fixed_positions
+from vmae_keras.layers import Transformer, TubeletEmbedding
+from vmae_keras.positions import fixed_positions
 from vmae_keras.presets import Preset
 from vmae_keras.target import target
-from vmae_keras.tubelets import take, tubelets
+from vmae_keras.tubelets import check_video, take, tubelets
 from vmae_keras.weights.tensor_files import WeightsError
 
 

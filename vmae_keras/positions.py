@@ -110,3 +110,8 @@ def _cubic(distance, a=-0.75):
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * (x**3 - 5 * x**2 + 8 * x - 4)
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+def fixed_positions(config, dim):
+    """Return the table of an encoder or decoder of width `dim`: float32 (N, dim), no class token's row."""
+    return fixed(config.grid, dim, config.position_grid, config.planar_positions)

@@ -15,7 +15,7 @@ import numpy as np
 import vmae_keras
 from vmae_keras import backend
 from vmae_keras.backend import without_remarks
-from vmae_keras.compiled import compile_as_saved
+from vmae_keras.backend.compiled import compile_as_saved
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize

@@ -5,6 +5,18 @@ from keras import ops
 from vmae_keras import backend
 
 
+def check_video(video, config):
+    """Raise ValueError if a video (B, T, H, W, C) does not fit the configuration."""
+    expected = (config.frames, config.height, config.width, config.channels)
+    shape = tuple(video.shape)
+    if shape[1:] != expected:
+        raise ValueError(
+            f"`video` must have the shape (B, {', '.join(map(str, expected))}): frames, height, "
+            f"width, channels. Received: shape={shape}. Resize the clip, or build the model with "
+            "other sizes."
+        )
+
+
 def tubelets(video, tubelet: tuple[int, int, int]):
     """(B, T, H, W, C) -> (B, N, P): cut a clip into tubelets, row-major, channel fastest.
 

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from vmae_keras import VideoMAEConfig
-from vmae_keras.config import VARIANTS
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.overrides import apply_overrides
 from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import PretrainingSettings
+from vmae_keras.variants import VARIANTS
 
 
 def test_derived_sizes_of_a_non_square_clip():

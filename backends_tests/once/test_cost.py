@@ -11,12 +11,12 @@ from rich.console import Console
 from spec import training_reference
 from spec.config import VARIANTS as PUBLISHED
 from vmae_keras import VideoMAEConfig, backend, masks
-from vmae_keras.config import VARIANTS
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.distribution import Devices
 from vmae_keras.recipes.recipe import RECIPES
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training.display import Display
+from vmae_keras.variants import VARIANTS
 
 # Of pretraining, where not V1's; by the first part of a variant's name.
 MASKING = {"v2": {"decoder_ratio": 0.5}, "mae": {"kind": "random", "ratio": 0.75}}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backends_tests import golden_batches
-from vmae_keras.random_streams import DRAWS
+from vmae_keras.data.random_streams import DRAWS
 
 GOLDEN = json.loads(golden_batches.FILE.read_text())
 CHANGED = (

@@ -7,8 +7,8 @@ from spec.memory_reference import part
 from spec.weight_table import expand
 from vmae_keras import VideoMAEConfig
 from vmae_keras.backend import PARALLEL
-from vmae_keras.config import VARIANTS
 from vmae_keras.distribution.layout import split_axis
+from vmae_keras.variants import VARIANTS
 
 OPTIONS = {
     name: True for name in ("learned_positions", "class_token", "bridge_bias", "cosine_attention")

@@ -13,8 +13,8 @@ from vmae_keras.data import pipeline, stream
 from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.pipeline import pretraining_dataset, read_clip, validation_dataset
+from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.random_streams import Purpose, generator
 
 COUNT, STRIDE = 40, 3
 # Height and width of each video, and its centre crop of 16 x 24.

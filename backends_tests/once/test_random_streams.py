@@ -8,7 +8,7 @@ import pytest
 
 from backends_tests.support import ROOT
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.random_streams import SEED_LIMIT, Purpose, generator, keras_seed
+from vmae_keras.data.random_streams import SEED_LIMIT, Purpose, generator, keras_seed
 from vmae_keras.recipes.distillation import RECIPES as DISTILLATION
 from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING
 from vmae_keras.recipes.recipe import RECIPES as PRETRAINING

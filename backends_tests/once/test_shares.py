@@ -10,9 +10,9 @@ from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import FineTuningClips, _LabelledBatches, fine_tuning_dataset
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.distribution.devices import Devices, DistributionError
-from vmae_keras.random_streams import Purpose, generator
 
 
 @pytest.fixture(scope="module")

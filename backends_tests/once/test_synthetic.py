@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vmae_keras.data import encode, synthetic
+from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.synthetic import LABELLED, random_motion, write_labelled_motions
-from vmae_keras.random_streams import Purpose, generator
 
 
 def decode(path):

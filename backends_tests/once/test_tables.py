@@ -11,12 +11,12 @@ from spec.config import VARIANTS as PUBLISHED
 from spec.config import Config
 from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.app import app
-from vmae_keras.config import VARIANTS
 from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING_RECIPES
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.pages import STAGES, list_pages
 from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
 from vmae_keras.runs import settings as runs_settings
+from vmae_keras.variants import VARIANTS
 
 OURS = {"demo", "tiny", "gpu", "gpu-post"}
 # No published run says anything of them: choices of ours, and of whoever trains.

@@ -8,8 +8,8 @@ import sys
 import tempfile
 import types
 
+from vmae_keras.data.random_streams import keras_seed
 from vmae_keras.process import interrupts
-from vmae_keras.random_streams import keras_seed
 
 BACKENDS = ("jax", "tensorflow", "torch")
 PARALLEL = ("data", "fsdp", "tensor")  # ways to divide training over devices

@@ -8,7 +8,7 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.random_streams import Purpose, check_seed, generator
+from vmae_keras.data.random_streams import Purpose, check_seed, generator
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 CLIPS = 2

@@ -21,6 +21,7 @@ from vmae_keras.data.list_files import LABEL_COLUMNS, header_of
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.names import as_label
 from vmae_keras.data.rand_augment import RandAugment
+from vmae_keras.data.random_streams import Purpose, check_seed, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import (
     Batches,
@@ -32,7 +33,6 @@ from vmae_keras.data.stream import (
     read_ahead,
 )
 from vmae_keras.data.view_dataset import centre_view
-from vmae_keras.random_streams import Purpose, check_seed, generator
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NOT_TEXT = re.compile("[\ud800-\udfff]")

@@ -19,6 +19,7 @@ import numpy as np
 from vmae_keras import masks
 from vmae_keras.data import augment
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.random_streams import Purpose, check_seed, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.stream import (
     Batches,
@@ -30,7 +31,6 @@ from vmae_keras.data.stream import (
     read_ahead,
     stack,
 )
-from vmae_keras.random_streams import Purpose, check_seed, generator
 
 
 class MaskedClipSizes(ClipSizes, Protocol):

@@ -17,9 +17,9 @@ import numpy as np
 from vmae_keras.data import augment, sampling
 from vmae_keras.data.decode import UnreadableVideo, read_frames
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.workers import WorkerDataset
-from vmae_keras.random_streams import Purpose, generator
 
 SAMPLINGS = ("dense", "uniform")
 

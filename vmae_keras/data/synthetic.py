@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vmae_keras.data.encode import write_video
-from vmae_keras.random_streams import Purpose, generator
+from vmae_keras.data.random_streams import Purpose, generator
 
 SHAPES = ("disc", "square", "triangle")
 MOTIONS = ("bounce", "circle")

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from vmae_keras.data.pipeline import read_clip
+from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.model import VideoMAE
 from vmae_keras.pictures import clips, patch_statistics
-from vmae_keras.random_streams import Purpose, generator
 from vmae_keras.runs.checkpoint_files import step_of
 from vmae_keras.runs.run import Run, RunError
 

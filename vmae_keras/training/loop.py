@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable, Iterable
 
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.random_streams import DRAWS, Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.splits import hold_out
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.distribution import Devices
 from vmae_keras.process.failures import Unfinished, explain
-from vmae_keras.random_streams import DRAWS, Purpose, generator
 from vmae_keras.recipes.recipe import TrainingRecipe
 from vmae_keras.runs import checkpoint_files
 from vmae_keras.runs.run import Run, RunError

@@ -13,8 +13,8 @@ from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.label_merging import Merged, merge_labelled
 from vmae_keras.data.labelled import fine_tuning_clips
 from vmae_keras.data.names import as_path
+from vmae_keras.data.random_streams import check_seed
 from vmae_keras.data.views import CLIPS
-from vmae_keras.random_streams import check_seed
 from vmae_keras.recipes import fine_tuning, recipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.recipes.values import check_key, read_toml, typed

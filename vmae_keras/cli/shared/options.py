@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.backend import BACKENDS, PARALLEL
-from vmae_keras.random_streams import SEED_LIMIT
+from vmae_keras.data.random_streams import SEED_LIMIT
 
 Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
 BackendOption = Annotated[

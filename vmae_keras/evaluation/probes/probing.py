@@ -9,13 +9,13 @@ import numpy as np
 
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import class_numbers, classes_of
+from vmae_keras.data.random_streams import Purpose, check_seed, generator
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.evaluation.classification import Evaluation, result_of
 from vmae_keras.evaluation.probes.encoded import Encoding
 from vmae_keras.evaluation.probes.nearest import neighbour_votes
 from vmae_keras.evaluation.probes.training import BATCH, Training
 from vmae_keras.pictures import charts
-from vmae_keras.random_streams import Purpose, check_seed, generator
 
 KINDS = ("linear", "attentive", "knn")
 RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}

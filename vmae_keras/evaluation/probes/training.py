@@ -4,9 +4,9 @@ import keras
 import numpy as np
 
 from vmae_keras import backend
+from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.views import average_views
 from vmae_keras.evaluation.probes.heads import Probes, SweptAdamW, summed_losses
-from vmae_keras.random_streams import Purpose, generator
 
 BATCH = 32  # views
 
