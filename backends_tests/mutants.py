@@ -23,7 +23,7 @@ class Mutant:
 
 
 MODEL_FILES = (
-    "backend/__init__.py",
+    "backend/framework.py",
     "classifier.py",
     "encoder.py",
     "initializers.py",
@@ -187,7 +187,7 @@ MUTANTS = [
     ),
     Mutant(
         "every clip takes the first one's rows",
-        "backend/__init__.py",
+        "backend/framework.py",
         "ids + first",
         "ids",
         f"{TUBELETS}::test_take_gathers_each_clips_own_rows",
@@ -195,7 +195,7 @@ MUTANTS = [
     ),
     Mutant(
         "a row of the neighbouring place",
-        "backend/__init__.py",
+        "backend/framework.py",
         "ids[:, :, None], axis=1",
         "ids[:, ::-1, None], axis=1",
         f"{TUBELETS}::test_take_gathers_each_clips_own_rows",
@@ -613,30 +613,30 @@ MUTANTS = [
     # What depends on the backend: replicas, layouts, devices
     Mutant(
         "each replica the first one's draw",
-        "backend/__init__.py",
+        "backend/framework.py",
         "number * size + ops.arange",
         "0 * number + ops.arange",
         f"{DEVICES}::test_a_replica_takes_its_part_of_the_whole_draw[2]",
     ),
     Mutant(
         "losses of parts averaged",
-        "backend/__init__.py",
-        "return value * count / total",
-        "return 1.0",
+        "backend/framework.py",
+        "else value * count / self.sum_over_replicas(value)",
+        "else 1.0",
         LOSS_OF_PARTS,
         NOT_JAX,
     ),
     Mutant(
         "losses of parts summed",
-        "backend/__init__.py",
-        "return value * count / total",
-        "return value / total",
+        "backend/framework.py",
+        "value * count / self.sum",
+        "value / self.sum",
         LOSS_OF_PARTS,
         NOT_JAX,
     ),
     Mutant(
         "losses divided by the own weight",
-        "backend/__init__.py",
+        "backend/framework.py",
         "total = value.detach().clone()",
         "total = value",
         LOSS_OF_PARTS,
@@ -644,7 +644,7 @@ MUTANTS = [
     ),
     Mutant(
         "gradients clipped before they are summed",
-        "backend/__init__.py",
+        "backend/framework.py",
         "in clip(summed)]",
         "in clip(gradients)]",
         CLIPPED,
@@ -652,7 +652,7 @@ MUTANTS = [
     ),
     Mutant(
         "clipped gradients summed once more",
-        "backend/__init__.py",
+        "backend/framework.py",
         "[gradient / count for",
         "[gradient for",
         CLIPPED,
@@ -660,15 +660,15 @@ MUTANTS = [
     ),
     Mutant(
         "gradients summed by nobody",
-        "backend/__init__.py",
-        'if count == 1 or keras.backend.backend() != "tensorflow":',
-        "if count != 1:",
+        "backend/framework.py",
+        "        if count == 1:\n            return clip(gradients)",
+        "        if count != 1:\n            return clip(gradients)",
         CLIPPED,
         ("tensorflow",),
     ),
     Mutant(
         "attention over the features",
-        "backend/__init__.py",
+        "backend/framework.py",
         "ops.softmax(logits, axis=-1)",
         "ops.softmax(logits, axis=-2)",
         PREDICTIONS,
@@ -676,7 +676,7 @@ MUTANTS = [
     ),
     Mutant(
         "attention not scaled where it is fused",
-        "backend/__init__.py",
+        "backend/framework.py",
         "(q, k, v, scale=scale)",
         "(q, k, v, scale=1.0)",
         PREDICTIONS,

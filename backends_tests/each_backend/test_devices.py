@@ -15,6 +15,7 @@ from backends_tests.compare import assert_close
 from backends_tests.support import BACKEND, numpy
 from spec.memory_reference import part
 from vmae_keras import VideoMAE, VideoMAEConfig, backend
+from vmae_keras.backend.framework import running
 from vmae_keras.distribution.devices import DistributionError
 from vmae_keras.distribution.launcher import Cluster
 
@@ -29,7 +30,7 @@ CLUSTER = Cluster(4, 3, ("one:7000", "one:7001", "two:7000", "[::2]:7001"), 1, 2
 @pytest.fixture
 def replicas(monkeypatch):
     """Take this process for replica 1 of 3, whose sums have 3 and 7 of the other two."""
-    monkeypatch.setattr(backend, "_replicas", lambda: (1, 3))
+    monkeypatch.setattr(running, "replicas", lambda: (1, 3))
     if BACKEND == "torch":
         import torch.distributed as dist
 
@@ -61,7 +62,7 @@ def test_a_parts_loss_counts_by_its_share_of_the_weight(replicas):
 
 
 def test_a_single_replica_counts_whole():
-    assert backend._replicas() == (0, 1)
+    assert running.replicas() == (0, 1)
     assert backend.relative_to_replicas(keras.ops.convert_to_tensor(2.0)) == 1.0
 
 
@@ -69,7 +70,7 @@ def test_a_single_replica_counts_whole():
 def test_the_sum_of_all_replicas_gradients_is_clipped(replicas):
     """Keras sums on TensorFlow after the clipping; elsewhere the gradients are summed already."""
     given = [keras.ops.convert_to_tensor([3.0]), keras.ops.convert_to_tensor([-4.0, 2.0])]
-    got = backend.of_summed_gradients(lambda values: [value * 3.0 for value in values], given)
+    got = backend.clip_summed_gradients(lambda values: [value * 3.0 for value in values], given)
     expected = ([13.0], [6.0, 12.0]) if BACKEND == "tensorflow" else ([9.0], [-12.0, 6.0])
     for mine, wanted in zip(got, expected, strict=True):
         assert_close(numpy(mine), wanted, "float32")

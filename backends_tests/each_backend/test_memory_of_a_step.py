@@ -10,7 +10,8 @@ import pytest
 
 from backends_tests.support import BACKEND, random_batch
 from spec.memory_reference import Device
-from vmae_keras import VideoMAE, VideoMAEConfig, backend
+from vmae_keras import VideoMAE, VideoMAEConfig
+from vmae_keras.backend.framework import running
 from vmae_keras.distribution import Devices
 from vmae_keras.distribution.memory import pretraining_memory
 from vmae_keras.layers import Block
@@ -94,7 +95,7 @@ def kept(model, call):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "matrices"])
 def test_a_block_keeps_the_arrays_that_are_counted(fused, precision, monkeypatch):
-    monkeypatch.setattr(backend, "_materialises_attention", lambda: not fused)
+    monkeypatch.setattr(running, "has_fused_attention", lambda: fused)
     model, batch, _ = model_and_batch(precision)
     oracle = oracle_of(precision, batch)
     blocks = oracle.blocks()

@@ -9,6 +9,7 @@ import pytest
 from backends_tests import upstream_files
 from backends_tests.support import ROOT, imported
 from vmae_keras import backend
+from vmae_keras.backend import choice
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 
@@ -107,10 +108,12 @@ def test_importing_is_silent_and_adds_little_to_keras():
 def test_a_run_imports_no_other_backend_than_keras_and_seeds_as_it_does(name):
     done = python(
         "import sys, keras; keras_alone = set(sys.modules)\n"
-        "from vmae_keras import backend; from vmae_keras.training import fine_tuning, pretraining\n"
+        "from vmae_keras import backend\n"
+        "from vmae_keras.data.random_streams import keras_seed\n"
+        "from vmae_keras.training import fine_tuning, pretraining\n"
         "backend.set_seed(3); found = keras.random.normal((3,))\n"
         "print({'jax', 'tensorflow', 'torch'} & (set(sys.modules) - keras_alone))\n"
-        "keras.utils.set_random_seed(backend.keras_seed(3)); expected = keras.random.normal((3,))\n"
+        "keras.utils.set_random_seed(keras_seed(3)); expected = keras.random.normal((3,))\n"
         "print(bool(keras.ops.all(found == expected)))",
         KERAS_BACKEND=name,
         TF_CPP_MIN_LOG_LEVEL="3",
@@ -161,12 +164,12 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 
 def test_backend_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch):
-    monkeypatch.setattr(backend, "installed", lambda: ["torch"])
+    monkeypatch.setattr(choice, "installed", lambda: ["torch"])
     with pytest.raises(backend.BackendError, match=r"pip install 'vmae-keras\[jax\]'"):
         backend.select("jax")
     with pytest.raises(backend.BackendError, match="one of jax, tensorflow, torch"):
         backend.select("theano")
-    monkeypatch.setattr(backend, "installed", lambda: [])
+    monkeypatch.setattr(choice, "installed", lambda: [])
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     with pytest.raises(backend.BackendError, match="none is installed"):
         backend.select()

@@ -200,7 +200,7 @@ class Progress(keras.callbacks.Callback):
         TensorFlow takes the batch inside of the step. By the time that it finds none, the step's draws (of
         drop-path) are done, and a resumed run would draw others.
         """
-        if self.devices.count > 1 or not backend.fetches_inside_steps():
+        if self.devices.count > 1 or not backend.fetches_inside_steps:
             return
         with self._news:
             self._news.wait_for(lambda: self.failure or self._made > self._begun)

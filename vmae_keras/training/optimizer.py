@@ -130,7 +130,7 @@ class AdamW(keras.optimizers.AdamW):
     def _clip_gradients(self, grads):
         clip = super()._clip_gradients
         if self.global_clipnorm or self.clipnorm or self.clipvalue:
-            return backend.of_summed_gradients(clip, grads)
+            return backend.clip_summed_gradients(clip, grads)
         return grads
 
     def _apply_weight_decay(self, variables):
