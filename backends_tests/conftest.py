@@ -16,11 +16,6 @@ if not profiles.NIGHTLY:
     os.environ.setdefault(
         "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     )
-    if os.environ.get("KERAS_BACKEND") == "tensorflow":  # likewise
-        import tensorflow as tf
-
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 # Those that take longest on two cores, first. A file is one worker's, so that one begun last is waited for.
 LONG_FILES = (
     "test_distribution",
