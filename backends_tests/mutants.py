@@ -637,8 +637,8 @@ MUTANTS = [
     Mutant(
         "losses divided by the own weight",
         "backend/framework.py",
-        "total = value.detach().clone()",
-        "total = value",
+        "        dist.all_reduce(total)\n",
+        "",
         LOSS_OF_PARTS,
         ("torch",),
     ),
@@ -893,7 +893,7 @@ MUTANTS = [
         "decoder's MLP rounded up",
         "variants.py",
         "int(decoder_dim * mlp_ratio)",
-        "math.ceil(decoder_dim * mlp_ratio)",
+        "int(decoder_dim * mlp_ratio) + 1",
         "once/test_tables.py::test_a_variant_has_the_published_sizes_and_counts[v2-g]",
     ),
     # Other ways to train
