@@ -1,6 +1,6 @@
-"""Crop and resize whole clips. A box is (left, top, right, bottom) in pixels, as in Pillow.
+"""Crops and resizing of whole clips. A box is (left, top, right, bottom) in pixels, as in Pillow.
 
-There is no flip: VideoMAE pretrains without one.
+There is no flip, because VideoMAE pretrains without one.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image
 
 SCALES = (1, 0.875, 0.75, 0.66)
 MAX_DISTORTION = 1
-# The crop's offset in quarters of the room that it leaves: corners, edges, centre, half-way points.
+# Crop offsets (x, y) in quarters of the free space: corners, edge centres, centre and half-way points.
 OFFSETS = (
     (0, 0),
     (4, 0),
@@ -30,14 +30,14 @@ Size = tuple[int, int]
 
 
 def multi_scale_crop(picture: Size, target: Size, generator: np.random.Generator) -> Box:
-    """Draw one of the multi-scale crops of VideoMAE V1: its size, then one of 13 offsets.
+    """Draw a multi-scale crop as in VideoMAE V1: first its size, then one of 13 offsets.
 
-    `picture` and `target` are (height, width). Height and width of the crop are scaled by 1, .875,
-    .75 or .66, at most one step of that list apart, from the short side of the picture (for a
-    target that is not square: from the largest box of its proportions). A side within two pixels of
-    the target's becomes the target's, where the picture has room.
+    `picture` and `target` are (height, width). The crop's height and width are the short side of the
+    picture, each scaled by 1, .875, .75 or .66. The two scales are at most one step of this list apart.
+    For a target that is not square, the largest box with its aspect ratio replaces the short side.
+    A side within two pixels of the target's side becomes the target's side if the picture has room.
 
-    Source: GroupMultiScaleCrop with more_fix_crop, as official VideoMAE pretrains.
+    Source: GroupMultiScaleCrop with more_fix_crop, as in official VideoMAE pretraining.
     """
     base = _largest_box(picture, target)
     heights, widths = (
@@ -58,9 +58,10 @@ def multi_scale_crop(picture: Size, target: Size, generator: np.random.Generator
 
 
 def centre_crop(picture: Size, target: Size) -> Box:
-    """The largest box of the target's proportions, in the middle: for a square the short side.
+    """Return the largest centred box with the target's aspect ratio.
 
-    `picture` and `target` are (height, width).
+    `picture` and `target` are (height, width). For a square target, the box's side is the short side of
+    the picture.
     """
     height, width = _largest_box(picture, target)
     left, top = (picture[1] - width) // 2, (picture[0] - height) // 2
@@ -70,8 +71,9 @@ def centre_crop(picture: Size, target: Size) -> Box:
 def resize(frames: np.ndarray, box: Box, size: Size) -> np.ndarray:
     """Cut `box` out of every frame and resize it: (T, H, W, C) uint8 -> (T, *size, C) uint8.
 
-    `size` is (height, width), C is 1 or 3. Bilinear with antialiasing, Pillow's. The cut comes
-    first, as officially: Pillow's own `box` would let pixels around it into the edges.
+    `size` is (height, width); C is 1 or 3. The filter is Pillow's bilinear with antialiasing. The frame is
+    cropped before it is resized, as in the official code: with Pillow's own `box` argument, pixels outside
+    the box would bleed into its edges.
     """
     left, top, right, bottom = box
     height, width = size
@@ -84,7 +86,7 @@ def resize(frames: np.ndarray, box: Box, size: Size) -> np.ndarray:
 
 
 def luma(frames: np.ndarray) -> np.ndarray:
-    """RGB to brightness, ITU-R 601: (T, H, W, 3) uint8 -> (T, H, W, 1) uint8."""
+    """Convert RGB to ITU-R 601 luma: (T, H, W, 3) uint8 -> (T, H, W, 1) uint8."""
     return np.stack(
         [np.asarray(Image.fromarray(frame).convert("L"))[..., None] for frame in frames]
     )

@@ -1,4 +1,7 @@
-"""When two data sets mean the same class. Clauses WEIGHT-7, LABEL-1, LABEL-4."""
+"""Class names: normal form and aliases, to match classes of different data sets.
+
+Clauses WEIGHT-7, LABEL-1, LABEL-4.
+"""
 
 import re
 import tomllib
@@ -8,19 +11,19 @@ FOLDER = Path(__file__).with_name("aliases")
 
 
 def plain(name: str) -> str:
-    """A class's name without what data sets write differently: "Tai_Chi" and "tai chi" are "taichi".
+    """Return the normal form of a class name: "Tai_Chi" and "tai chi" become "taichi".
 
-    That is case, spaces, underscores, hyphens, quotes, brackets and other marks; a name that is nothing
-    but marks stays as it is.
+    Drops case, spaces, underscores, hyphens, quotes, brackets and other marks. A name that consists only
+    of marks is kept, in lower case.
     """
     return re.sub(r"[\W_]+", "", name).casefold() or name.casefold()
 
 
 def named_aliases(name: str) -> dict[str, str]:
-    """Return the aliases {"old name": "new name"} of the package by their name, such as "k710".
+    """Return the bundled alias table {"old name": "new name"} with a given name, such as "k710".
 
     Raises:
-        ValueError: there are none of that name.
+        ValueError: No table has this name.
     """
     known = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
     if name not in known:

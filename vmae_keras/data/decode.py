@@ -1,4 +1,4 @@
-"""Reads the frames of a video that are asked for, as upright RGB pictures."""
+"""Reader for selected frames of a video, as upright RGB images."""
 
 import os
 from collections.abc import Callable
@@ -22,18 +22,22 @@ def read_frames(
     choose: Callable[[int], np.ndarray],
     on_damage: OnDamage = lambda reason: None,
 ) -> np.ndarray:
-    """Read the T frames that `choose` asks for: (T, H, W, 3) uint8 RGB, turned upright.
+    """Read the T frames that `choose` selects: (T, H, W, 3) uint8 RGB, rotated upright.
 
-    `choose` is given the number of ticks of the video and returns T of them, in any order. A tick
-    is the usual time between two frames. So ticks are frame numbers in a video of constant frame
-    rate, and moments in one of variable frame rate: a tick shows the last frame at or before it,
-    with half a tick of tolerance. Where frames cannot be decoded, the last frame before them is
-    shown, and `on_damage` is called with the reason if such frames are met.
+    Reads the first video stream that is not cover art. Pixels are assumed to be square.
 
-    Reads the first video stream that is not a cover picture; pixels are taken as square.
+    Frames are selected by tick, the usual time between two frames. At a constant frame rate, ticks are
+    frame numbers. At a variable frame rate they are points in time: a tick shows the last frame at or
+    before it, with a tolerance of half a tick. A frame that cannot be decoded is replaced by the last frame
+    before it.
+
+    Args:
+        choose: Function from the video's number of ticks to T of them, in any order.
+        on_damage: Callback for the reason why frames cannot be decoded, if any are encountered.
 
     Raises:
-        UnreadableVideo: no such file, not a video, no video stream, or no frame can be decoded.
+        UnreadableVideo: The file does not exist, is not a video, has no video stream, or no frame of it
+            can be decoded.
     """
     with open_video(path) as video:
         shown = video.timeline.frames_at(np.asarray(choose(video.timeline.ticks)))
@@ -48,10 +52,10 @@ def read_frames(
 
 
 def _pick(numbered: Numbered, wanted: np.ndarray) -> list[np.ndarray]:
-    """Return for each wanted number, ascending, the last frame at or before it, as RGB.
+    """Return the last frame at or before each wanted number, as RGB. `wanted` is ascending.
 
-    Stops decoding at the last wanted frame. What lies after the last frame shows the last frame, and
-    what lies before the first frame shows the first one.
+    Stops decoding at the last wanted frame. A number after the last frame gets the last frame, and a number
+    before the first frame gets the first one.
     """
     to_rgb, wanted = ToRgb(), wanted.tolist()
     picked: list[np.ndarray] = []
@@ -73,7 +77,7 @@ def _pick(numbered: Numbered, wanted: np.ndarray) -> list[np.ndarray]:
 
 
 class ToRgb:
-    """VideoFrame -> (H, W, 3) uint8, upright; all of the first frame's size."""
+    """Converter from VideoFrame to (H, W, 3) uint8, upright. All frames get the size of the first."""
 
     def __init__(self):
         self.reformatter = VideoReformatter()
@@ -82,11 +86,11 @@ class ToRgb:
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         if self.width is None:
             self.width, self.height = frame.width, frame.height
-        # One thread: starting more takes longer than converting a frame.
+        # One thread, because starting more takes longer than converting a frame.
         converted = self.reformatter.reformat(
             frame, width=self.width, height=self.height, format="rgb24", threads=1
         )
-        # A view: `to_ndarray` would copy the pixels, and callers put them together anyway.
+        # A view, because `to_ndarray` would copy the pixels and callers stack (copy) them anyway.
         plane = converted.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(self.height, plane.line_size)
         rgb = rows[:, : 3 * self.width].reshape(self.height, self.width, 3)
@@ -95,8 +99,8 @@ class ToRgb:
 
 
 def upright(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Turn and mirror (H, W, 3) as a display matrix (9,) says, by quarter turns. Clause DECODE-3."""
-    # A stored pixel (x, y) is shown at (a x + c y, b x + d y).
+    """Rotate (H, W, 3) by quarter turns and mirror it, following a display matrix (9,). Clause DECODE-3."""
+    # The matrix displays the stored pixel (x, y) at (a x + c y, b x + d y).
     a, b, _, c, d = matrix[:5]
     if abs(a) + abs(d) < abs(b) + abs(c):
         pixels, a, d = pixels.swapaxes(0, 1), c, b

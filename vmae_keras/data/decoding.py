@@ -1,6 +1,6 @@
-"""Decodes packets into whole frames in order. Clause DECODE-6.
+"""Decoding of packets into undamaged frames in display order. Clause DECODE-6.
 
-Frames carry the index of their packet, which decoders hand on as its time stamp.
+Each frame carries the index of its packet. The index is passed through the decoder as the time stamp.
 """
 
 from collections import deque
@@ -14,19 +14,19 @@ from vmae_keras.data.timeline import MOST_REORDERED
 
 OnDamage = Callable[[str], None]
 Numbered = Iterator[tuple[int, VideoFrame]]
-# Index of a packet, its frame, and a fault: why the frame is damaged, or why there is none.
+# Packet index, frame, and fault: the reason why the frame is damaged or missing.
 Decoded = Iterator[tuple[int, VideoFrame | None, str | None]]
 
 
 class NotAsFromTheStart(Exception):
-    """Decoding from a key frame may give other frames than decoding from the start."""
+    """Raised when decoding from a key frame may give different frames than decoding from the start."""
 
 
 def decode(packets: Iterator[Packet], index: int) -> Decoded:
-    """Yield (index of its packet, frame, fault) for each frame, in the order of showing.
+    """Yield (packet index, frame, fault) for each frame, in display order.
 
-    `index` is that of the first packet. A fault is the reason why the frame of a packet is damaged, or
-    why there is none.
+    `index` is the index of the first packet. The fault is the reason why a packet's frame is damaged or
+    missing.
     """
     latest = index
     while True:
@@ -35,7 +35,7 @@ def decode(packets: Iterator[Packet], index: int) -> Decoded:
             if packet is None:
                 return
             if packet.size:
-                # Decoders hand this on to the frame, whatever order they give frames in.
+                # Decoders pass this on to the frame, in whatever order they return frames.
                 packet.pts = latest = index
                 index += 1
             frames = packet.decode()
@@ -50,13 +50,13 @@ def decode(packets: Iterator[Packet], index: int) -> Decoded:
 
 
 def settled(decoded: Decoded, first: int, shows: Sequence[bool]) -> Decoded:
-    """Tell faults first: hold frames back until those have come that were decoded before them.
+    """Yield faults first: delay each frame until all frames that were decoded before it have arrived.
 
-    A frame may be made from such a frame, though it is shown before it.
+    A frame may be predicted from a frame that is displayed later, so a fault of that frame must come first.
 
     Args:
-        first: index of the first packet.
-        shows: whether each packet becomes a frame.
+        first: Index of the first packet.
+        shows: Flags, one per packet: true if it becomes a displayed frame.
     """
     held: deque[tuple[int, VideoFrame | None, str | None]] = deque()
     awaited: set[int] = set()
@@ -75,7 +75,7 @@ def settled(decoded: Decoded, first: int, shows: Sequence[bool]) -> Decoded:
         else:
             held.append(each)
         if len(held) > MOST_REORDERED:
-            awaited.clear()  # some packets give no frame
+            awaited.clear()  # some packets yield no frame
         while held and held[0][0] < min(awaited, default=first):
             yield held.popleft()
     yield from held
@@ -84,16 +84,16 @@ def settled(decoded: Decoded, first: int, shows: Sequence[bool]) -> Decoded:
 def whole(
     decoded: Decoded, keys: Sequence[bool], on_damage: OnDamage
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield the frames that are not damaged, each with the index of its packet.
+    """Yield the undamaged frames, each with the index of its packet.
 
-    Those that are decoded after a damaged one are left out up to the next key frame, as they are made
-    from it; `on_damage` is then called, once. Frames before the first key frame are left out too.
+    Frames decoded after a damaged one may be predicted from it, so they are dropped up to the next key
+    frame. `on_damage` is then called, once. Frames before the first key frame are dropped too.
 
     Args:
-        keys: whether each packet is of a key frame.
+        keys: Flags, one per packet: true if it belongs to a key frame.
     """
     begun = told = False
-    # The first and the last packet of damaged frames since the last whole key frame.
+    # The first and last packet of damaged frames since the last undamaged key frame.
     damaged: tuple[int, int] | None = (-1, -1) if any(keys) and not keys[0] else None
     for index, frame, fault in decoded:
         if fault:
@@ -110,7 +110,7 @@ def whole(
 
 
 def ascending(numbered: Numbered, strict: bool = False) -> Numbered:
-    """Leave out frames whose number is above that of the next one; if `strict`, NotAsFromTheStart."""
+    """Drop frames whose number is above that of the next frame; if `strict`, raise NotAsFromTheStart."""
     latest, held = -1, None
     for number, frame in numbered:
         if held and held[0] < number:

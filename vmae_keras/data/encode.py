@@ -1,4 +1,4 @@
-"""Writing video files."""
+"""Writer for video files."""
 
 import os
 import tempfile
@@ -12,14 +12,14 @@ import numpy as np
 def write_video(
     path: str | os.PathLike, video: np.ndarray, rate: int | Fraction, *, near_lossless: bool = False
 ) -> None:
-    """Write uint8 video (T, H, W, 3) as an .mp4 file: H.264, or MPEG-4 where PyAV lacks libx264.
+    """Write a uint8 video (T, H, W, 3) as an .mp4 file: H.264, or MPEG-4 if PyAV lacks libx264.
 
-    The default plays everywhere; `near_lossless` keeps colours at full resolution, which many
-    players refuse but every decoder reads. Frames go to a temporary file of the same folder that
-    takes the name at the end, so that a killed writer leaves no half clip.
+    Files with the default settings play everywhere. `near_lossless` keeps colour at full resolution, which
+    every decoder reads but many players reject. The file is written atomically, through a temporary file in
+    the same folder, so a killed writer leaves no truncated clip.
 
     Raises:
-        ValueError: if the video is not uint8 (T, H, W, 3) with at least one frame, H and W even.
+        ValueError: The video is not uint8 (T, H, W, 3) with at least one frame and even H and W.
     """
     shape = video.shape
     if video.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not all(shape):
@@ -37,7 +37,7 @@ def write_video(
     os.close(handle)
     try:
         _encode(temporary, video, rate, near_lossless)
-        Path(temporary).chmod(0o644)  # mkstemp lets nobody else read
+        Path(temporary).chmod(0o644)  # mkstemp makes it readable only by its owner
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink()
@@ -55,7 +55,7 @@ def _encode(path: str, video: np.ndarray, rate: int | Fraction, near_lossless: b
             stream.options = {"qmin": "1", "qmax": "2"}
             stream.pix_fmt = "yuv420p"
         stream.height, stream.width = video.shape[1:3]
-        stream.thread_count = 1  # the same bytes on every machine
+        stream.thread_count = 1  # so that every machine writes the same bytes
         for picture in video:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(stream.encode(frame))

@@ -1,4 +1,4 @@
-"""List the videos of a folder, a glob, a list file or a CSV."""
+"""Lists of videos from a folder, a glob, a list file or a CSV."""
 
 import dataclasses
 import glob
@@ -16,8 +16,9 @@ class VideoFile:
     """One video of a data set.
 
     Args:
-        label: as the list gives it; None where there is none.
-        row: its number in the list; None if it is from no list.
+        path: Path of the file.
+        label: Label as written in the list, or None.
+        row: Row number in the list, or None if the video does not come from a list.
     """
 
     path: str
@@ -28,27 +29,28 @@ class VideoFile:
 def list_videos(
     source: str | os.PathLike, root: str | os.PathLike | None = None
 ) -> list[VideoFile]:
-    """List the videos that `source` names, which is one of
+    """List the videos that `source` names. It is one of:
 
-    - a folder: every video in it and below, by suffix, sorted; other and hidden files are ignored
-    - a glob (`clips/**/*.mp4`): the videos that it matches, sorted
-    - a video file
-    - a list (.txt), a row per video as in the official VideoMAE lists: `path`, `path label`,
-      `path total_frames label`, or `path 0 -1` (VideoMAE V2's pretraining lists: no label). The
-      path ends with the last video suffix of the row, so it may hold spaces; the label is the last
-      field after it, -1 meaning none; integers between path and label are not used
-    - a CSV (.csv), separated by commas, semicolons or tabs: with a header that names a column of paths
-      (`path`, `video`, `file`, `filename`, ...) and maybe one of labels (`label`, `class`, ...), or
-      without one in rows `path,label`, or in rows as in a list; a field stays within its row, and a
-      quote (') before what a spreadsheet would take for a formula is left away
+    - A folder: every video in it and its subfolders, by suffix, sorted. Other files and hidden files are
+      ignored.
+    - A glob (`clips/**/*.mp4`): the videos that it matches, sorted.
+    - A video file.
+    - A list (.txt) with one row per video, as in the official VideoMAE lists: `path`, `path label`,
+      `path total_frames label`, or `path 0 -1` (VideoMAE V2's pretraining lists, without labels). The path
+      ends with the last video suffix in the row, so it may contain spaces. The label is the last field
+      after the path; -1 means none. Integers between path and label are ignored.
+    - A CSV (.csv) separated by commas, semicolons or tabs. A header names a column of paths (`path`,
+      `video`, `file`, `filename`, ...) and optionally a column of labels (`label`, `class`, ...). Without a
+      header, rows are `path,label` or as in a list. A field must not span rows. The quote (') that protects
+      a field from being run as a spreadsheet formula is removed.
 
-    Lists are UTF-8, or UTF-16 with a byte order mark. Empty rows and those that begin with `# ` are passed
-    over. Relative paths start from `root`, by default the folder of the list; backslashes between folders
-    are understood where only so the file exists.
+    Lists are UTF-8, or UTF-16 with a byte order mark. Empty rows and rows that begin with `# ` are skipped.
+    Relative paths start from `root`, by default the list's folder. Backslashes count as folder separators
+    if the file does not exist otherwise.
 
     Raises:
-        FileNotFoundError: `source`, or every file that it lists, is missing.
-        ValueError: it holds no video, has another suffix, or has a row that cannot be understood.
+        FileNotFoundError: `source` is missing, or every file that it lists.
+        ValueError: `source` contains no video, has an unknown suffix, or has a row that cannot be parsed.
     """
     source = os.fspath(source)
     suffix = os.path.splitext(source)[1].lower()
@@ -91,7 +93,7 @@ def _walk(folder: str) -> Iterator[str]:
         for name in names
         if _is_video(name)
     )
-    return iter(sorted(found, key=os.fsencode))  # the same order under any locale
+    return iter(sorted(found, key=os.fsencode))  # by bytes, so that the locale does not matter
 
 
 def _is_video(path: str) -> bool:

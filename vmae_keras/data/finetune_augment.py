@@ -1,7 +1,7 @@
-"""How fine-tuning changes a clip: RandAugment, a random crop, a mirror, an erased region.
+"""Augmentation for fine-tuning: RandAugment, random crop, horizontal flip, random erasing.
 
-All frames of a clip are changed alike. What comes out is float32 in [0, 1], as the official programs
-resize crops in floating point; an erased region's noise goes beyond.
+All frames of a clip are changed alike. The result is float32 in [0, 1], because the official code resizes
+crops in floating point. Only the noise in an erased region exceeds this range.
 """
 
 import math
@@ -19,18 +19,25 @@ _ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes clips as official fine-tuning does; the defaults are its settings.
+    """Clip augmentation of official fine-tuning. The defaults are the official settings.
 
-    `size` is (height, width) of what comes out. `crop_area` is the crop's share of a frame,
-    `crop_aspect` its width over its height, divided by that of `size`; each is (least, most). Set
-    `flip_probability` to 0 where classes tell left from right, as in Something-Something V2. An erased
-    region takes noise of `mean` and `std` per channel: give those of the model. RandAugment
-    works on whole frames, so time grows with their area: store large videos smaller.
+    RandAugment works on whole frames, so its time grows with their area: downscale large videos.
 
-    Source: official `ssv2.py`, `kinetics.py` in training; clauses AUG-1 to AUG-10, AUG-12.
+    Args:
+        size: (height, width) of the result.
+        rand_augment: Random operations before the crop, or None.
+        crop_area: (least, most) share of the frame's area that the crop covers.
+        crop_aspect: (least, most) aspect ratio of the crop, width over height, relative to that of `size`.
+        flip_probability: Probability of a horizontal flip. Use 0 if classes distinguish left from right, as
+            in Something-Something V2.
+        erasing_probability: Probability that a region is replaced by noise.
+        mean: Mean of this noise per channel; use the model's.
+        std: Standard deviation of this noise per channel; use the model's.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: A setting is out of range.
+
+    Source: official `ssv2.py`, `kinetics.py` in training; clauses AUG-1 to AUG-10, AUG-12.
     """
 
     size: Size
@@ -52,7 +59,7 @@ class Augmentation:
         _check_range("crop_aspect", self.crop_aspect, most=math.inf)
 
     def __call__(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> (T, *size, 3) float32.
+        """Augment a clip: (T, H, W, 3) uint8 -> (T, *size, 3) float32.
 
         Raises:
             ValueError: `frames` is not uint8, or not RGB.
@@ -80,10 +87,10 @@ def random_crop(
     aspect: tuple[float, float],
     generator: np.random.Generator,
 ) -> Box:
-    """Draw a crop by its share of the picture's area and its width over its height.
+    """Draw a crop by its share of the picture's area and by its aspect ratio, width over height.
 
-    `picture` is (height, width). Ten draws that do not fit lead to the largest box in the middle
-    whose proportions are allowed.
+    `picture` is (height, width). After ten draws that do not fit, falls back to the largest centred box
+    with an allowed aspect ratio.
 
     Source: official `video_transforms.py`; clauses AUG-2, AUG-3.
     """
@@ -109,8 +116,8 @@ def resize_linearly(
 ) -> np.ndarray:
     """Cut `box` out of every frame and resize it: (T, H, W, C) uint8 -> (T, *size, C) float32 in [0, 1].
 
-    Linear between the two nearest pixels, without antialiasing, not rounded; with `mirror`, left
-    becomes right.
+    Interpolates linearly between the two nearest pixels, without antialiasing or rounding. `mirror` flips
+    the result horizontally.
 
     Source: official `video_transforms.py`; clauses AUG-4, AUG-5.
     """
@@ -121,7 +128,7 @@ def resize_linearly(
         before, after, across = before[::-1], after[::-1], across[::-1]
     down, across = down[:, None, None], across[:, None]
     clip = np.empty((len(frames), *size, frames.shape[-1]), np.float32)
-    # Frame by frame, and in place: a frame stays in the processor's cache.
+    # Frame by frame and in place, so that a frame stays in the processor's cache.
     for frame, out in zip(frames[:, top:bottom, left:right], clip, strict=True):
         frame = frame / np.float32(255)
         rows, other = frame[above], frame[below]
@@ -136,17 +143,17 @@ def resize_linearly(
 
 
 def erase(clip: np.ndarray, mean, std, generator: np.random.Generator) -> None:
-    """Put noise of `mean` and `std` per channel into one region of the clip (T, H, W, C), in place.
+    """Replace one region of the clip (T, H, W, C) with noise of `mean` and `std` per channel, in place.
 
-    The region is the same in all frames, the noise is not. It is not cut to [0, 1]: normalised, it
-    has zero mean and unit variance.
+    All frames share the region but not the noise. The noise is not clipped to [0, 1]: after normalisation
+    it has zero mean and unit variance.
 
     Source: official `random_erasing.py`, mode "pixel"; clauses AUG-9, AUG-10.
     """
     height, width = clip.shape[1:3]
     for _ in range(_ERASING_TRIES):
         pixels, ratio = _area_and_aspect((height, width), _ERASED_AREA, _ERASED_ASPECT, generator)
-        # Unlike a crop's, a region's ratio is height over width.
+        # The ratio here is height over width, unlike in a crop.
         h, w = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if h < height and w < width:
             left = int(generator.integers(width - w + 1))
@@ -158,13 +165,13 @@ def erase(clip: np.ndarray, mean, std, generator: np.random.Generator) -> None:
 
 
 def _area_and_aspect(picture, area, aspect, generator):
-    """An area in pixels, and a ratio as likely to be r as 1 / r."""
+    """Draw an area in pixels, and an aspect ratio for which r is as likely as 1 / r."""
     pixels = generator.uniform(*area) * (picture[0] * picture[1])
     return pixels, math.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1])))
 
 
 def neighbours(count, new_count):
-    """Of each of `new_count` places along `count` pixels: both neighbours, the second one's weight."""
+    """Return the two neighbours of `new_count` places along `count` pixels, and the second's weight."""
     place = (np.arange(new_count) + 0.5) * count / new_count - 0.5
     first = np.floor(place).astype(np.int64)
     weight = (place - first).astype(np.float32)
