@@ -1,4 +1,4 @@
-"""Several labelled data sets as one, classes of the same name merged. Clauses LABEL-1 to LABEL-4."""
+"""Merging of labelled data sets into one, with classes matched by name. Clauses LABEL-1 to LABEL-4."""
 
 import csv
 import os
@@ -16,14 +16,14 @@ from vmae_keras.data.spreadsheets import guarded
 
 @dataclass(frozen=True)
 class Merged:
-    """One labelled data set out of several, and what became of their classes.
+    """Labelled data set merged from several, with a record of how their classes were merged.
 
     Args:
-        files: absolute paths with the merged labels, each path once, in the order of the data sets.
-        classes: the merged labels, as `classes_of` orders them.
-        spellings: data set -> label as it stands there -> merged label.
-        repeated: how many rows named a path that had been named before.
-        unused: aliases whose name occurs in no data set.
+        files: Absolute paths with merged labels, each path once, in the order of the data sets.
+        classes: Merged labels, in the order of `classes_of`.
+        spellings: Mapping from data set to a mapping from its labels to merged labels.
+        repeated: Number of rows whose path had occurred before.
+        unused: Aliases whose old name occurs in no data set.
     """
 
     files: list[VideoFile]
@@ -33,7 +33,7 @@ class Merged:
     unused: tuple[str, ...]
 
     def report(self) -> str:
-        """How many classes each data set has and how many remain; each class that was merged."""
+        """Return a text with the class counts before and after merging, and each class that was merged."""
         lines = [f"{source}: {len(labels)} classes" for source, labels in self.spellings.items()]
         found = Counter(name for labels in self.spellings.values() for name in labels.values())
         lines.append(
@@ -52,27 +52,27 @@ class Merged:
         return "\n".join(lines)
 
     def write(self, path: str | os.PathLike) -> None:
-        """A CSV with a header `path,label`, which `list_labelled` and `vmae finetune` read."""
+        """Write a CSV with a header `path,label`, which `list_labelled` and `vmae finetune` read."""
         write_list(path, self.files)
 
 
 def merge_labelled(
     sources: Sequence[str | os.PathLike], aliases: Mapping[str, str] | str | None = None
 ) -> Merged:
-    """The videos of all data sets; labels that are one class get one spelling.
+    """Merge labelled data sets: list all videos, and give the labels of one class the same spelling.
 
-    Two labels are one class where they differ in no letter and no digit, or where an alias says so. The
-    class is spelled as an alias spells it, else as in the first data set that has it; of several spellings
-    there, the first in order. A path counts once.
+    Two labels are the same class if they have the same letters and digits, or if an alias says so. The
+    spelling comes from an alias if there is one, else from the first data set that has the class. If that
+    data set has several spellings, the first in sorted order wins. A path that occurs again is listed once.
 
     Args:
-        sources: data sets as `list_labelled` takes them.
-        aliases: {"old name": "new name"}, or the name of aliases of the package: "k710".
+        sources: Data sets, in any form that `list_labelled` accepts.
+        aliases: {"old name": "new name"}, or the name of a bundled alias table such as "k710".
 
     Raises:
-        ValueError: a file with two different classes, all named; labels that are numbers, which say
-            nothing about another data set; an alias of an alias; see also `list_labelled`.
-        FileNotFoundError: see `list_labelled`.
+        ValueError: A file has two different classes; the message names such files. Labels are numbers,
+            which mean nothing in another data set. An alias has an alias. See also `list_labelled`.
+        FileNotFoundError: See `list_labelled`.
 
     Source: VideoMAE V2's K710, Kinetics-400, -600 and -700 merged.
     """
@@ -106,12 +106,12 @@ def merge_labelled(
 
 
 def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
-    """Write a CSV of files, with a column of labels where they have any, atomically.
+    """Write a CSV of files atomically, with a label column if any file has a label.
 
-    What a spreadsheet would take for a formula has a quote (') before it, which `list_videos` leaves away.
+    A field that a spreadsheet would run as a formula gets a leading quote ('), which `list_videos` removes.
 
     Raises:
-        ValueError: a path or label with a line break, which no row can hold.
+        ValueError: A path or label contains a line break, which a row cannot hold.
     """
     labelled = any(file.label is not None for file in files)
     lines = [
@@ -129,7 +129,7 @@ def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
 
 
 def _renamed(aliases):
-    """Plain old name -> (plain new name, its spelling)."""
+    """Return a mapping from plain old name to (plain new name, its spelling)."""
     renamed, spelled = {}, {}
     for old, new in aliases.items():
         if spelled.setdefault(plain(new), new) != new or renamed.get(plain(old), new) != new:
@@ -151,7 +151,7 @@ def _renamed(aliases):
 
 
 def _each_once(listed, spellings):
-    """(files, repeated rows)"""
+    """Return the files, each once, and the number of repeated rows."""
     found, conflicts, rows = {}, {}, 0
     for source, files in listed.items():
         for file in files:

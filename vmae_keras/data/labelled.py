@@ -1,6 +1,7 @@
-"""Labelled videos to batches for fine-tuning: which classes there are, augmented and mixed clips.
+"""Data pipeline for fine-tuning: labels, classes, and batches of augmented and mixed clips.
 
-A batch is (videos, targets): float32 (B, T, H, W, 3) in [0, 1] and float32 (B, classes), rows of sum 1.
+A batch is (videos, targets): float32 (B, T, H, W, 3) in [0, 1] and float32 (B, classes), whose rows sum
+to 1.
 """
 
 import os
@@ -40,13 +41,14 @@ _SEVERAL = re.compile(r"\[?\d+(\s*[,;|]\s*\d+)+\]?")
 
 
 def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
-    """List the videos of a list or CSV with their labels, or of a folder with a folder for each class.
+    """List the labelled videos of a list, a CSV, or a folder with one subfolder per class.
 
-    A label is the name of a class, or its number from 0 on.
+    A label is the name of a class, or its number, counted from 0.
 
     Raises:
-        FileNotFoundError, ValueError: see `list_videos`; or videos without a label, the first few named; or
-            a label that is a negative number, several numbers, or a number written in two ways (1, 01).
+        FileNotFoundError: See `list_videos`.
+        ValueError: Videos have no label; the message names the first few. A label is a negative number,
+            several numbers, or a number written in two ways (1, 01). See also `list_videos`.
     """
     files = list_videos(source)
     if os.path.isdir(source):
@@ -97,14 +99,14 @@ def _where(file: VideoFile) -> str:
 
 
 def classes_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
-    """Return the labels that occur, in order: as numbers where all are, else as text."""
+    """Return the distinct labels, sorted as numbers if all are numbers, else as text."""
     found = {file.label for file in files}
     numbers = all(label.isdecimal() for label in found)
     return tuple(sorted(found, key=lambda label: (Decimal(label) if numbers else 0, label)))
 
 
 def warn_of_one_class(labels: Sequence[str]) -> None:
-    """Warn where there is nothing to tell apart."""
+    """Warn if there is only one class."""
     if len(labels) == 1:
         warnings.warn(
             f"All videos have one class, {labels[0]!r}, so there is nothing to tell apart. Look at the "
@@ -115,10 +117,10 @@ def warn_of_one_class(labels: Sequence[str]) -> None:
 
 
 def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int]:
-    """Each file's place in the labels.
+    """Return the index of each file's label in `labels`.
 
     Raises:
-        ValueError: labels of files that are not among them, the first few named.
+        ValueError: Labels of files are not in `labels`; the message names the first few.
     """
     places = {label: place for place, label in enumerate(labels)}
     unknown = sorted({file.label for file in files} - places.keys())
@@ -132,23 +134,23 @@ def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int
 
 @dataclass(frozen=True)
 class FineTuningClips(Clips):
-    """And how they are augmented and mixed; see `FineTuningRecipe`."""
+    """Clip settings with augmentation and mixing; see `FineTuningRecipe`."""
 
     augmentation: Augmentation
     mixing: Mixing
 
     def positions(self, ticks: int, generator: np.random.Generator | None) -> np.ndarray:
-        """As of `Clips`, but dense ones are spread over their window. Clause AUG-11."""
+        """Return positions as in `Clips`, but spread a dense clip over its window. Clause AUG-11."""
         if self.sampling == "dense":
             return sampling.spread(ticks, self.config.frames, self.stride, generator)
         return super().positions(ticks, generator)
 
 
 def fine_tuning_clips(config: ClipSizes, recipe, classes: int) -> FineTuningClips:
-    """As a recipe and a model's configuration say.
+    """Build the clip settings of a recipe for a model configuration.
 
     Raises:
-        ValueError: values that fit no clip or batch.
+        ValueError: A setting is out of range, or the model's videos are not RGB.
     """
     if config.channels != 3:
         raise ValueError(f"Augmentation needs RGB videos. Received: channels={config.channels}.")
@@ -191,21 +193,20 @@ def fine_tuning_dataset(
     parts: int = 1,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """Endless batches of augmented and mixed clips with their targets, from batch `start_step` on.
+    """Return endless batches of augmented and mixed clips with their targets, starting at `start_step`.
 
-    Batch k is a function of the files, the settings, `seed` and k alone; see `pretraining_dataset`, whose
-    arguments these are.
-
-    Where clips are mixed, those that are mixed with each other come side by side, and a part of a batch
-    holds whole pairs. Clause SHARD-2.
+    Batch k depends only on the files, the settings, `seed` and k. If clips are mixed, the two clips of a
+    pair are adjacent, and a part of a batch contains whole pairs. Clause SHARD-2.
 
     Args:
-        numbers: the class of each file.
+        files: See `pretraining_dataset`, also for the arguments not listed here.
+        numbers: Class number of each file.
+        clips: Clip settings from `fine_tuning_clips`.
 
     Raises:
-        ValueError: a setting out of range, or no file; clips to be mixed and an odd number of videos in a
-            part.
-        NoReadableVideo: while iterating, if not one of the files can be read.
+        ValueError: A setting is out of range, there is no file, or clips are mixed and a part has an odd
+            number of videos.
+        NoReadableVideo: None of the files can be read. Raised while iterating.
     """
     check_at_least(1, batch_size=batch_size, repeats=repeats)
     check_at_least(0, start_step=start_step)
@@ -233,7 +234,7 @@ class _LabelledBatches(Batches):
             )
 
     def places(self):
-        """Clause SHARD-2: with each sample the one that it is mixed with, the last for the first."""
+        """Return this part's samples of a batch: each with its partner, last with first. Clause SHARD-2."""
         if not self.clips.mixing.on or self.parts == 1:
             return super().places()
         half = self.batch_size // self.parts // 2
@@ -263,9 +264,10 @@ def centre_clips(
     clips: FineTuningClips,
     skipped: SkippedFiles,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the centre clip of each readable file, uint8 (n, T, H, W, 3), and its target, or None.
+    """Return the centre clips of readable files, uint8 (n, T, H, W, 3), and their targets, or None.
 
-    Validation during training takes a single view of each video; `vmae_keras.evaluation` takes several.
+    Validation during training uses a single view of each video; `vmae_keras.evaluation` uses several.
+    Returns None if no file can be read.
 
     Source: official VideoMAE V2 `datasets.py` in validation; clause EVAL-6.
     """

@@ -1,4 +1,4 @@
-"""Read the rows of a list (.txt) or a CSV of videos: path, label and the number of the row."""
+"""Parser for lists (.txt) and CSVs of videos. A row gives its number, a path and a label."""
 
 import codecs
 import csv
@@ -30,7 +30,7 @@ VIDEO_SUFFIXES = (
     ".webm",
     ".wmv",
 )
-# Names of columns. Of several in one header, `path` and `label` win; others are refused.
+# Known column names. Of several in one header, `path` or `label` wins; others are rejected as ambiguous.
 PATH_COLUMNS = (
     "path",
     "video",
@@ -53,25 +53,25 @@ Row = tuple[int, str, str | None]  # number, path, label
 
 
 def is_video(path: str) -> bool:
-    """Tell whether a path ends with a video's suffix."""
+    """Return True if a path has a video suffix."""
     return path.lower().endswith(VIDEO_SUFFIXES)
 
 
 def read_list(source: str) -> Iterator[Row]:
-    """Read the rows of a list: `path`, `path label`, or with integers between them.
+    """Read the rows of a list: `path` or `path label`, optionally with integers between them.
 
     Raises:
-        ValueError: the file is no text, or a row cannot be understood.
+        ValueError: The file is not text, or a row cannot be parsed.
     """
     for number, line in _lines(source):
         yield number, *_parse_row(line.strip(), _error(source, number))
 
 
 def read_csv(source: str) -> Iterator[Row]:
-    """Read the rows of a CSV, separated by commas, semicolons or tabs, with a header or without one.
+    """Read the rows of a CSV separated by commas, semicolons or tabs, with or without a header.
 
     Raises:
-        ValueError: the file is no text, a column cannot be told, or a row cannot be understood.
+        ValueError: The file is not text, a column cannot be identified, or a row cannot be parsed.
     """
     delimiter = path = label = None
     for number, line in _lines(source):
@@ -85,7 +85,7 @@ def read_csv(source: str) -> Iterator[Row]:
                 continue
         fields = _fields(line, delimiter, error)
         if not any(fields):
-            continue  # as spreadsheets end
+            continue  # spreadsheets append rows of empty fields
         if path is not None:
             if any(fields[columns:]):
                 raise error(f"has {len(fields)} fields, and the header {columns}", fields)
@@ -100,14 +100,14 @@ def read_csv(source: str) -> Iterator[Row]:
 
 
 def header_of(source: str) -> list[str] | None:
-    """Return the names of a CSV's columns; None where it has no header."""
+    """Return the column names of a CSV, or None if it has no header."""
     for number, line in _lines(source):
         return _first_row(line, _error(source, number))[1]
     return None
 
 
 def _lines(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the rows that are not empty, with their numbers; comments begin with `# `."""
+    """Yield (number, row) for each row that is neither empty nor a comment (`# `)."""
     content = Path(source).read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -130,7 +130,7 @@ def _no_text(source):
 
 
 def _first_row(line, error) -> tuple[str, list[str] | None]:
-    """Return the delimiter of a CSV, and the names of its columns if its first row is a header."""
+    """Return the delimiter of a CSV, and its column names if the first row is a header, else None."""
     split = {each: _fields(line, each, error) for each in DELIMITERS if each in line or each == ","}
     for delimiter, fields in split.items():
         if len(fields) > 1 and is_video(fields[0]):
@@ -156,7 +156,7 @@ def _plain(name: str) -> str:
 
 
 def _column(header: Sequence[str], known: Sequence[str], error) -> int | None:
-    """Return the place of the column with a known name; of several, of the one with the first name."""
+    """Return the index of the column with a known name, or None. Prefer the first known name."""
     found = [place for place, name in enumerate(header) if name in known]
     best = [place for place in found if header[place] == known[0]]
     if len(best or found) > 1:

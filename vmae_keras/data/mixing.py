@@ -1,7 +1,7 @@
-"""Mixing the videos of a batch with one another, and their labels alike: mixup and cutmix.
+"""Mixup and cutmix: mix the videos of a batch in pairs, and their labels in the same ratio.
 
-Clip i is mixed with clip B - 1 - i. What comes out is float32 in [0, 1]: uint8 would round the mixture
-of two videos, which the official programs do not.
+Clip i is mixed with clip B - 1 - i. The result is float32 in [0, 1], because uint8 would round the mixture
+of two videos and the official code does not.
 """
 
 import math
@@ -12,23 +12,28 @@ import numpy as np
 from vmae_keras.data.augment import Box, Size
 
 MODES = ("batch", "pair", "elem")
-# The ratio, what is left of a clip's own, and of cutmix the box that the other's pixels fill.
+# The ratio is the clip's own share. With cutmix, the box is filled with the partner's pixels.
 Choice = tuple[float, Box | None]
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixes a batch as official fine-tuning does; the defaults are its settings.
+    """Batch mixing of official fine-tuning. The defaults are the official settings.
 
-    `mixup` and `cutmix` are the parameters of the beta distributions that ratios are drawn from; 0
-    means not at all. A batch is mixed with `probability`, by cutmix with `switch_probability` if
-    both are on. `mode` says what shares one draw: the "batch", a "pair", or nothing ("elem").
-
-    Source: official `mixup.py`; clauses MIX-1 to MIX-5. Boxes are of rows and columns, as in the official
-    mode "batch", which its fine-tuning uses; the official mode "pair" cuts frames and rows.
+    Args:
+        classes: Number of classes.
+        label_smoothing: Probability mass that is spread evenly over all classes.
+        mixup: Parameter of the beta distribution of mixup ratios; 0 turns mixup off.
+        cutmix: Parameter of the beta distribution of cutmix ratios; 0 turns cutmix off.
+        probability: Probability of mixing.
+        switch_probability: Probability of cutmix rather than mixup, if both are on.
+        mode: Clips that share one draw: "batch" for all, "pair" for the two of a pair, "elem" for none.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: A setting is out of range.
+
+    Source: official `mixup.py`; clauses MIX-1 to MIX-5. Boxes span rows and columns, as in the official
+    mode "batch", which official fine-tuning uses. The official mode "pair" cuts frames and rows instead.
     """
 
     classes: int
@@ -61,13 +66,13 @@ class Mixing:
     def __call__(
         self, videos: np.ndarray, labels: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Videos (B, T, H, W, C), uint8 or floats in [0, 1], and labels (B,) int -> both mixed.
+        """Mix videos (B, T, H, W, C), uint8 or floats in [0, 1], and their labels (B,) int.
 
         Returns float32 videos of the same shape, and float32 targets (B, classes).
 
         Raises:
-            ValueError: an odd number of videos, unless mixing is off; labels that are not one of
-                `classes` for each video.
+            ValueError: The number of videos is odd and mixing is on, or `labels` are not one class number
+                for each video.
         """
         labels = np.asarray(labels)
         integers = np.issubdtype(labels.dtype, np.integer)
@@ -84,7 +89,7 @@ class Mixing:
         return self.mix(videos, labels, self.draw(len(videos), videos.shape[2:4], generator))
 
     def mix(self, videos, labels, choices: list[Choice]) -> tuple[np.ndarray, np.ndarray]:
-        """As the call, with what was drawn for each clip."""
+        """Mix videos and labels as `__call__` does, with the given draw for each clip."""
         ratios = [ratio for ratio, _ in choices]
         targets = soft_targets(labels, self.classes, self.label_smoothing, ratios)
         return mix_videos(videos, choices), targets
@@ -94,7 +99,7 @@ class Mixing:
         return bool(self.mixup or self.cutmix)
 
     def draw(self, clips: int, picture: Size, generator: np.random.Generator) -> list[Choice]:
-        """What becomes of each of `clips` clips of frames of `picture`, (height, width)."""
+        """Draw a choice for each of `clips` clips whose frames have the size `picture`, (height, width)."""
         if not self.on:
             return [(1.0, None)] * clips
         if clips % 2:
@@ -117,13 +122,13 @@ class Mixing:
             box = _box_around(
                 picture, ratio, generator.integers(picture[0]), generator.integers(picture[1])
             )
-            # The box's share as it came out: whole pixels, cut at the frame's edges.
+            # The actual share of the box, after rounding to pixels and clipping at the frame's edges.
             return 1 - _area(box) / (picture[0] * picture[1]), box
         return generator.beta(self.mixup, self.mixup), None
 
 
 def mix_videos(videos: np.ndarray, choices: list[Choice]) -> np.ndarray:
-    """Mix each video with its mirror image's: (B, T, H, W, C) -> float32 of this shape, in [0, 1]."""
+    """Mix video i with video B - 1 - i: (B, T, H, W, C) -> float32 of the same shape, in [0, 1]."""
     mixed = np.empty(videos.shape, np.float32)
     for own, other, (ratio, box), out in zip(videos, videos[::-1], choices, mixed, strict=True):
         out[...] = _unit(own)
@@ -137,7 +142,7 @@ def mix_videos(videos: np.ndarray, choices: list[Choice]) -> np.ndarray:
 
 
 def soft_targets(labels, classes: int, smoothing: float, ratios) -> np.ndarray:
-    """Labels (B,), smoothed, and mixed as the videos were: (B, classes) float32, rows of sum 1.
+    """Smooth labels (B,) and mix them as the videos: -> (B, classes) float32, whose rows sum to 1.
 
     Source: official `mixup.py`; clause MIX-1.
     """

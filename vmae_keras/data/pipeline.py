@@ -1,10 +1,10 @@
-"""Videos to batches of clips and masks, on Grain.
+"""Data pipeline for pretraining: batches of clips and masks, on Grain.
 
 A batch is a dict of arrays: `video` (B, T, H, W, C) uint8, `visible` (B, V) int32, `decoded` (B, M)
 int32 and, with a decoder mask, `weight` (B, M) float32.
 
-Everything random is drawn from the seed and a sample's number, nothing from where or when the
-sample is made: neither the number of workers nor an interruption changes what training sees.
+All randomness is derived from the seed and the sample's number, not from where or when the sample is
+made. So neither the number of workers nor an interruption changes the training data.
 """
 
 import os
@@ -34,7 +34,7 @@ from vmae_keras.data.stream import (
 
 
 class MaskedClipSizes(ClipSizes, Protocol):
-    """What a model configuration says about its clips and masks."""
+    """Clip sizes and mask grid, the part of a model configuration that the pipeline needs."""
 
     grid: tuple[int, int, int]
 
@@ -57,31 +57,33 @@ def pretraining_dataset(
     parts: int = 1,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """Endless batches of randomly cropped and masked clips, from batch `start_step` on.
+    """Return endless batches of randomly cropped and masked clips, starting at batch `start_step`.
 
-    Batch k is a function of the files, the settings, `seed` and k alone. The files are passed
-    through epoch after epoch, each in an order of its own; batches run across the ends of epochs,
-    so that no video is left over.
+    Batch k depends only on the files, the settings, `seed` and k. The files are shuffled anew in each
+    epoch. Batches cross epoch boundaries, so no video is left over.
 
     Args:
-        files: from `list_videos`.
-        config: gives the size of the clips and the grid of the masks.
-        batch_size: videos in a whole batch. It holds `batch_size * repeats` clips.
-        skipped: where files that cannot be read are recorded. Another file takes their place.
-        sampling: "dense", a window of `frames * stride` ticks, or "uniform", one of each segment.
-        stride: ticks between the frames of a dense clip.
-        repeats: crops and masks made of each clip that is decoded (V2's repeated augmentation).
-        mask, mask_ratio, decoder_mask_ratio: as in `masks.pretraining`.
-        seed: not negative.
-        start_step: batches to leave out, to continue an interrupted run.
-        part, parts: of each batch only this one of so many equal parts, for one process of many.
-        workers: processes that make batches; with 0 threads of this process make them. A worker
-            imports the main module of the program, as any spawned process, so a script needs the
-            usual `if __name__ == "__main__"`.
+        files: Videos, from `list_videos`.
+        config: Size of the clips and grid of the masks.
+        batch_size: Global batch size in videos. A batch has `batch_size * repeats` clips.
+        skipped: Record of unreadable files. Another file replaces each of them.
+        sampling: "dense" for a window of `frames * stride` ticks, "uniform" for one tick per segment.
+        stride: Ticks between the frames of a dense clip.
+        repeats: Number of crops and masks made from each decoded clip (V2's repeated augmentation).
+        mask: Kind of mask, as in `masks.pretraining`.
+        mask_ratio: Share of masked tokens, as in `masks.pretraining`.
+        decoder_mask_ratio: Ratio of the decoder mask, as in `masks.pretraining`.
+        seed: Random seed, not negative.
+        start_step: Number of batches to skip, to resume a run.
+        part: Index of the part of each batch to return, for one process of several.
+        parts: Number of equal parts of a batch.
+        workers: Number of worker processes; with 0, threads of this process make the batches. Workers are
+            spawned and import the program's main module, so a script needs the usual
+            `if __name__ == "__main__"`.
 
     Raises:
-        ValueError: a setting out of range, or no file.
-        NoReadableVideo: while iterating, if not one of the files can be read.
+        ValueError: A setting is out of range, or there is no file.
+        NoReadableVideo: None of the files can be read. Raised while iterating.
     """
     check_at_least(1, batch_size=batch_size, repeats=repeats)
     check_at_least(0, start_step=start_step)
@@ -107,23 +109,23 @@ def validation_dataset(
     seed: int = 0,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """One pass over the files in order: centre clips, centre crops, the same masks every time.
+    """Return one pass over the files in order, with centre clips, centre crops and fixed masks.
 
-    The mask of a file is drawn from `seed` and its place in `files`. Files that cannot be read are
-    recorded and left out. So there are ceil(readable files / batch_size) batches, the last of which
-    may be smaller; iterate again for another pass. Arguments are those of `pretraining_dataset`.
+    The mask of a file depends on `seed` and the file's index in `files`. Unreadable files are recorded and
+    dropped. So there are ceil(readable files / batch_size) batches, and the last one may be smaller.
+    Iterate again for another pass. The arguments are the same as in `pretraining_dataset`.
 
     Raises:
-        ValueError: a setting out of range, or no file.
-        NoReadableVideo: not one of the files can be read.
+        ValueError: A setting is out of range, or there is no file.
+        NoReadableVideo: None of the files can be read.
     """
     check_at_least(1, batch_size=batch_size)
     check_seed(seed)
     clips = _MaskedClips(config, sampling, stride, mask, mask_ratio, decoder_mask_ratio)
     samples = _CentreSamples(paths_of(files), clips, skipped, seed)
     samples.check_any_readable()
-    # What cannot be read comes as {} and is dropped here, after the workers: they take turns, and
-    # dropping it before would change the order.
+    # Unreadable files come as {} and are dropped here, after the workers: workers take turns, so dropping
+    # elements earlier would change the order.
     dataset = read_ahead(samples, workers).filter(bool)
     return dataset.batch(batch_size, drop_remainder=False, batch_fn=stack)
 
@@ -138,11 +140,11 @@ def read_clip(
     stride: int = 4,
     sampling: str = "dense",
 ) -> np.ndarray:
-    """The centre clip of a video, cropped in the centre: (frames, height, width, channels) uint8.
+    """Read the centre clip of a video, centre-cropped: (frames, height, width, channels) uint8.
 
     Raises:
-        ValueError: a setting out of range.
-        UnreadableVideo: no frame can be read.
+        ValueError: A setting is out of range.
+        UnreadableVideo: No frame can be read.
     """
     sizes = SimpleNamespace(frames=frames, height=height, width=width, channels=channels)
     decoded = Clips(sizes, sampling, stride).read(path, None, lambda reason: None)
@@ -152,7 +154,7 @@ def read_clip(
 
 @dataclass(frozen=True)
 class _MaskedClips(Clips):
-    """And how their masks are made."""
+    """Clip settings with the settings of the masks."""
 
     mask: str
     mask_ratio: float
@@ -173,7 +175,7 @@ class _MaskedClips(Clips):
 
 
 class _Batches(Batches):
-    """The endless stream of pretraining batches."""
+    """Endless stream of pretraining batches."""
 
     def sample(self, index, frames, generator) -> dict[str, np.ndarray]:
         size = self.clips.size

@@ -1,4 +1,4 @@
-"""RandAugment as official VideoMAE fine-tunes with: a few of fifteen operations, alike in all frames."""
+"""RandAugment of official VideoMAE fine-tuning: a few of fifteen operations, the same in all frames."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 LARGEST_MAGNITUDE = 10
-# Of an operation that was drawn; the official programs have no setting for it.
+# Probability that a drawn operation is applied; the official code has no setting for it.
 PROBABILITY = 0.5
-# An operation of OPERATIONS and its argument, None if it has none.
+# Name of an operation in OPERATIONS, and its argument or None.
 Told = tuple[str, float | int | None]
 _GREY = (128, 128, 128)
 _NAME = re.compile(r"rand-m(\d+)-n(\d+)-mstd(\d+(?:\.\d+)?)-inc1")
@@ -18,15 +18,19 @@ _NAME = re.compile(r"rand-m(\d+)-n(\d+)-mstd(\d+(?:\.\d+)?)-inc1")
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Draws `operations` of OPERATIONS for a clip, with replacement; each is left out half the time.
+    """RandAugment policy: random operations of random magnitude for each clip.
 
-    An operation's magnitude, 0 to 10, is normal around `magnitude` with standard deviation
-    `deviation`, cut to this range.
+    Draws from OPERATIONS with replacement. Each drawn operation is skipped with probability 1/2.
 
-    Source: official `rand_augment.py`, "rand-m7-n4-mstd0.5-inc1"; clauses AUG-6, AUG-7.
+    Args:
+        magnitude: Mean of the operations' magnitude, which is normally distributed and clipped to [0, 10].
+        operations: Number of operations to draw.
+        deviation: Standard deviation of the magnitude.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: A setting is out of range.
+
+    Source: official `rand_augment.py`, "rand-m7-n4-mstd0.5-inc1"; clauses AUG-6, AUG-7.
     """
 
     magnitude: float = 7
@@ -47,10 +51,10 @@ class RandAugment:
 
     @classmethod
     def parse(cls, name: str) -> "RandAugment":
-        """From the name that recipes have, as "rand-m7-n4-mstd0.5-inc1".
+        """Parse a policy name from a recipe, such as "rand-m7-n4-mstd0.5-inc1".
 
         Raises:
-            ValueError: another form.
+            ValueError: The name has another form.
         """
         match = _NAME.fullmatch(name)
         if not match:
@@ -62,11 +66,11 @@ class RandAugment:
         return cls(int(match[1]), int(match[2]), float(match[3]))
 
     def __call__(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> the same, all frames changed alike."""
+        """Draw operations and apply them to all frames alike: (T, H, W, 3) uint8 -> the same shape."""
         return apply_operations(frames, self.draw(generator))
 
     def draw(self, generator: np.random.Generator) -> list[Told]:
-        """The operations of a clip, in order, each with its argument."""
+        """Draw the operations of a clip, in order, each with its argument."""
         drawn = []
         for index in generator.integers(len(OPERATIONS), size=self.operations):
             if generator.random() < PROBABILITY:
@@ -80,7 +84,7 @@ class RandAugment:
 
 
 def apply_operations(frames: np.ndarray, operations: Sequence[Told]) -> np.ndarray:
-    """Apply the operations, in order, to every frame by itself: (T, H, W, 3) uint8 -> the same.
+    """Apply the operations, in order, to each frame separately: (T, H, W, 3) uint8 -> the same shape.
 
     Source: official `rand_augment.py`; clauses AUG-7, AUG-8.
     """
@@ -112,7 +116,7 @@ def _argument(name, level, sign):
 
 
 def _posterize(image, bits):
-    # ImageOps.posterize refuses the 0 bits of the largest magnitude.
+    # ImageOps.posterize rejects 0 bits, which the largest magnitude gives.
     return image.point([i & (256 - 2 ** (8 - bits)) for i in range(256)] * 3)
 
 
@@ -125,7 +129,7 @@ def _rotate(image, degrees):
 
 
 def _affine(image, *matrix):
-    # The matrix leads from a place in the result to its source.
+    # The matrix maps positions in the result to positions in the source.
     return image.transform(
         image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GREY
     )

@@ -1,4 +1,4 @@
-"""Independent streams of random numbers: one seed, and a stream of its own for each purpose."""
+"""Independent random streams, one for each purpose, all derived from one seed."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ if TYPE_CHECKING:
     import numpy as np
 
 SEED_LIMIT = 2**64
-DRAWS = 2  # version of how a run draws; a change of streams or hold-out makes it one more
+DRAWS = 2  # version of all random draws; increment it when the streams or the hold-out change
 
 
 class Purpose(enum.IntEnum):
-    """Purposes of random numbers. A number is never reused, nor given another meaning."""
+    """Purposes of random streams. A number is never reused or given another meaning."""
 
     KERAS = 0  # initial weights, drop-path, dropout
     HOLD_OUT = 1
     FILE_ORDER = 2  # epoch
-    SAMPLE = 3  # sample: frames, crop, augmentation, masks
-    REPLACEMENT = 4  # sample whose file is broken
+    SAMPLE = 3  # sample; for its frames, crop, augmentation, masks
+    REPLACEMENT = 4  # sample whose file is unreadable
     MIXING = 5  # step
-    VALIDATION_MASK = 6  # place of the clip
+    VALIDATION_MASK = 6  # index of the clip
     PROBE_HOLD_OUT = 7
     PROBE_ORDER = 8  # epoch
     RECONSTRUCTION_MASK = 9
-    SYNTHETIC_CLIP = 10  # number of the clip
+    SYNTHETIC_CLIP = 10  # index of the clip
     CONSISTENCY_WEIGHTS = 11
     CONSISTENCY_BATCH = 12  # step
 
 
 def generator(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:
-    """Return the generator of a seed, a purpose and the numbers beside it in `Purpose`.
+    """Return the generator for a seed, a purpose, and the numbers listed beside it in `Purpose`.
 
     Raises:
-        ValueError: a seed or number that is not from 0 to 2**64 - 1.
+        ValueError: The seed or a number is not from 0 to 2**64 - 1.
 
     Source: clause RANDOM-1.
     """
-    import numpy as np  # here, as `vmae --help` imports this module
+    import numpy as np  # imported late, because `vmae --help` imports this module
 
     check_seed(seed)
     key = [int(purpose)]
     for number in map(int, numbers):
         _check("Numbers of a random stream", number)
-        # Two words of 32 bits each: NumPy makes one word of 1 and two of 2**32, and joins them all.
+        # Always two 32-bit words. NumPy makes one word of 1 but two of 2**32, and concatenates them all,
+        # so keys of variable length could collide.
         key += [number % 2**32, number // 2**32]
     return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=key))
 
@@ -55,7 +56,7 @@ def check_seed(seed: int) -> None:
 
 
 def keras_seed(seed: int) -> int:
-    """Return the 32-bit seed for Keras, which takes no longer one."""
+    """Return a seed for Keras, which accepts at most 32 bits."""
     return int(generator(seed, Purpose.KERAS).integers(2**32))
 
 

@@ -1,6 +1,6 @@
-"""Which ticks of a video make a clip: those of a window, or one of each segment.
+"""Frame sampling: select the ticks of a clip, from a window or one per segment.
 
-All return T ascending positions in [0, ticks), integers, for `decode.read_frames`.
+All functions return T ascending integer positions in [0, ticks), for `decode.read_frames`.
 """
 
 import numpy as np
@@ -9,16 +9,16 @@ import numpy as np
 def dense(
     ticks: int, frames: int, stride: int, generator: np.random.Generator | None = None
 ) -> np.ndarray:
-    """A window of `frames * stride` ticks, every `stride`-th of it: (frames,) int64.
+    """Return every `stride`-th tick of a window of `frames * stride` ticks: (frames,) int64.
 
-    The window is drawn from `generator`, or the centre one without. A video shorter than the window
-    is taken from its beginning, its last tick filling up the clip.
+    The window is drawn from `generator`; without one, it is the centre window. In a video shorter than the
+    window, the clip starts at the beginning and repeats the last tick.
+
+    Raises:
+        ValueError: A count is below 1.
 
     Source: official VideoMAE V1 and V2 pretraining (stride 4 for Kinetics, 2 for SSv2); clauses
     DATA-1, DATA-2.
-
-    Raises:
-        ValueError: a count below 1.
     """
     _check(ticks=ticks, frames=frames, stride=stride)
     spare = max(ticks - frames * stride, 0)
@@ -31,14 +31,14 @@ def spread(
 ) -> np.ndarray:
     """Spread positions evenly over a window of `frames * stride` ticks: (frames,) int64.
 
-    Fine-tuning samples clips from the window's first tick to its last: 16 frames of 64 ticks are 4.27
-    apart, and not 4 as with `dense`. The window is drawn from `generator`, or the centre one without. In a
-    video shorter than the window, ticks are about `stride` apart, and the last one fills up the clip.
-
-    Source: official `kinetics.py`, VideoMAE V2's `datasets.py`; clause AUG-11.
+    Fine-tuning samples from the window's first tick to its last: 16 frames of 64 ticks are 4.27 ticks
+    apart, not 4 as with `dense`. The window is drawn from `generator`; without one, it is the centre
+    window. In a video shorter than the window, positions are about `stride` apart and the last one repeats.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: A count is below 1.
+
+    Source: official `kinetics.py`, VideoMAE V2's `datasets.py`; clause AUG-11.
     """
     _check(ticks=ticks, frames=frames, stride=stride)
     window = min(frames * stride, ticks)
@@ -49,15 +49,16 @@ def spread(
 
 
 def uniform(ticks: int, frames: int, generator: np.random.Generator | None = None) -> np.ndarray:
-    """One tick of each of `frames` equal segments: (frames,) int64.
+    """Return one tick from each of `frames` equal segments: (frames,) int64.
 
-    Drawn from `generator` within segments of ticks // frames, or without it the centres of segments
-    of ticks / frames. In a video of fewer ticks than segments, segments share a tick.
-
-    Source: temporal segment networks, as official VideoMAE uses for SSv2; clause DATA-3.
+    With a generator, ticks are drawn within segments of length ticks // frames. Without one, they are the
+    centres of segments of length ticks / frames. In a video with fewer ticks than segments, segments share
+    ticks.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: A count is below 1.
+
+    Source: temporal segment networks, as used by official VideoMAE for SSv2; clause DATA-3.
     """
     _check(ticks=ticks, frames=frames)
     segments = np.arange(frames)

@@ -1,4 +1,4 @@
-"""A record of the files that could not be read, or only in part, by all processes of a run."""
+"""Record of the files that could not be read, or only in part, shared by all processes of a run."""
 
 import json
 import os
@@ -8,25 +8,29 @@ from vmae_keras.data.names import as_path
 
 
 class SkippedFiles:
-    """An append-only file of JSON lines, {"path": ..., "reason": ...}.
+    """Append-only file of JSON lines, {"path": ..., "reason": ...}.
 
-    Any number of processes may write: a record is one small append, and each process writes a path
-    once. It travels to worker processes by pickling. Neither a process killed while writing nor a
-    second run on the same file spoils it: a line that is not whole is ignored.
+    Any number of processes may write to it: a record is one small append, and each process records a path
+    once. The object is pickled to worker processes. A process killed while writing or a second run on the
+    same file does no harm, because incomplete lines are ignored.
     """
 
     def __init__(self, path: str | os.PathLike):
-        """`path`: the file, made with its folder when the first record is written."""
+        """Create the record.
+
+        Args:
+            path: File for the record. It and its folder are created at the first record.
+        """
         self.path = os.fspath(path)
         self._recorded: set[str] = set()
 
     def record(self, path: str, reason: str) -> None:
-        """Note that `path` is broken, unless this process has noted it before."""
+        """Record why `path` is broken, unless this process has already recorded it."""
         if path in self._recorded:
             return
         self._recorded.add(path)
         os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-        # The leading line break ends a line that a killed process may have left half written.
+        # The leading line break ends a line that a killed process may have left incomplete.
         line = "\n" + json.dumps({"path": path, "reason": reason}) + "\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -35,11 +39,11 @@ class SkippedFiles:
             os.close(descriptor)
 
     def report(self) -> dict[str, str]:
-        """{path: reason}, each path once with the first reason recorded, sorted by path."""
+        """Return {path: reason} sorted by path, with the first reason recorded for each path."""
         path = Path(self.path)
         others = sorted(
             path.parent.glob(f"{path.stem}-*{path.suffix}")
-        )  # of a run's other processes
+        )  # records of the run's other processes
         lines = [
             line
             for each in (path, *others)
@@ -52,5 +56,5 @@ class SkippedFiles:
                 entry = json.loads(line)
                 reasons.setdefault(as_path(entry["path"]), entry["reason"])
             except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # Empty, or cut off by a kill.
+                continue  # empty, or incomplete because the process was killed
         return dict(sorted(reasons.items()))

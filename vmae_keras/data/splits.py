@@ -1,4 +1,4 @@
-"""Which videos of a list are trained on, and which are held out. Clauses HOLD-1 to HOLD-3."""
+"""Split of a list of videos into training and held-out files. Clauses HOLD-1 to HOLD-3."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from vmae_keras.data.files import VideoFile
 
-FEWEST = 10  # of fewer files none is held out
+FEWEST = 10  # with fewer files, none is held out
 
 
 def hold_out(
@@ -17,15 +17,17 @@ def hold_out(
     generator: np.random.Generator,
     by_class: bool,
 ) -> tuple[list[VideoFile], list[VideoFile]]:
-    """Divide files into those to train on and those held out, each in the order of the list.
+    """Split files into training and held-out files, each in the order of the list.
 
-    Rows that name the same file stay on one side. Training keeps them all; held out, a file is
-    listed once.
+    All rows of one file stay on the same side. The training list keeps repeated rows; the held-out list
+    has each file once.
 
     Args:
-        share: of the distinct files to hold out, rounded down.
-        most: files to hold out.
-        by_class: hold out the same share of each class's files, and never all of them.
+        files: Files to split.
+        share: Share of the distinct files to hold out; the count is rounded down.
+        most: Maximum number of files to hold out.
+        generator: Generator that draws the held-out files.
+        by_class: If true, hold out the same share of each class, but never all files of a class.
     """
     rows: dict[str, list[int]] = {}
     for place, file in enumerate(_real_paths(files)):
@@ -48,7 +50,7 @@ def distinct(files: Sequence[VideoFile]) -> list[VideoFile]:
 
 
 def _by_class(files, order) -> list[int]:
-    """Return the places that may be held out, class by class: all but one of each class."""
+    """Return the indices that may be held out, grouped by class: all but one of each class."""
     classes: dict[str | None, list[int]] = {}
     for place in order:
         classes.setdefault(files[place].label, []).append(place)
@@ -56,7 +58,7 @@ def _by_class(files, order) -> list[int]:
 
 
 def _evenly(places, count, generator) -> list[int]:
-    """Return `count` of the places, or all, at equal distances from a drawn start."""
+    """Return `count` of the places, or all if there are fewer, at equal distances from a drawn start."""
     count = min(count, len(places))
     if not count:
         return []
@@ -65,7 +67,7 @@ def _evenly(places, count, generator) -> list[int]:
 
 
 def _real_paths(files: Sequence[VideoFile]) -> Iterator[str]:
-    """Yield each file's path without symbolic links; a folder is looked at once."""
+    """Yield each file's path with symbolic links resolved. Each folder is resolved only once."""
     folders: dict[str, str] = {}
     for file in files:
         folder, name = os.path.split(file.path)
