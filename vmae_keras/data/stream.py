@@ -1,7 +1,7 @@
-"""Videos to batches on Grain: files in order, broken ones replaced, batches read ahead.
+"""Batch streams on Grain: file order, replacement of unreadable files, prefetching.
 
-Everything random is drawn from the seed and a sample's number, nothing from where or when the
-sample is made: neither the number of workers nor an interruption changes what training sees.
+All randomness is derived from the seed and the sample's number, not from where or when the sample is
+made. So neither the number of workers nor an interruption changes the training data.
 """
 
 import functools
@@ -25,7 +25,7 @@ SAMPLINGS = ("dense", "uniform")
 
 
 class ClipSizes(Protocol):
-    """What a model configuration says about its clips."""
+    """Clip sizes, the part of a model configuration that sampling needs."""
 
     frames: int
     height: int
@@ -34,12 +34,12 @@ class ClipSizes(Protocol):
 
 
 class NoReadableVideo(ValueError):
-    """Not one of the files can be read."""
+    """Raised when none of the files can be read."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """How the frames of a clip are chosen; checked when built, before any worker starts."""
+    """Sampling settings of a clip. They are validated when created, before any worker starts."""
 
     config: ClipSizes
     sampling: str
@@ -53,19 +53,19 @@ class Clips:
         return self.config.height, self.config.width
 
     def positions(self, ticks: int, generator: np.random.Generator | None) -> np.ndarray:
-        """Return the ticks of a clip, drawn or, without a generator, the centre one: (T,)"""
+        """Return the ticks of a random clip, or without a generator of the centre clip: (T,)."""
         if self.sampling == "dense":
             return sampling.dense(ticks, self.config.frames, self.stride, generator)
         return sampling.uniform(ticks, self.config.frames, generator)
 
     def read(self, path: str, generator: np.random.Generator | None, on_damage) -> np.ndarray:
-        """Return a clip at the size of the video: (T, H0, W0, C) uint8"""
+        """Read a clip at the video's own size: (T, H0, W0, C) uint8."""
         rgb = read_frames(path, lambda ticks: self.positions(ticks, generator), on_damage)
         return rgb if self.config.channels == 3 else augment.luma(rgb)
 
 
 class Readable:
-    """Tries files, and remembers those that cannot be read so as not to open them again."""
+    """Reader that remembers unreadable files and does not open them again."""
 
     def __init__(self, paths: tuple[str, ...], clips: Clips, skipped: SkippedFiles):
         self.paths = paths
@@ -74,7 +74,7 @@ class Readable:
         self.broken: dict[str, str] = {}
 
     def try_to_read(self, path: str, generator: np.random.Generator | None) -> np.ndarray | None:
-        """(T, H, W, C) uint8 at the size of the video, or None."""
+        """Return a clip (T, H0, W0, C) uint8 at the video's own size, or None if it cannot be read."""
         if path in self.broken:
             return None
 
@@ -97,9 +97,9 @@ class Readable:
 
 
 class Batches(Readable):
-    """Random access to an endless stream of batches; subclasses say what a sample is.
+    """Random access to an endless stream of batches. Subclasses define `sample`.
 
-    Of each batch it makes one part of `parts` equal ones, such as a process of many trains on.
+    Each batch is split into `parts` equal parts, for example one per process. Only part `part` is made.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class Batches(Readable):
         return stack([each for place in places for each in self.samples(first + place)])
 
     def places(self) -> Sequence[int]:
-        """Which samples of a batch are this part's. Clause SHARD-1."""
+        """Return the indices of this part's samples within a batch. Clause SHARD-1."""
         size = self.batch_size // self.parts
         return range(self.part * size, (self.part + 1) * size)
 
     def samples(self, sample: int) -> list[dict[str, np.ndarray]]:
         for index in self.candidates(sample):
-            # A new generator for each file: what a broken one drew must not change the next one's.
+            # A new generator for each file, so that draws for a broken file do not affect its replacement.
             draws = generator(self.seed, Purpose.SAMPLE, sample)
             frames = self.try_to_read(self.paths[index], draws)
             if frames is not None:
@@ -139,14 +139,14 @@ class Batches(Readable):
         raise self.none_readable()
 
     def candidates(self, sample: int) -> Iterable[int]:
-        """The file whose turn it is, then all files as replacements in an order of the sample's."""
+        """Yield the index of the sample's file, then of all files as replacements, in random order."""
         count = len(self.paths)
         epoch, place = divmod(sample, count)
         yield _file_order(count, self.seed, epoch)[place]
         yield from generator(self.seed, Purpose.REPLACEMENT, sample).permutation(count)
 
     def sample(self, index: int, frames: np.ndarray, generator: np.random.Generator):
-        """A dict of arrays out of the decoded frames of file `index`."""
+        """Make a sample, a dict of arrays, from the decoded frames of file `index`."""
         raise NotImplementedError
 
 
@@ -160,11 +160,11 @@ def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def read_ahead(samples: Sequence[dict[str, np.ndarray]], workers: int) -> grain.IterDataset:
-    """Return the samples in order, made ahead by so many worker processes; with 0 by threads."""
+    """Return the samples in order, prefetched by `workers` processes, or by threads if it is 0."""
     check_at_least(0, workers=workers)
     if workers:
         return WorkerDataset(samples, workers)
-    # Each element read ahead is held in memory: as many as there are threads, and no more.
+    # Every prefetched element occupies memory, so prefetch only one per thread.
     threads = max(2, min(8, os.cpu_count() or 1))
     return grain.MapDataset.source(samples).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)

@@ -1,10 +1,10 @@
-"""Clips of one shaded shape moving over a colour ramp, drawn with NumPy and kept as video files.
+"""Synthetic videos: one shaded shape moves over a colour gradient. Drawn with NumPy.
 
-VideoMAE predicts each tubelet normalised to zero mean and unit variance per channel, so a flat
-tubelet would leave nothing but codec noise to predict. Nothing here is flat: the background is one
-linear ramp in each channel, whose direction every visible tubelet shows, and the shape carries a
-steeper ramp of its own. The background's hues travel with the shape, so that its place can be told
-from any visible tubelet of the moment. A small model learns the one soon, the other within minutes.
+VideoMAE predicts tubelets normalised to zero mean and unit variance per channel. In a uniform tubelet only
+codec noise would be left to predict, so nothing here is uniform. The background is a linear gradient in
+each channel, and every visible tubelet shows its direction. The shape has a steeper gradient of its own.
+The background's hues move with the shape, so any visible tubelet of the same time reveals the shape's
+position. A small model soon learns the gradient, and within minutes the position.
 """
 
 import math
@@ -20,15 +20,15 @@ from vmae_keras.data.random_streams import Purpose, generator
 SHAPES = ("disc", "square", "triangle")
 MOTIONS = ("bounce", "circle")
 # Lengths are in units of the picture's shorter side, times in frames.
-RADIUS = (0.22, 0.26)  # of the disc; the other shapes have its area
+RADIUS = (0.22, 0.26)  # of the disc; the other shapes have the same area
 SPEED = (0.03, 0.045)  # per frame
-RAMP = (0.0, 0.4)  # direction of the background's red, radians
-FOLLOW = 0.6  # how far the background's hues travel with the shape: 0 not at all, 1 as far as it
-BACKGROUND = (4.0, 251.0)  # levels at the two ends of each channel's ramp
+RAMP = (0.0, 0.4)  # direction of the red background gradient, in radians
+FOLLOW = 0.6  # movement of the background's hues relative to the shape's: 0 none, 1 the same
+BACKGROUND = (4.0, 251.0)  # levels at the two ends of each channel's gradient
 SHAPE_TOP = 255.0  # the shape is white at its top ...
 SHAPE_BOTTOM = ((150.0, 50.0, 0.0), (120.0, 0.0, 80.0), (0.0, 60.0, 150.0), (30.0, 110.0, 0.0))
-# Label: motion, direction of a bounce, sense of a circle. Walls turn a direction round, so that to and fro
-# are one class. Of what is seen in a single frame nothing tells the label.
+# Label: (motion, direction of a bounce, clockwise). Walls reverse a direction, so both directions along a
+# line are one class. A single frame does not reveal the label.
 LABELLED = {
     "horizontal": ("bounce", 0.0, False),
     "vertical": ("bounce", math.pi / 2, False),
@@ -42,10 +42,10 @@ _SIDES = {"square": 4, "triangle": 3}
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides what a clip shows; independent of its size and length.
+    """Complete description of a clip's content, independent of the clip's size and length.
 
-    `position` is the shape's centre at frame 0 as (x, y) in [0, 1], within the range where a disc
-    stays inside the picture; angles are in radians, x to the right and y downwards.
+    `position` is the shape's centre (x, y) at frame 0. Its range [0, 1] covers the positions where a disc
+    stays inside the picture. Angles are in radians; x points right and y down.
     """
 
     shape: str
@@ -60,7 +60,7 @@ class Scene:
 
 
 def random_scene(generator: np.random.Generator) -> Scene:
-    """Draw the parameters of one clip."""
+    """Draw the parameters of a clip."""
     return Scene(
         shape=SHAPES[generator.integers(len(SHAPES))],
         motion=MOTIONS[generator.integers(len(MOTIONS))],
@@ -75,10 +75,10 @@ def random_scene(generator: np.random.Generator) -> Scene:
 
 
 def random_motion(generator: np.random.Generator, label: str) -> Scene:
-    """Draw a scene of a labelled motion; the label decides the motion, and nothing else."""
+    """Draw a scene with a labelled motion. The label determines the motion and nothing else."""
     motion, direction, clockwise = LABELLED[label]
     if motion == "bounce":
-        # Back and forth along the line, begun either way.
+        # Back and forth along the line, starting in either direction.
         direction += generator.uniform(-0.3, 0.3) + math.pi * generator.integers(2)
     else:
         direction = generator.uniform(0, 2 * math.pi)
@@ -87,10 +87,10 @@ def random_motion(generator: np.random.Generator, label: str) -> Scene:
 
 
 def draw_scene(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Draw a scene as uint8 video (frames, height, width, 3).
+    """Draw a scene as uint8 video (frames, height, width, 3). `size` is (height, width).
 
     Raises:
-        ValueError: if `frames` is not positive or a side of `size` is less than 16 pixels.
+        ValueError: `frames` is not positive, or a side of `size` is less than 16 pixels.
     """
     height, width = size
     if frames < 1 or min(size) < 16:
@@ -103,13 +103,13 @@ def draw_scene(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
     centre = _centres(scene, frames, size)[:, None, None]
     right, down = x - centre[..., :1], y - centre[..., 1:]
 
-    # The three channels rise in directions a third of a turn apart: the hue runs around the picture
-    # at an even brightness, and a shape that is bright in all three stands out everywhere.
+    # The three channels increase in directions a third of a turn apart. So the hue changes around the
+    # picture at constant brightness, and a shape that is bright in all channels stands out everywhere.
     angle = scene.ramp + 2 * math.pi / 3 * np.arange(3, dtype="float32")
     origin = np.array([width, height], "float32") / 2
     origin = origin + FOLLOW * (centre - origin)
     along = np.cos(angle) * (x - origin[..., :1]) + np.sin(angle) * (y - origin[..., 1:])
-    # Half the extent of the picture in the ramp's direction, and how far the origin can move.
+    # Half the extent of the picture along the gradient, enlarged by the distance that the origin can move.
     reach = (np.abs(np.cos(angle)) * width + np.abs(np.sin(angle)) * height) / 2
     along /= reach * (1 + FOLLOW * (1 - 2 * scene.radius))
     low, high = BACKGROUND
@@ -122,7 +122,7 @@ def draw_scene(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def moving_shapes(generator: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Draw one random clip: uint8 (frames, height, width, 3). `size` is (height, width)."""
+    """Draw a random clip: uint8 (frames, height, width, 3). `size` is (height, width)."""
     return draw_scene(random_scene(generator), frames, size)
 
 
@@ -135,11 +135,18 @@ def write_moving_shapes(
     size: tuple[int, int] = (80, 80),
     rate: int = 12,
 ) -> list[Path]:
-    """Write `count` random clips as .mp4 files into `folder` and return their paths in order.
+    """Write `count` random clips as .mp4 files into `folder`, and return their paths in order.
 
-    Clip i depends on (seed, i) alone, so a longer list starts with the shorter one. The file's name
-    says what it holds; a file that exists under that name is complete and is not written again.
-    `size` is (height, width), both even; `rate` is in frames per second.
+    Clip i depends only on (seed, i), so a longer list starts with the shorter one. The file name encodes
+    the settings. An existing file of that name is complete and is not written again.
+
+    Args:
+        folder: Folder for the files, created if missing.
+        count: Number of clips.
+        seed: Random seed.
+        frames: Number of frames per clip.
+        size: (height, width), both even.
+        rate: Frames per second.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,9 +170,10 @@ def write_labelled_motions(
     size: tuple[int, int] = (80, 80),
     rate: int = 12,
 ) -> list[Path]:
-    """Write `count` random clips of LABELLED motions, a folder for each label; return their paths.
+    """Write `count` random clips of LABELLED motions, in one folder per label, and return their paths.
 
-    Labels take turns. Clip i depends on (seed, i) alone; a file that exists is not written again.
+    The labels alternate. Clip i depends only on (seed, i). Existing files are not written again. The
+    arguments are the same as in `write_moving_shapes`.
     """
     paths = []
     for index in range(count):
@@ -182,12 +190,12 @@ def write_labelled_motions(
 
 
 def _centres(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """The shape's centre at every frame: float32 (frames, 2) as (x, y) in pixels."""
+    """Return the shape's centre in each frame: float32 (frames, 2) as (x, y) in pixels."""
     side = np.array([size[1], size[0]], "float64")
     margin = scene.radius * min(size)
     time = np.arange(frames)[:, None]
     if scene.motion == "circle":
-        # Around the middle of the picture, at the radius that leaves the shape inside it.
+        # Around the centre of the picture, at a radius that keeps the shape inside.
         orbit = (side / 2 - margin) * 0.85
         step = scene.speed * min(size) / orbit.min() * (1 if scene.clockwise else -1)
         angle = scene.direction + step * time
@@ -200,7 +208,7 @@ def _centres(scene: Scene, frames: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def _distance(shape: str, right: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
-    """Pixels to the shape's border, negative inside; all shapes have the disc's area."""
+    """Return the distance to the shape's border in pixels, negative inside. All shapes have equal area."""
     if shape == "disc":
         return np.hypot(right, down) - radius
     sides = _SIDES[shape]

@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, from its packets' time stamps. Clauses DECODE-4 and DECODE-5."""
+"""Display times of a video's frames, from the time stamps of its packets. Clauses DECODE-4 and DECODE-5."""
 
 import bisect
 from collections.abc import Sequence
@@ -8,26 +8,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-# With more ticks than this per frame the time stamps jump: they do not describe a video.
+# With more ticks per frame than this, the time stamps have jumps and do not describe a video.
 MOST_TICKS_PER_FRAME = 100
-# Ticks; longer gaps are pauses.
+# In ticks. Longer gaps are pauses.
 LONGEST_USUAL_GAP = 4
-# A decoder holds back at most this many frames to put them in order (H.264, HEVC).
+# Maximum number of frames that a decoder holds back to reorder them (H.264, HEVC).
 MOST_REORDERED = 16
-# Frames; a stamp that several frames share is at most this far off in a video of constant frame rate.
+# In frames. Maximum error of a time stamp shared by several frames, at a constant frame rate.
 MOST_LATE = 1.5
-# If more stamps than this share are missing or out of order, none of them tells which frame it is of.
+# If a larger share of time stamps is missing or out of order, none of them identifies its frame reliably.
 MOST_BAD_STAMPS = 0.1
 
 
 class Packets(NamedTuple):
-    """The packets of a video stream in the order in which they are decoded, a column for each property.
+    """Packets of a video stream in decoding order, with one column per property.
 
-    pts, dts: time stamps of showing and of decoding.
-    pos: where a packet begins in the file; None where another packet has brought its first bytes.
-    sizes: bytes.
-    keys: what tells the packet of a key frame from all others; None of another frame.
-    shows: whether a packet becomes a frame that is shown.
+    Args:
+        pts: Display time stamps.
+        dts: Decoding time stamps.
+        pos: Offsets in the file; None if an earlier packet contains the packet's first bytes.
+        sizes: Sizes in bytes.
+        keys: Identities of key frame packets; None for other frames.
+        shows: Flags, true if the packet becomes a displayed frame.
     """
 
     pts: Sequence[int | None]
@@ -40,14 +42,15 @@ class Packets(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeline:
-    """When the frames of a video are shown, counted in ticks, the video's usual frame period.
+    """Display times of a video's frames, in ticks. A tick is the video's usual frame period.
 
-    positions: (N,) ticks at which the N frames appear, ascending; a frame stays until the next.
-        At a constant frame rate ticks and frames are the same: 0, 1, 2, ...
-    rate: ticks per second.
-    numbers: (P,) number of the frame that each packet becomes, -1 where it is not shown.
-    ordered: whether the stamps tell the order of the frames. Where only decoding tells it, frames are
-        numbered as they come, and of `numbers` those of key frames are the least that they can have.
+    Args:
+        positions: (N,) ticks at which the N frames appear, ascending; each frame stays until the next. At
+            a constant frame rate, ticks are frame numbers: 0, 1, 2, ...
+        rate: Ticks per second.
+        numbers: (P,) frame number of each packet, -1 if it is not displayed.
+        ordered: True if the time stamps determine the order of the frames. If only decoding does, frames
+            are numbered as they are decoded, and a key frame's entry in `numbers` is a lower bound.
     """
 
     positions: np.ndarray
@@ -60,7 +63,7 @@ class Timeline:
         return int(self.positions[-1]) + 1
 
     def frames_at(self, ticks: np.ndarray) -> np.ndarray:
-        """(T,) ticks -> (T,) numbers of the frames shown then."""
+        """Return the numbers of the frames displayed at the given ticks: (T,) -> (T,)."""
         shown = np.searchsorted(self.positions, ticks, side="right") - 1
         return np.clip(shown, 0, len(self.positions) - 1)
 
@@ -73,14 +76,14 @@ def timeline_of(
     stored: bool,
     stated_rate: float,
 ) -> Timeline:
-    """Find when the frames of a video are shown.
+    """Compute the display times of a video's frames.
 
     Args:
-        packets: of the video; at least one shows a frame.
-        time_base: seconds in a unit of the stamps.
-        reordered: whether frames are shown in another order than they are decoded in.
-        stored: whether the file stores when its frames are shown.
-        stated_rate: frames per second, where no stamps tell.
+        packets: Packets of the video. At least one must become a displayed frame.
+        time_base: Seconds per unit of the time stamps.
+        reordered: True if display order differs from decoding order.
+        stored: True if the file stores display times.
+        stated_rate: Frames per second to use if there are no usable time stamps.
     """
     places = np.flatnonzero(packets.shows)
     pts, dts, pos = (
@@ -89,14 +92,14 @@ def timeline_of(
     )
     shared = None in pos and pos[0] is not None
     if shared:
-        # In an MPEG program stream several frames may come with the time stamps of the first one;
-        # those of the others are guessed, not always well.
+        # In an MPEG program stream, one time stamp may cover several frames. Stamps of the frames after
+        # the first are guessed by the demuxer, not always well.
         stored = False
         dts = [None if place is None else stamp for place, stamp in zip(pos, dts, strict=True)]
     numbers = np.full(len(packets.shows), -1)
     kept, times = _in_order(pts, reordered)
     enough = len(kept) >= (1 - MOST_BAD_STAMPS) * len(pts)
-    # Of reordered frames with one stamp it is not known which comes first.
+    # The order of reordered frames that share a time stamp is unknown.
     ordered = stored and enough and not (reordered and len(set(times.tolist())) < len(times))
     if ordered:
         order = np.argsort(times, kind="stable")
@@ -111,16 +114,18 @@ def timeline_of(
 
 
 def _times_in_order(pts: list[int | None], dts: list[int | None], shared: bool) -> np.ndarray:
-    """Return (N,) ascending time stamps of frames that are numbered as they come.
+    """Return (N,) ascending time stamps of frames that are numbered as they are decoded.
 
     Args:
-        shared: whether several frames have one stamp, which may be that of the next frame.
+        pts: Display time stamps.
+        dts: Decoding time stamps.
+        shared: True if several frames share a stamp, which may belong to the next frame.
     """
     if None not in pts:
         return _spread(np.sort(np.array(pts, np.int64)))
-    # Stamps of decoding are a moment early, but as far apart.
+    # Decoding time stamps are slightly early, but have the same distances.
     kept, times = _in_order(dts, reordered=False)
-    last = np.append(np.diff(times) > 0, True)[: len(times)]  # of those that are repeated
+    last = np.append(np.diff(times) > 0, True)[: len(times)]  # the last of repeated stamps
     kept, times = kept[last], times[last]
     if len(kept) < 2:
         return np.zeros(len(dts))
@@ -129,7 +134,7 @@ def _times_in_order(pts: list[int | None], dts: list[int | None], shared: bool) 
         usual = np.median(np.diff(times) / np.diff(kept))
         late = abs(times - times[0] - usual * (kept - kept[0])) / usual
         if (late < MOST_LATE).all():
-            last = np.flatnonzero(late < 0.5)[-1]  # the median of rounded stamps is a bit off
+            last = np.flatnonzero(late < 0.5)[-1]  # the median of rounded stamps is slightly off
             period = (times[last] - times[0]) / (kept[last] - kept[0]) if last else usual
             return times[0] + period * (places - kept[0])
         return _spread(np.repeat(times, np.diff([0, *kept[1:], len(dts)])))
@@ -139,7 +144,7 @@ def _times_in_order(pts: list[int | None], dts: list[int | None], shared: bool) 
 
 
 def _spread(times: np.ndarray) -> np.ndarray:
-    """Move frames with one time stamp apart, by a usual gap if there is room: (N,) ascending -> (N,)."""
+    """Spread frames that share a time stamp, by the usual gap if it fits: (N,) ascending -> (N,)."""
     if times[0] == times[-1] or (times[1:] > times[:-1]).all():
         return times
     distinct, counts = np.unique(times, return_counts=True)
@@ -151,14 +156,15 @@ def _spread(times: np.ndarray) -> np.ndarray:
 
 
 def ticks_of(times: np.ndarray) -> tuple[np.ndarray, float]:
-    """(N,) ascending time stamps -> (N,) ticks at which the frames appear, and the stamps of a tick.
+    """Convert (N,) ascending time stamps to (N,) ticks at which the frames appear, and the tick's period.
 
-    The median gap counts the ticks of each gap, but not well: the median of stamps rounded to
-    milliseconds is off (33 for 33.37), so that a long pause would be off by ticks. So the mean tick of
-    gaps without pauses counts them again. The period is the whole length divided by their sum.
+    A first estimate divides each gap by the median gap. It is inexact: the median of stamps rounded to
+    milliseconds is off (33 for 33.37), so a long pause would be wrong by several ticks. The second estimate
+    divides by the mean tick of all gaps without pauses. The period, in units of the stamps, is the total
+    length divided by the number of ticks.
 
-    Gaps that would make more than MOST_TICKS_PER_FRAME ticks of each frame count as one tick, the
-    longest first. Where all stamps are equal, a tick is a frame, and the stamps of a tick are 0.
+    If there are more than MOST_TICKS_PER_FRAME ticks per frame, the longest gaps count as one tick each. If
+    all stamps are equal, each frame is a tick, and the period is 0.
     """
     gaps = np.diff(times)
     if not len(gaps) or gaps.min() == gaps.max():
@@ -178,10 +184,11 @@ def ticks_of(times: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _in_order(stamps: Sequence[int | None], reordered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the stamps that fit the order of decoding, ascending, and these stamps.
+    """Return the ascending indices of the stamps that are consistent with decoding order, and these stamps.
 
-    Where frames are reordered, a stamp does not fit that is after all the next ones, or before all the
-    last ones, of more frames than can be reordered. Else those fit that nowhere run backwards.
+    Without reordering, a longest subsequence that never decreases is consistent. With reordering, a stamp
+    is rejected if it is later than all of the following MOST_REORDERED + 1 stamps, or earlier than all of
+    the preceding ones.
     """
     kept = np.arange(len(stamps))
     if None in stamps:
@@ -202,10 +209,10 @@ def _in_order(stamps: Sequence[int | None], reordered: bool) -> tuple[np.ndarray
 
 
 def _longest_ascending(times: np.ndarray) -> np.ndarray | slice:
-    """Return the indices of a longest subsequence that nowhere descends."""
+    """Return the indices of a longest non-decreasing subsequence."""
     if (times[1:] >= times[:-1]).all():
         return slice(None)
-    ends: list[int] = []  # the least time at which a subsequence of each length ends
+    ends: list[int] = []  # smallest last time of a subsequence, by its length
     lengths = []
     for time in times.tolist():
         length = bisect.bisect_right(ends, time)

@@ -1,10 +1,9 @@
-"""Opens videos, lists their packets and decodes their frames, on PyAV (FFmpeg). Clauses DECODE-1 to -6.
+"""Video reader on PyAV (FFmpeg). Clauses DECODE-1 to -6.
 
-A file is read in two steps. First its packets are listed without decoding them, which gives the true
-number of frames and their time stamps; headers are not asked, as their frame counts and frame rates are
-often wrong. Then packets are decoded, from the start of the file or from the key frame before the first
-wanted frame. Frames decoded from a key frame are used only if nothing suggests that decoding from the
-start gives others.
+A file is read in two steps. First its packets are listed without decoding. This gives the true number of
+frames and their time stamps, whereas frame counts and rates in headers are often wrong. Then packets are
+decoded, from the start of the file or from the key frame before the first wanted frame. Frames decoded from
+a key frame are used only if nothing suggests that decoding from the start would give different ones.
 """
 
 import contextlib
@@ -31,8 +30,7 @@ from vmae_keras.data.decoding import (
 )
 from vmae_keras.data.timeline import Packets, Timeline, timeline_of
 
-# FFmpeg's formats that hold a whole video in one file. Others, such as playlists, name further files or
-# addresses, which whoever lists a file did not ask for.
+# FFmpeg formats of self-contained files. Others, such as playlists, would open files that nobody listed.
 CONTAINERS = (
     "aac",
     "apng",
@@ -74,10 +72,9 @@ CONTAINERS = (
     "wtv",
     "yuv4mpegpipe",
 )
-# Decoders of these take settings from any packet and keep them: parameter sets, or the encoder's
-# version, whose known faults they make up for.
+# Codecs that keep settings from any packet: parameter sets, or the encoder's version for bug workarounds.
 SETTINGS_IN_PACKETS = ("h264", "hevc", "mpeg4")
-# What comes with a packet once and changes how all later ones are decoded.
+# Side data that is sent once with a packet and changes how all later packets are decoded.
 SENT_ONCE = ("palette", "new_extradata")
 
 
@@ -86,19 +83,19 @@ def _vp8_hides(content: memoryview) -> bool:
 
 
 def _vp9_hides(content: memoryview) -> bool:
-    if content[-1] >> 5 == 0b110:  # an index of several frames, of which one is shown
+    if content[-1] >> 5 == 0b110:  # superframe index: several frames, one of which is displayed
         return False
     # frame_marker (2 bits), profile (2; 3 of profile 3), show_existing_frame, frame_type, show_frame
     header = content[0] << 1 if content[0] >> 4 == 0b1011 else content[0]
     return not header & 0b1000 and not header & 0b0010
 
 
-# Whether a packet of a codec makes only a frame that others refer to.
+# By codec: function that returns true if a packet contains only a reference frame, which is not displayed.
 HIDES = {"vp8": _vp8_hides, "vp9": _vp9_hides}
 
 
 class UnreadableVideo(ValueError):
-    """A file from which no frame can be read. `path` and `reason` say which and why."""
+    """Raised when no frame can be read from a file. `path` and `reason` say which file and why."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(path, reason)
@@ -111,7 +108,7 @@ class UnreadableVideo(ValueError):
 
 @contextlib.contextmanager
 def open_video(path: str | os.PathLike) -> Iterator["Video"]:
-    """Open a video for random access, in a `with`. Raises UnreadableVideo, also while it is read."""
+    """Open a video for random access, as a context manager. Raises UnreadableVideo, also in its body."""
     path = os.fspath(path)
     with _opened(path) as (container, stream):
         yield Video(path, container, stream)
@@ -123,7 +120,7 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         with _container(path) as container:
             stream = _video_stream(path, container)
-            # Clips are read side by side, where threads within one only cost time (measured).
+            # Clips are read in parallel, so threads within one clip only cost time (measured).
             stream.thread_type = "NONE"
             yield container, stream
     except (av.error.FFmpegError, OSError) as error:
@@ -131,11 +128,11 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _container(path: str) -> InputContainer:
-    """Open a file, and only this file, whatever its name and content say."""
-    # Without "file:", FFmpeg takes what stands before a colon in a name for a protocol.
+    """Open a file, and no other file or URL that its name or content refers to."""
+    # Without "file:", FFmpeg would parse the part of a name before a colon as a protocol.
     allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
     try:
-        # Metadata that is not UTF-8 would make opening fail, and nothing here reads it.
+        # Metadata is not used, and must not make opening fail if it is not UTF-8.
         return av.open(f"file:{path}", metadata_errors="ignore", container_options=allowed)
     except av.error.ArgumentError as error:
         raise UnreadableVideo(
@@ -144,7 +141,7 @@ def _container(path: str) -> InputContainer:
 
 
 def _video_stream(path: str, container: InputContainer) -> VideoStream:
-    """Find the first stream that is a video, not a cover picture."""
+    """Return the first video stream that is not cover art."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
@@ -154,11 +151,7 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
 
 
 class Video:
-    """A video whose packets are listed; `frames` may be called after it is closed.
-
-    Attributes:
-        timeline: when its frames are shown.
-    """
+    """Video with its packets listed, and their `timeline`. `frames` may be called after it is closed."""
 
     timeline: Timeline
 
@@ -168,14 +161,16 @@ class Video:
         self._sent_once = False
         rows = []
         hides = HIDES.get(stream.codec_context.name)
-        with contextlib.suppress(av.error.FFmpegError):  # cut short: the packets before count
+        with contextlib.suppress(
+            av.error.FFmpegError
+        ):  # truncated: use the packets before the error
             for packet in container.demux(stream):
                 if not (size := packet.size):
                     continue
                 self._first = self._first or packet
                 for data in packet.iter_sidedata():
                     self._sent_once |= data.data_type in SENT_ONCE
-                # Discarded packets lie before the start that an edit list sets.
+                # Discarded packets lie before the start set by an edit list.
                 shows = not packet.is_discard and not (hides and hides(memoryview(packet)))
                 key = _identity(packet) if packet.is_keyframe else None
                 rows.append((packet.pts, packet.dts, packet.pos, size, key, shows))
@@ -187,27 +182,26 @@ class Video:
             self._packets,
             stream.time_base,
             reordered=reordered,
-            # AVI stores no time stamps; with reordered frames the ones made up for it are wrong.
+            # AVI stores no time stamps. FFmpeg makes them up, wrongly if frames are reordered.
             stored=not (container.format.name == "avi" and reordered),
             stated_rate=_stated_rate(stream),
         )
 
     def frames(self, on_damage: OnDamage) -> Numbered:
-        """Decode from the start of the file: the frames that are shown, in order, each with its number.
+        """Decode from the start of the file and yield (number, frame) for each displayed frame, in order.
 
-        Where a frame is damaged or does not decode, frames are left out up to the next key frame, as they
-        are made from it; `on_damage` is then called, once. A recording that begins between key frames
-        begins with frames that are left out, which is no damage.
+        If a frame is damaged, frames are dropped up to the next key frame, as they are predicted from it,
+        and `on_damage` is called, once. Frames before the first key frame are dropped, but are not damage.
         """
-        # A container of its own: listing has used up what is sent once, such as a palette.
-        # A file that has been changed since it was listed ends where it differs.
+        # A new container, because listing has consumed side data that is sent once, such as a palette.
+        # If the file has changed since it was listed, frames end at the first difference.
         with _opened(self.path) as (container, stream), contextlib.suppress(NotAsFromTheStart):
             keys = [key is not None for key in self._packets.keys]
             decoded = self._decode(container.demux(stream), 0)
             yield from ascending(self._numbered(whole(decoded, keys, on_damage)))
 
     def _decode(self, packets: Iterator[Packet], first: int) -> Decoded:
-        """Decode packets from index `first` on, which must be those that were listed."""
+        """Decode packets from index `first` on, which must match the listed packets."""
         return settled(decode(self._as_listed(packets, first), first), first, self._packets.shows)
 
     def _numbered(self, frames: Iterator[tuple[int, VideoFrame]]) -> Numbered:
@@ -216,28 +210,28 @@ class Video:
         for index, frame in frames:
             following = numbers[index]
             if not ordered:
-                # A frame that does not decode takes no number; the next key frame makes up for it.
+                # A frame that cannot be decoded gets no number. The next key frame corrects the count.
                 following = max(number + 1, following if keys[index] else 0)
             if 0 <= following < count:
                 number = following
                 yield number, frame
 
     def frames_from(self, number: int) -> Numbered:
-        """Decode from a key frame at or before frame `number` on, else as `frames` does.
+        """Decode as `frames` does, but from a key frame at or before frame `number` on.
 
         Raises:
-            NotAsFromTheStart: that is impossible, or may give other frames.
+            NotAsFromTheStart: Seeking is impossible, or may give different frames.
         """
         landed, packets = self._seek(number)
         decoded = self._decode(packets, landed)
         return ascending(self._numbered(self._as_from_the_start(decoded, landed)), strict=True)
 
     def _as_from_the_start(self, decoded: Decoded, landed: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield frames, each with its packet's index; raise where decoding from the start may differ."""
+        """Yield frames with their packet's index; raise if decoding from the start may differ."""
         begun, numbers = False, self.timeline.numbers.tolist()
         for index, frame, fault in decoded:
             if not begun and frame and numbers[index] < numbers[landed]:
-                continue  # decoded after the key frame and shown before it, from frames before it
+                continue  # displayed before the key frame, so it needs frames before the key frame
             if fault or not (begun or landed == 0 or (index == landed and frame.key_frame)):
                 raise NotAsFromTheStart
             begun = True
@@ -246,13 +240,13 @@ class Video:
             raise NotAsFromTheStart
 
     def _seek(self, number: int) -> tuple[int, Iterator[Packet]]:
-        """Find a key frame at or before frame `number`: the index of its packet, and packets from it on."""
+        """Seek a key frame at or before frame `number`; return its packet's index, and packets from it."""
         if not self.timeline.ordered or self._sent_once:
             raise NotAsFromTheStart
         numbers, context = self.timeline.numbers, self._stream.codec_context
         places: dict[tuple | None, int] = {}
         for index, key in enumerate(self._packets.keys):
-            # One that is like another is no place to tell.
+            # Identical packets cannot be told apart after seeking.
             places[key] = -1 if key in places else index
         keys = [
             i
@@ -264,7 +258,7 @@ class Video:
             with contextlib.suppress(av.error.FFmpegError):
                 self._first.decode()
             context.skip_frame = "DEFAULT"
-        # Containers seek by one of the stamps, and some a key frame too far.
+        # Some containers seek by pts and others by dts, and some land one key frame too late.
         pts, dts = self._packets.pts, self._packets.dts
         stamps = (stamp for key in keys[:-3:-1] for stamp in (pts[key], dts[key]))
         for stamp in dict.fromkeys(stamps):
@@ -282,7 +276,7 @@ class Video:
         raise NotAsFromTheStart
 
     def _as_listed(self, packets: Iterator[Packet], index: int) -> Iterator[Packet]:
-        """Yield packets from `index` on; raise where they are not those that were listed."""
+        """Yield packets from `index` on; raise if they differ from the listed packets."""
         sizes = self._packets.sizes
         for packet in packets:
             if size := packet.size:
@@ -297,7 +291,7 @@ def _identity(packet: Packet) -> tuple:
 
 
 def _stated_rate(stream: VideoStream) -> float:
-    """Return the frames per second that headers state, those of the codec first."""
+    """Return the frame rate stated in the headers, preferably the codec's."""
     for rate in (stream.codec_context.framerate, stream.guessed_rate, stream.average_rate):
         if rate and 1 <= rate <= 1000:
             return float(rate)

@@ -1,4 +1,4 @@
-"""Videos to the views that a classifier is judged by, on Grain; see `views` for which they are."""
+"""Data pipeline for evaluation: the views of each video, on Grain. See `views` for their definition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,39 +33,39 @@ def views_dataset(
     skipped: SkippedFiles,
     workers: int = 0,
 ) -> grain.IterDataset:
-    """One pass over the files in order: all views of one video after those of another.
+    """Return one pass over the files in order, with all views of a video in one element.
 
-    Each video that can be read is decoded once and comes as a dict of `views`, (S * R, T, H, W, C)
-    uint8, the R crops of the first clip before those of the second, and `index`, its place in
-    `files`. Files that cannot be read are recorded and left out.
+    Each readable video is decoded once and becomes a dict of `views`, (S * R, T, H, W, C) uint8, the R
+    crops of the first clip first, and `index`, the video's index in `files`. Unreadable files are recorded
+    and dropped.
 
     Args:
-        files: from `list_videos`.
-        sizes: gives T, H, W and C, as a model configuration does.
-        sampling: "dense", every `stride`-th frame, or "uniform", one of each segment.
-        stride: ticks between the frames of a dense clip.
-        clips: S, spread over the video; one or two with uniform sampling.
-        crops: R, of H x W pixels, spread along the side of the frame that has room; None for whole
-            frames, which must be of H x W pixels.
-        skipped: where files that cannot be read are recorded.
-        workers: processes that make views; with 0 threads of this process make them. A worker
-            imports the main module of the program, as any spawned process, so a script needs the
-            usual `if __name__ == "__main__"`.
+        files: Videos, from `list_videos`.
+        sizes: T, H, W and C, for example a model configuration.
+        sampling: "dense" for every `stride`-th frame, "uniform" for one frame per segment.
+        stride: Ticks between the frames of a dense clip.
+        clips: Number of clips S, spread over the video; 1 or 2 with uniform sampling.
+        crops: Number of crops R of H x W pixels, spread along the side of the frame that is longer than
+            the crop's; None for whole frames, which must have H x W pixels.
+        skipped: Record of unreadable files.
+        workers: Number of worker processes; with 0, threads of this process make the views. Workers are
+            spawned and import the program's main module, so a script needs the usual
+            `if __name__ == "__main__"`.
 
     Raises:
-        ValueError: a setting out of range, or no file.
+        ValueError: A setting is out of range, or there is no file.
 
     Source: official `kinetics.py` and `ssv2.py` in testing; clauses EVAL-1 to EVAL-3, EVAL-5.
     """
     samples = _Views(paths_of(files), _ViewClips(sizes, sampling, stride, clips, crops), skipped)
-    # What cannot be read comes as {} and is dropped here, after the workers: they take turns, and
-    # dropping it before would change the order.
+    # Unreadable files come as {} and are dropped here, after the workers: workers take turns, so dropping
+    # elements earlier would change the order.
     return read_ahead(samples, workers).filter(bool)
 
 
 @dataclass(frozen=True)
 class _ViewClips(Clips):
-    """Which frames, and which crops of them; checked when built, before any worker starts."""
+    """Frame and crop settings of the views. They are validated when created, before any worker starts."""
 
     clips: int
     crops: int | None
@@ -76,17 +76,17 @@ class _ViewClips(Clips):
         self.positions(1, None)
 
     def positions(self, ticks: int, generator: None) -> np.ndarray:
-        """-> (S, T)"""
+        """Return the ticks of all clips: (S, T)."""
         if self.sampling == "dense":
             return views.dense_views(ticks, self.config.frames, self.stride, self.clips)
         return views.uniform_views(ticks, self.config.frames, self.clips)
 
     def read(self, path: str, generator: None, on_damage) -> np.ndarray:
-        """-> (S * R, T, H, W, C) uint8"""
+        """Read all views of a video: (S * R, T, H, W, C) uint8."""
         places = None
 
         def choose(ticks: int) -> np.ndarray:
-            # Clips overlap, and a short video repeats its last frame: each frame is held once.
+            # Clips overlap and a short video repeats its last frame, so read each frame only once.
             nonlocal places
             chosen, places = np.unique(self.positions(ticks, None), return_inverse=True)
             return chosen
@@ -114,7 +114,7 @@ class _ViewClips(Clips):
 
 
 def centre_view(frames: np.ndarray, size: Size) -> np.ndarray:
-    """Resize frames and crop their centre, as a single view's: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
+    """Resize and centre-crop frames as for a single view: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
 
     Clauses EVAL-3, EVAL-5.
     """
@@ -124,7 +124,7 @@ def centre_view(frames: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize_plainly(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize frames without antialiasing, one at a time: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
+    """Resize frames without antialiasing: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
 
     Clause EVAL-3.
     """
@@ -132,14 +132,16 @@ def resize_plainly(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if size == (height, width):
         return frames
     resized = np.empty((len(frames), *size, 3), np.uint8)
-    for frame, out in zip(frames, resized, strict=True):  # in floats one at a time
+    for frame, out in zip(
+        frames, resized, strict=True
+    ):  # one at a time, as floats need more memory
         levels = resize_linearly(frame[None], (0, 0, width, height), size)[0] * 255
         np.rint(levels, out=out, casting="unsafe")
     return resized
 
 
 class _Views(Readable):
-    """Random access to the views of each file; {} for one that cannot be read."""
+    """Random access to the views of each file; {} for a file that cannot be read."""
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,21 +1,21 @@
-"""The views that a video is judged by: which frames, which crops, and how their votes are joined."""
+"""Evaluation views of a video: their frames and crops, and the average of their predictions."""
 
 import numpy as np
 
 Size = tuple[int, int]
-CLIPS = {"dense": 5, "uniform": 2}  # of a video by its sampling, as published; uniform has no more
+CLIPS = {"dense": 5, "uniform": 2}  # published clips per video by sampling; the maximum for uniform
 
 
 def dense_views(count: int, frames: int, stride: int, clips: int) -> np.ndarray:
-    """Positions in a video of `count` frames of clips spread over it: (clips, frames) int64.
+    """Return positions of clips spread over a video of `count` frames: (clips, frames) int64.
 
-    Every `stride`-th frame, the last of them repeated where the video is too short for a clip. A
+    A clip has every `stride`-th frame. If the video is too short for a clip, its last position repeats. A
     single clip is taken from the middle.
 
-    Source: official `kinetics.py` in testing, 5 clips; clause EVAL-1.
-
     Raises:
-        ValueError: a number below 1.
+        ValueError: A number is below 1.
+
+    Source: official `kinetics.py` in testing, 5 clips; clause EVAL-1.
     """
     _check(count=count, frames=frames, stride=stride, clips=clips)
     positions = np.arange(0, count, stride)
@@ -25,15 +25,15 @@ def dense_views(count: int, frames: int, stride: int, clips: int) -> np.ndarray:
 
 
 def uniform_views(count: int, frames: int, clips: int) -> np.ndarray:
-    """Positions in a video of `count` frames, one of each of `frames` segments: (clips, frames) int64.
+    """Return positions in a video of `count` frames, one per segment: (clips, frames) int64.
 
-    Of two clips, the first has the segments' first frames, the second their middles; a single clip
-    has the middles.
-
-    Source: official `ssv2.py` in testing, 2 clips; clause EVAL-2.
+    The video is divided into `frames` segments. A single clip has the middle frame of each segment. Of two
+    clips, the first has the segments' first frames and the second their middle frames.
 
     Raises:
-        ValueError: a number below 1, or more than two clips.
+        ValueError: A number is below 1, or there are more than two clips.
+
+    Source: official `ssv2.py` in testing, 2 clips; clause EVAL-2.
     """
     _check(count=count, frames=frames, clips=clips)
     if clips > CLIPS["uniform"]:
@@ -48,14 +48,14 @@ def uniform_views(count: int, frames: int, clips: int) -> np.ndarray:
 
 
 def view_size(height: int, width: int, size: Size) -> Size:
-    """Return (height, width) of a frame resized so that crops of `size`, (height, width), just fit.
+    """Return the (height, width) to which a frame is resized so that crops of `size` just fit.
 
-    For square crops the frame's short side becomes the crop's side.
-
-    Source: official `functional.py`, for squares; clauses EVAL-3, EVAL-5.
+    `size` is (height, width). For square crops, the frame's short side becomes the crop's side.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: A number is below 1.
+
+    Source: official `functional.py`, for squares; clauses EVAL-3, EVAL-5.
     """
     high, wide = size
     _check(height=height, width=width, size=min(size))
@@ -65,14 +65,14 @@ def view_size(height: int, width: int, size: Size) -> Size:
 
 
 def view_crops(height: int, width: int, size: Size, crops: int) -> list[tuple[int, int]]:
-    """Return corners (y, x) of crops of `size`, (height, width), spread over a resized frame.
+    """Return the corners (y, x) of crops of `size`, (height, width), spread over a resized frame.
 
-    They lie along the side that has room. A single crop is the centre one.
-
-    Source: official `kinetics.py` in testing, 3 crops; clauses EVAL-3, EVAL-5.
+    The crops are spread along the side that is longer than the crop's. A single crop is the centre crop.
 
     Raises:
-        ValueError: a number below 1, or a frame that does not just hold a crop.
+        ValueError: A number is below 1, or the crop does not exactly fit one side of the frame.
+
+    Source: official `kinetics.py` in testing, 3 crops; clauses EVAL-3, EVAL-5.
     """
     _check(height=height, width=width, crops=crops)
     above, beside = height - size[0], width - size[1]
@@ -87,9 +87,9 @@ def view_crops(height: int, width: int, size: Size, crops: int) -> list[tuple[in
 
 
 def average_views(logits: np.ndarray) -> np.ndarray:
-    """Logits of a video's views (S R, K) to its probabilities (K,), float64.
+    """Average a video's views: logits (S R, K) -> probabilities (K,), float64.
 
-    The mean of the views' softmax, not the softmax of their mean.
+    Returns the mean of the views' softmax, not the softmax of their mean.
 
     Source: official `engine_for_finetuning.py`, `merge`; clause EVAL-4.
     """
@@ -99,7 +99,7 @@ def average_views(logits: np.ndarray) -> np.ndarray:
 
 
 def _starts(spare, count):
-    """(count,) int64: from 0 to `spare`, or the middle alone."""
+    """Return `count` starts from 0 to `spare`, or only the middle: (count,) int64."""
     if count == 1:
         return np.array([spare // 2])
     return (np.arange(count) * (spare / (count - 1))).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Reads the sliding windows of a video one after another, and holds no more frames than a window has."""
+"""Reader for the sliding windows of a video, which keeps no more frames than one window has."""
 
 import os
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ from vmae_keras.data.windows import in_a_window, window_span, window_starts, win
 
 @dataclass(frozen=True)
 class Windows:
-    """How videos are cut into windows; see `window_starts`.
+    """Settings for cutting videos into windows; see `window_starts`.
 
     Args:
-        sizes: gives T, H, W and C, as a model configuration does.
-        stride: ticks between two windows; a tick is the usual time between two frames of a video.
-        sampling_stride: ticks between two frames of a window.
-        crop: resize the frame so that a crop of the model's size just fits, and take the one in the
-            middle, as in evaluation (clauses EVAL-3, EVAL-5); without it, the whole frame is squeezed
-            into the model's size, as the official script does.
+        sizes: T, H, W and C, for example a model configuration.
+        stride: Ticks between two windows. A tick is the usual time between two frames of a video.
+        sampling_stride: Ticks between two frames of a window.
+        crop: If true, resize the frame so that a crop of the model's size just fits, and take the centre
+            crop, as in evaluation (clauses EVAL-3, EVAL-5). If false, resize the whole frame to the model's
+            size without keeping its aspect ratio, as the official script does.
 
     Raises:
-        ValueError: a number below 1, or other channels than 1 or 3.
+        ValueError: A number is below 1, or there are other than 1 or 3 channels.
     """
 
     sizes: ClipSizes
@@ -41,24 +41,24 @@ class Windows:
         check_at_least(1, stride=self.stride)
 
     def picture(self, frame: np.ndarray) -> np.ndarray:
-        """(H0, W0, 3) uint8 -> (H, W, C) uint8."""
+        """Convert a frame to the model's size and channels: (H0, W0, 3) uint8 -> (H, W, C) uint8."""
         size = self.sizes.height, self.sizes.width
         frame = (centre_view if self.crop else resize_plainly)(frame[None], size)
         return (frame if self.sizes.channels == 3 else luma(frame))[0]
 
 
 class WindowStream:
-    """The windows of one video, (T, H, W, C) uint8, each read when it is asked for.
+    """Iterable over the windows of a video, (T, H, W, C) uint8, each read on demand.
 
     Attributes:
-        times: (W, 2) float64 seconds at which the windows begin and end; the first frame's is 0. Where a
-            file breaks halfway fewer windows come.
-        rate: ticks per second.
-        damage: once all are read, why frames of the file could not be used; None if all could.
+        times: (W, 2) float64 start and end of each window in seconds, relative to the first frame. If the
+            file is damaged, there may be fewer windows than times.
+        rate: Ticks per second.
+        damage: Reason why frames could not be used, or None. Valid after the last window was read.
 
     Raises:
-        UnreadableVideo: no such file, not a video, no video stream; while reading, if no frame can be
-            decoded.
+        UnreadableVideo: The file does not exist, is not a video, or has no video stream. Also raised while
+            iterating, if no frame can be decoded.
 
     Source: clauses FEATURE-1 to FEATURE-3.
     """
@@ -77,7 +77,7 @@ class WindowStream:
         self.times = window_times(self._starts, self._span, timeline.ticks, self.rate)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        held: dict[int, np.ndarray] = {}  # by tick, those that a window takes from here on
+        held: dict[int, np.ndarray] = {}  # by tick, only those that this or a later window needs
         pictures = self._pictures()
         for start in self._starts.tolist():
             ticks = range(start, start + self._span, self.windows.sampling_stride)
@@ -94,7 +94,7 @@ class WindowStream:
             yield np.stack([held[tick] for tick in ticks])
 
     def _pictures(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(tick, picture shown then) for the ticks of windows, and for the last tick that decodes."""
+        """Yield (tick, picture) for each tick of a window, and for the last tick that can be decoded."""
         timeline, to_rgb = self._video.timeline, ToRgb()
         begin, shown, last = 0, None, 0
         for number, frame in self._video.frames(self._note):

@@ -1,4 +1,4 @@
-"""The sliding windows of a long video: which frames each has, and when it begins and ends."""
+"""Sliding windows of a long video: their positions and times."""
 
 import numpy as np
 
@@ -6,39 +6,41 @@ from vmae_keras.data.stream import check_at_least
 
 
 def window_starts(count: int, frames: int, sampling_stride: int, stride: int) -> np.ndarray:
-    """(W,) int64: the first position of each window in a video of `count` frames, 0, stride, ...
+    """Return the first position of each window in a video, 0, stride, ...: (W,) int64.
 
-    Every window that lies in the video; in one that is shorter than a window, a single one.
+    Returns every window that lies within the video. A video shorter than a window has a single window.
 
     Args:
-        frames: T, of a window.
-        sampling_stride: positions between two frames of a window.
-        stride: positions between two windows.
-
-    Source: official `extract_tad_feature.py`; clause FEATURE-1.
+        count: Number of positions in the video.
+        frames: Number of frames T in a window.
+        sampling_stride: Positions between two frames of a window.
+        stride: Positions between two windows.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: A number is below 1.
+
+    Source: official `extract_tad_feature.py`; clause FEATURE-1.
     """
     check_at_least(1, count=count, stride=stride)
     return np.arange(0, max(count - window_span(frames, sampling_stride), 0) + 1, stride)
 
 
 def window_span(frames: int, sampling_stride: int) -> int:
-    """Positions from a window's first frame to its last, with both."""
+    """Return the number of positions from a window's first frame to its last, inclusive."""
     check_at_least(1, frames=frames, sampling_stride=sampling_stride)
     return (frames - 1) * sampling_stride + 1
 
 
 def window_times(starts: np.ndarray, span: int, count: int, rate: float) -> np.ndarray:
-    """(W,) first positions -> (W, 2) float64 seconds at which windows begin and end.
+    """Return the start and end of each window in seconds: (W,) first positions -> (W, 2) float64.
 
-    A frame is shown until the next one; a window that is longer than the video ends with the video.
+    A frame lasts until the next one. A window that is longer than the video ends with the video.
 
     Args:
-        span: of `window_span`.
-        count: positions of the video.
-        rate: positions in a second.
+        starts: First position of each window, from `window_starts`.
+        span: Number of positions in a window, from `window_span`.
+        count: Number of positions in the video.
+        rate: Positions per second.
 
     Source: clause FEATURE-2.
     """
@@ -46,6 +48,6 @@ def window_times(starts: np.ndarray, span: int, count: int, rate: float) -> np.n
 
 
 def in_a_window(position: int, starts: np.ndarray, span: int, sampling_stride: int) -> bool:
-    """Whether a window takes the frame at a position."""
+    """Return True if any window contains the frame at a position."""
     first, end = np.searchsorted(starts, [position - span + 1, position + 1])
     return bool(np.any((position - starts[first:end]) % sampling_stride == 0))

@@ -1,7 +1,7 @@
-"""Processes that make the elements of a data set.
+"""Worker processes that make the elements of a data set.
 
-Arrays come through a pipe from each process. Grain's own processes use named shared memory: a full /dev/shm
-(64 MB in a container) kills them, and what a killed one leaves there has to be found and deleted.
+Each worker sends arrays through a pipe. Grain's own workers use named shared memory instead: a full
+/dev/shm (64 MB in a container) kills them, and a killed worker leaves segments that must be cleaned up.
 """
 
 import contextlib
@@ -22,13 +22,15 @@ import numpy as np
 from vmae_keras.process import interrupts
 from vmae_keras.process.failures import Unfinished
 
-AHEAD = 2  # elements of each worker that wait in this process
-_RAW = hasattr(os, "readv")  # without a copy in between, which takes four times as long
-_CONTEXT = multiprocessing.get_context("spawn")  # threads and a used GPU do not survive a fork
+AHEAD = 2  # elements of each worker that are queued in this process
+_RAW = hasattr(os, "readv")  # avoids an intermediate copy, which takes four times as long
+_CONTEXT = multiprocessing.get_context(
+    "spawn"
+)  # threads and an initialised GPU do not survive a fork
 
 
 class WorkerDied(Unfinished):
-    """A worker process ended, or was killed, before it was done."""
+    """Raised when a worker process ends or is killed before it has finished."""
 
     def __init__(self, workers: int, exit_code: int | None):
         if exit_code is not None and exit_code < 0:
@@ -44,10 +46,11 @@ class WorkerDied(Unfinished):
 
 
 class WorkerDataset(grain.IterDataset):
-    """The elements of `source` in order, element k made by process k modulo `workers`.
+    """Data set of the elements of `source` in order. Worker k modulo `workers` makes element k.
 
     Args:
-        source: random access to elements, dicts of arrays; pickled once for each process.
+        source: Random access to elements, which are dicts of arrays. Pickled once per worker.
+        workers: Number of worker processes.
     """
 
     def __init__(self, source: Sequence[Any], workers: int):
@@ -59,17 +62,18 @@ class WorkerDataset(grain.IterDataset):
 
 
 class WorkerIterator(grain.DatasetIterator):
-    """Starts the processes with the first element, and ends them when it is closed or done.
+    """Iterator that starts the workers at the first element, and stops them when closed or exhausted.
 
     Raises:
-        WorkerDied: instead of the element that a process did not make.
+        WorkerDied: A worker ended before it made the next element. Raised while iterating.
     """
 
     def __init__(self, source: Sequence[Any], workers: int):
         super().__init__()
         self._source, self._count = source, workers
         self._next, self._workers = 0, []
-        # Also where the program ends without closing it: before Python waits for its children.
+        # Also stops the workers if the program exits without closing the iterator. It must run before
+        # Python waits for its child processes.
         self._finalize = util.Finalize(self, _end, args=(self._workers,), exitpriority=10)
 
     def __next__(self):
@@ -87,7 +91,8 @@ class WorkerIterator(grain.DatasetIterator):
         return element
 
     def _start(self):
-        resource_tracker.ensure_running()  # which would let the signals through again
+        # Before signals are held, because starting the tracker would unblock them again.
+        resource_tracker.ensure_running()
         with interrupts.held():
             for place in range(self._count):
                 self._workers.append(_Worker(self._source, self._next, place, self._count))
@@ -105,12 +110,12 @@ class WorkerIterator(grain.DatasetIterator):
 
 
 class _Worker:
-    """One process, its pipe, and the thread that reads from it ahead."""
+    """Worker process with its pipe and the thread that prefetches from it."""
 
     def __init__(self, source, first, place, count):
         self._count = count
         self._reader, writer = _CONTEXT.Pipe(duplex=False)
-        # Of the elements from `first` on those that are its own.
+        # This worker's elements, from `first` on.
         numbers = range(first + (place - first) % count, len(source), count)
         self.process = _CONTEXT.Process(
             target=_work, args=(source, numbers, writer), daemon=True, name=f"decoding-{place}"
@@ -138,8 +143,8 @@ class _Worker:
             self._elements.put(error)
 
     def end(self):
-        self.process.kill()  # it holds nothing that has to be put away
-        while self._thread.is_alive():  # it may wait for room
+        self.process.kill()  # it has nothing to clean up
+        while self._thread.is_alive():  # it may be waiting for space in the queue
             with contextlib.suppress(queue.Empty):
                 self._elements.get(timeout=0.01)
         self._reader.close()
@@ -152,7 +157,7 @@ def _end(workers):
 
 
 def _work(source, numbers, writer):
-    """In a worker: make elements until the main process is gone."""
+    """Make elements in a worker, then wait for the main process to end."""
     for number in numbers:
         try:
             element = source[number]
@@ -170,7 +175,7 @@ def _work(source, numbers, writer):
 
 
 def _send(writer, element):
-    """Write an element: its structure, then each of its arrays as it lies in memory."""
+    """Write an element to a pipe: its structure, then the raw bytes of each array."""
     buffers: list[pickle.PickleBuffer] = []
     structure = pickle.dumps(element, protocol=5, buffer_callback=buffers.append)
     arrays = [buffer.raw() for buffer in buffers]
