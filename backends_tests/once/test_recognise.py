@@ -719,7 +719,7 @@ def test_without_settings_the_defaults_of_transformers_are_assumed_and_said(tmp_
     found = read_stored(write(tmp_path / "x", stored), TWO)
     assert found.config == config_of(small(), "pretraining", **HUGGING_FACE)
     (note,) = found.notes
-    assert note.startswith("no config.json lies beside the file")
+    assert note.startswith("there is no config.json beside the file")
     assert holds(found, expected)
 
 
@@ -728,7 +728,7 @@ def test_without_settings_the_defaults_of_transformers_are_assumed_and_said(tmp_
 def test_settings_that_contradict_the_number_of_blocks_are_said(name, tmp_path):
     found = hugging_face(tmp_path, **{name: 7})
     assert (found.config.depth, found.config.decoder_depth) == (2, 2)
-    assert found.notes == (f"config.json says {name}=7, the file holds 2 blocks: these are taken",)
+    assert found.notes == (f"config.json says {name}=7, but the file has 2 blocks, which are used",)
 
 
 @pytest.mark.clause("WEIGHT-5")
@@ -852,7 +852,7 @@ def test_names_that_say_nothing_are_none(named, tmp_path):
 def test_names_of_another_number_of_classes_are_left_out_and_said(named, tmp_path):
     found = hugging_face(tmp_path, "classifier mean", id2label=named)
     assert found.labels is None
-    assert found.notes == (f"config.json names {len(named)} classes, the head has 5: left out",)
+    assert found.notes == (f"ignored {len(named)} class names in config.json, as the head has 5",)
 
 
 def test_a_model_without_a_head_has_no_names(tmp_path):

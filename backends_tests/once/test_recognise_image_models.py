@@ -107,7 +107,7 @@ def test_a_bare_model_is_an_encoder_without_its_pooler(tmp_path):
     assert (found.kind, found.pooling) == ("encoder", None)
     assert found.config.mean == found.config.std == (0.5, 0.5, 0.5)
     assert found.notes == (
-        "no preprocessor_config.json lies beside the file: .5 is assumed as mean and std",
+        "there is no preprocessor_config.json beside the file, so mean and std are assumed to be .5",
     )
     assert holds(found, {p: value for p, value in expected.items() if not p.startswith("head/")})
 

@@ -1,1 +1,1 @@
-"""Published weights: the files they come in, the names and shapes in them, and where they are."""
+"""Published weights: sources, file formats, and the names and shapes of tensors."""

@@ -1,4 +1,4 @@
-"""From the classes of one data set to those of another, by their names. Clause WEIGHT-7."""
+"""Mapping between the classes of two data sets by name. Clause WEIGHT-7."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from vmae_keras.data.class_names import plain
 
 
 def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
-    """For each wanted class the number of the one that has its name, as K400's within K710's.
+    """Return the index in `have` of each class in `want`, for example of K400's classes in K710.
 
-    Names are compared without regard to case, to spaces, underscores and hyphens, and to quotes and
-    brackets: "Tai_Chi" is "tai chi".
+    The comparison ignores case, spaces, underscores, hyphens, quotes and brackets: "Tai_Chi" equals
+    "tai chi".
 
     Raises:
-        ValueError: wanted classes that are not there, or names that occur twice, all listed.
+        ValueError: Wanted classes are missing, or names occur twice. The message lists all of them.
     """
     places: dict[str, int] = {}
     twice = []

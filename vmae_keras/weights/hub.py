@@ -1,8 +1,8 @@
-"""Model files of the Hugging Face hub: `hf://owner/name` becomes a local path.
+"""Downloads from the Hugging Face hub: `hf://owner/name` becomes a local path.
 
-huggingface_hub downloads, with its cache, its log-in and its variables ($HF_ENDPOINT, $HF_HUB_CACHE,
-$HF_HOME, $HF_TOKEN, $HF_HUB_OFFLINE). This module chooses what: a configuration and one set of weights,
-never code. Names of files come from the network, too: only plain ones are used.
+huggingface_hub does the download, with its cache, log-in and environment variables ($HF_ENDPOINT,
+$HF_HUB_CACHE, $HF_HOME, $HF_TOKEN, $HF_HUB_OFFLINE). This module selects the files: a configuration and one
+set of weights, never code. File names from the network are untrusted, so only plain names are used.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# A repository's weights are the first of these that it has.
+# The first of these files in a repository holds its weights.
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -34,11 +34,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubError(ValueError):
-    """A model of the hub cannot be had: what was asked, what the hub said, and the way out."""
+    """Raised when a model cannot be downloaded. States the request, the hub's answer and the way out."""
 
 
 def is_hub(handle: str) -> bool:
-    """Whether `handle` names a model on the hub: whether it starts with "hf://"."""
+    """Return True if `handle` names a model on the hub, that is, if it starts with "hf://"."""
     return isinstance(handle, str) and handle.startswith(_PREFIX)
 
 
@@ -49,27 +49,27 @@ def fetch(
     cache: Path | None = None,
     offline: bool | None = None,
 ) -> Path:
-    """The local path of what `handle` names, downloaded if it is not in the cache yet.
+    """Return the local path for `handle`, and download it if it is not in the cache yet.
 
-    The weights of a repository are the first that it has of `WEIGHTS`, an index with all its shards, else
-    the only *.pth at its top. A download is compared with the sha256 that the hub states, once. Where the
-    hub cannot be reached, what lies complete in the cache is used. A file goes on where its connection
-    broke; one that was given up starts again.
+    The weights of a repository are the first of `WEIGHTS` that it has (an index with all its shards), else
+    the only *.pth at its top level. Each download is verified once against the sha256 stated by the hub. If
+    the hub is unreachable, a complete snapshot in the cache is used. A download resumes after a lost
+    connection; if it was aborted, it starts over.
 
     Args:
-        handle: "hf://owner/name" or "hf://owner/name/folder/file.pth", the name optionally followed by
+        handle: "hf://owner/name" or "hf://owner/name/folder/file.pth", where the name may be followed by
             "@revision" (a branch or tag without slash, or a commit; "main" by default).
-        endpoint: address of the hub; $HF_ENDPOINT by default.
-        cache: folder of the hub's cache; $HF_HUB_CACHE by default.
-        offline: use the cache alone; always so with $HF_HUB_OFFLINE.
+        endpoint: Address of the hub; $HF_ENDPOINT by default.
+        cache: Folder of the hub's cache; $HF_HUB_CACHE by default.
+        offline: If true, use only the cache. $HF_HUB_OFFLINE has the same effect.
 
     Returns:
-        For a repository the folder with its weights, config.json and preprocessor_config.json, as far as it
-        has them; for a file that file, with the config.json of its folder beside it, if there is one.
+        For a repository, the folder with its weights, config.json and preprocessor_config.json, if present.
+        For a file, that file; the config.json of its folder, if present, is downloaded beside it.
 
     Raises:
-        HubError: malformed handle, no access, no such repository, revision or file, no known weights, no
-            answer and nothing complete in the cache, shards that are no plain names, or a corrupt download.
+        HubError: The handle is malformed; repository, revision, file or weights are missing or private; the
+            hub is unreachable and the cache incomplete; a shard name is not plain; a download is corrupt.
     """
     asked = _parse(handle)
     from huggingface_hub import constants
@@ -80,7 +80,7 @@ def fetch(
         return _collect(_Cached(asked, cache, "offline mode"))
     try:
         snapshot = _Online(asked, endpoint, cache)
-    # $HF_HUB_OFFLINE as well: huggingface_hub refuses to connect.
+    # Also with $HF_HUB_OFFLINE, because huggingface_hub then refuses to connect.
     except _UnreachableError as error:
         return _collect(_Cached(asked, cache, error.said))
     path = _collect(snapshot)
@@ -112,7 +112,7 @@ def _parse(handle: str) -> _Asked:
 
 
 def _collect(snapshot: "_Online | _Cached") -> Path:
-    """Gets the wanted files of a snapshot; weights last, so that they never lie there alone."""
+    """Get the needed files of a snapshot; weights last, so that they are never there without the rest."""
     asked = snapshot.asked
     weights = asked.file or _weights(snapshot.names)
     if weights is None:
@@ -148,7 +148,7 @@ def _weights(names) -> str | None:
 
 
 def _shards(asked: _Asked, index: Path) -> list[str]:
-    """The files that an index names: plain names, with the suffix that its own name announces."""
+    """Return the shards that an index names: plain names with the suffix that the index's name implies."""
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
@@ -170,7 +170,7 @@ def _shards(asked: _Asked, index: Path) -> list[str]:
 
 
 class _Online:
-    """A repository at one commit, as the hub lists it."""
+    """Snapshot of a repository at one commit, as listed by the hub."""
 
     def __init__(self, asked: _Asked, endpoint: str, cache: Path):
         from huggingface_hub import HfApi, constants
@@ -185,7 +185,7 @@ class _Online:
                     timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 )
                 self._commit = _COMMIT.fullmatch(listing.sha)[0]
-                # The sha256 of a large file is its ETag as well.
+                # The sha256 of a large file is also its ETag.
                 self.names = {
                     file.rfilename: file.lfs.sha256 if file.lfs else None
                     for file in listing.siblings
@@ -221,11 +221,11 @@ class _Online:
             )
 
     def remember(self) -> None:
-        """Lets the revision mean this commit offline; done last, so that it means a complete one."""
+        """Record the revision's commit for offline use. Called last, when the snapshot is complete."""
         if self.asked.revision == self._commit:
             return
         ref = _storage(self._cache, self.asked.repository) / "refs" / self.asked.revision
-        with contextlib.suppress(OSError):  # a cache that may only be read
+        with contextlib.suppress(OSError):  # the cache may be read-only
             ref.parent.mkdir(parents=True, exist_ok=True)
             new = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
             new.write_text(self._commit, "utf-8")
@@ -239,7 +239,7 @@ class _Online:
 
 
 class _Cached:
-    """What the cache has of a repository, at the commit that the revision meant last."""
+    """Cached snapshot of a repository, at the commit that the revision last referred to."""
 
     def __init__(self, asked: _Asked, cache: Path, why: str):
         self.asked, self._cache, self._why = asked, cache, why
@@ -262,7 +262,7 @@ class _Cached:
 
 
 class _UnreachableError(HubError):
-    """No connection, or a hub that cannot answer now; `said` is its answer alone."""
+    """Raised when there is no connection or the hub cannot answer now; `said` is only its answer."""
 
     def __init__(self, message: str, said: str):
         super().__init__(message)
@@ -271,15 +271,15 @@ class _UnreachableError(HubError):
 
 @contextlib.contextmanager
 def _translated(asked: _Asked, endpoint: str) -> Iterator[None]:
-    """Makes one HubError of what huggingface_hub raises when the hub refuses or fails."""
+    """Convert the errors that huggingface_hub raises when the hub refuses or fails into HubError."""
     from huggingface_hub import errors
 
     try:
         yield
-    # HTTPError is the root of the HTTP library's errors; RuntimeError is what hf_xet raises.
+    # HTTPError is the base of the HTTP library's errors; hf_xet raises RuntimeError.
     except (errors.HTTPError, OSError, RuntimeError) as error:
         if getattr(error, "errno", None) is not None:
-            raise  # of this machine: a full disk, a folder that cannot be written
+            raise  # a local error, such as a full disk or a read-only folder
         if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
             error = error.__cause__
         response = getattr(error, "response", None)
@@ -305,14 +305,14 @@ def _translated(asked: _Asked, endpoint: str) -> Iterator[None]:
 
 
 def _storage(cache: Path, repository: str) -> Path:
-    """The cache's folder of a repository: refs/<revision> holds a commit, snapshots/<commit> its files."""
+    """Return the cache folder of a repository: refs/<revision> holds a commit, snapshots/<commit> files."""
     from huggingface_hub.file_download import repo_folder_name
 
     return cache / repo_folder_name(repo_id=repository, repo_type="model")
 
 
 def _remove(path: Path) -> None:
-    """Removes a file of the cache together with what it links to, where the bytes lie."""
+    """Remove a file from the cache, together with the blob that it links to."""
     while path.is_symlink():
         target = path.parent / path.readlink()
         path.unlink()

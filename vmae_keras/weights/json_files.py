@@ -1,4 +1,4 @@
-"""JSON objects in files that may be a stranger's."""
+"""Reader for JSON objects in untrusted files."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 from vmae_keras.weights.tensor_files import WeightsError
 
-LARGEST_SETTINGS = 4 * 2**20  # bytes; names of classes take most of it
+LARGEST_SETTINGS = 4 * 2**20  # bytes; class names take up most of it
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, {} where there is no such file.
+    """Return the object in a JSON file, or {} if the file does not exist.
 
     Raises:
-        WeightsError: it is too large, damaged, or holds something else.
+        WeightsError: The file is too large, damaged, or holds something else.
     """
     if not path.is_file():
         return {}
@@ -22,10 +22,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(content: bytes, source: Any) -> dict[str, Any]:
-    """Return the object in JSON text; `source` is where it comes from, for messages.
+    """Return the object in a JSON text. `source` names the text in error messages.
 
     Raises:
-        WeightsError: see `read_settings`.
+        WeightsError: See `read_settings`.
     """
     if len(content) > LARGEST_SETTINGS:
         raise WeightsError(

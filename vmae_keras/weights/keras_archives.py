@@ -1,4 +1,4 @@
-"""Where the parts of a `.keras` file lie in it: a zip archive whose parts are stored as they are."""
+"""Locations of the parts of a `.keras` file, which is a zip archive with uncompressed parts."""
 
 import io
 import struct
@@ -15,24 +15,24 @@ from vmae_keras.weights.torch_archives import directory
 
 @dataclass(frozen=True)
 class Part:
-    """A region of a file."""
+    """Region of a file."""
 
     path: Path
     start: int
     size: int
 
     def read(self, most: int) -> bytes:
-        """Return its first bytes."""
+        """Return at most the first `most` bytes."""
         with open(self.path, "rb") as file:
             file.seek(self.start)
             return file.read(min(self.size, most))
 
 
 def read_archive(path: Path, wanted: Collection[str]) -> dict[str, Part] | None:
-    """Return where the wanted parts of a `.keras` file lie; None where the file is something else.
+    """Return the locations of the wanted parts of a `.keras` file, or None if it is another kind of file.
 
     Raises:
-        WeightsError: a part is there twice, compressed or cut short.
+        WeightsError: A part occurs twice, is compressed or is cut short.
     """
     if not path.is_file():
         return None
@@ -43,7 +43,7 @@ def read_archive(path: Path, wanted: Collection[str]) -> dict[str, Part] | None:
             start = directory(file)
             entries = zipfile.ZipFile(file).infolist()
         except (zipfile.BadZipFile, RuntimeError, ValueError, struct.error, EOFError, OSError):
-            return None  # `torch_archives` says what is wrong with a zip archive
+            return None  # `torch_archives` reports what is wrong with a zip archive
         counts = Counter(entry.orig_filename for entry in entries)
         if not counts.keys() >= set(wanted):
             return None
@@ -76,7 +76,7 @@ def _part(path, file, entry, end):
 
 
 class Window(io.RawIOBase):
-    """A region of an open file as a file of its own, which h5py reads."""
+    """File object for a region of an open file, to be read by h5py."""
 
     def __init__(self, file: BinaryIO, part: Part):
         self._file, self._part, self._place = file, part, 0

@@ -1,8 +1,8 @@
-"""Keras's own files of our models: presets (config.json beside model.weights.h5) and `.keras` archives.
+"""Reader for this library's models in Keras files: presets (config.json, model.weights.h5) and `.keras`.
 
-Keras builds whatever a file's settings name, and looks at its weights afterwards. Here nothing is built and
-no class is looked up: the settings are checked value by value and compared with the shapes that the file
-stores. Values are read straight from the file, one tensor at a time.
+Keras instantiates any class that a file's settings name, before it looks at the weights. This module does
+not build anything or look up any class: it validates each setting, and compares the settings with the
+stored shapes. Values are read directly from the file, one tensor at a time.
 """
 
 import math
@@ -25,10 +25,10 @@ from vmae_keras.weights.tensor_files import Tensor, WeightsError, as_float32, li
 
 CLASSES = {"pretraining": "VideoMAE", "encoder": "VideoEncoder", "classifier": "VideoClassifier"}
 SETTINGS, WEIGHTS = "config.json", "model.weights.h5"
-_PACKAGE = "vmae_keras>"  # before the names under which our classes are registered with Keras
+_PACKAGE = "vmae_keras>"  # prefix of our classes' registered names in Keras
 _POLICIES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 _MOST_CLASSES = 2**20
-_HEADER = 64  # bytes at least that HDF5 needs for a dataset beside its values
+_HEADER = 64  # minimum bytes that HDF5 needs for a dataset in addition to its values
 _MISTAKES = (
     ArithmeticError,
     AttributeError,
@@ -42,16 +42,16 @@ _MISTAKES = (
 
 
 def is_preset(path: Path) -> bool:
-    """Return whether a path is a folder that `save_to_preset` wrote."""
+    """Return True if a path is a folder written by `save_to_preset`."""
     return path.is_dir() and _is_ours(read_settings(path / SETTINGS))
 
 
 def read_keras(path: Path) -> Stored | None:
-    """Return the model in a preset folder or in a `.keras` file, None where the path is neither.
+    """Return the model in a preset folder or a `.keras` file, or None if the path is neither.
 
     Raises:
-        WeightsError: a class that is not this library's, settings that make no sense or do not fit the
-            weights, or a damaged file.
+        WeightsError: The class is not from this library, the settings are invalid or do not match the
+            weights, or the file is damaged.
     """
     if path.is_dir():
         settings = read_settings(path / SETTINGS)
@@ -107,7 +107,7 @@ def _kind(settings, source):
 
 
 def _policy(value):
-    """The name of a dtype policy that Keras wrote."""
+    """Return the name of a dtype policy as written by Keras."""
     if isinstance(value, dict) and value.get("class_name") == "DTypePolicy":
         value = value["config"]["name"]
     if value not in _POLICIES:
@@ -141,7 +141,7 @@ _OF_KIND: dict[str, dict[str, Callable[[Any], bool]]] = {
 
 
 def _checked(settings, kind):
-    """-> configuration, the other arguments of the class; raises whatever a value leads to."""
+    """Return the configuration and the other arguments of the class; raise any of _MISTAKES if invalid."""
     config = VideoMAEConfig(**settings["config"])
     allowed = _OF_ALL | _OF_KIND[kind]
     arguments = {name: value for name, value in settings.items() if name != "config"}
@@ -162,7 +162,7 @@ def _checked(settings, kind):
 
 
 def _tensors(file, part, config, kind, pooling, classes):
-    """Our weights by path, each compared with what the configuration wants."""
+    """Return the weights by our path, with each shape checked against the configuration."""
     weights, numbers = names.totals(config, kind, pooling, classes)
     if weights * _HEADER + 2 * numbers > part.size:
         raise WeightsError(
@@ -199,7 +199,7 @@ def _tensors(file, part, config, kind, pooling, classes):
 
 
 def _places(paths):
-    """Path -> (group, number in it), where Keras keeps a weight: by attributes of layers, then counted."""
+    """Return path -> (HDF5 group, index). Keras names groups by layer attribute and numbers the weights."""
     counts, places = Counter(), {}
     for path in paths:
         layer = path.rpartition("/")[0]
@@ -212,7 +212,7 @@ def _places(paths):
 
 
 def _layers(groups):
-    """The groups of weights, and those in which a model of other options would have some."""
+    """Return the groups that hold weights, and those that would hold weights with other options."""
     inner = (group.removesuffix("/vars").split("/") for group in groups)
     above = {"/".join(parts[:end]) for parts in inner for end in range(1, len(parts))}
     others = {"encoder/norm", "decoder/norm", "fc_norm", "bridge", "head", *above}
@@ -220,7 +220,7 @@ def _layers(groups):
 
 
 def _group(file, path):
-    """The group at a path; Keras keeps a layer whose name comes after "layers" in a group of this name."""
+    """Return the group at a path, or None. Keras moves layers that sort after "layers" into "layers/"."""
     for place in (path, f"layers/{path}"):
         group = file
         for name in place.split("/"):
@@ -231,7 +231,7 @@ def _group(file, path):
 
 
 def _child(group, name):
-    """Return what a group holds under a name; links to elsewhere are not followed."""
+    """Return the member of a group with a name, or None. Soft and external links are not followed."""
     if not isinstance(group, h5py.Group):
         return None
     hard = isinstance(group.get(name, getlink=True), h5py.HardLink)
@@ -239,7 +239,7 @@ def _child(group, name):
 
 
 def _tensor(part, path, dataset, convert):
-    """A dataset that lies in its file in one piece, as Keras writes them; no other is unpacked."""
+    """Return the tensor of a contiguous dataset, as Keras writes them; reject any other layout."""
     offset, dtype = dataset.id.get_offset(), dataset.dtype
     if dtype.kind == "V" and dtype.itemsize == 2:
         dtype = np.dtype("<u2")  # the bits of bfloat16
@@ -264,7 +264,7 @@ def _values(file, path, place, dtype, shape, convert):
 
 
 def _floats(file, path, values):
-    """float32, or float64 where the model computes in float64."""
+    """Return values as float32, or as float64 if they are stored so."""
     if values.dtype.kind == "f" or values.dtype == np.uint16:
         return as_float32(file, path, values, keep_float64=True)
     raise WeightsError(f"{file}: `{path}` holds no floats. Received: {values.dtype}.")

@@ -1,7 +1,7 @@
-"""Every weight of a model: our path and shape, the names and layouts of other implementations.
+"""Table of all weights: our path and shape, and the names and layouts in other implementations.
 
-Clauses WEIGHT-1, WEIGHT-2, EMBED-1, POS-5, FT-4, IMAGE-1, IMAGE-5; `spec/weights.toml` says the same for
-any language.
+Clauses WEIGHT-1, WEIGHT-2, EMBED-1, POS-5, FT-4, IMAGE-1, IMAGE-5. `spec/weights.toml` is the
+language-independent form of this table.
 """
 
 import math
@@ -12,10 +12,10 @@ import numpy as np
 from vmae_keras.config import VideoMAEConfig
 
 OFFICIAL, HUGGING_FACE, MMACTION2 = "official", "huggingface", "mmaction2"
-VIT = "vit"  # ViT and ViTMAE of Hugging Face
+VIT = "vit"  # Hugging Face's ViT and ViTMAE
 _COLUMNS = (OFFICIAL, HUGGING_FACE, MMACTION2, VIT)
 
-# In a block: ours, then the columns; no fourth: as Hugging Face's VideoMAE.
+# Weights of a block: our name, then one name per column. A missing fourth name equals the second.
 _BLOCK = {
     "norm1/gamma": ("norm1.weight", "layernorm_before.weight", "norm1.weight"),
     "norm1/beta": ("norm1.bias", "layernorm_before.bias", "norm1.bias"),
@@ -61,7 +61,7 @@ _BLOCK = {
     "scale2": ("gamma_2", None, "gamma_2"),
 }
 
-# Outside of blocks; {encoder} is "encoder." before official names of pretraining, and nothing otherwise.
+# Weights outside of blocks. {encoder} is "encoder." in official pretraining models, and empty otherwise.
 _EMBEDDING = (
     "{encoder}patch_embed.proj",
     "videomae.embeddings.patch_embeddings.projection",
@@ -116,12 +116,13 @@ _BLOCKS = {
 def shapes(
     config: VideoMAEConfig, kind: str, pooling: str | None = None, classes: int | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """Path (without the model's name) -> shape of every weight of a model.
+    """Return the shape of every weight of a model by its path, without the model's name.
 
     Args:
+        config: Configuration of the model.
         kind: "pretraining", "encoder" or "classifier".
-        pooling: of an encoder or a classifier.
-        classes: of a classifier.
+        pooling: Pooling of an encoder or a classifier.
+        classes: Number of classes of a classifier.
     """
     c, pretraining = config, kind == "pretraining"
     found = {
@@ -154,7 +155,7 @@ def shapes(
 def totals(
     config: VideoMAEConfig, kind: str, pooling: str | None = None, classes: int | None = None
 ) -> tuple[int, int]:
-    """Return how many weights a model has, and how many numbers in them, without a list of its blocks."""
+    """Return a model's number of weights and its number of parameters, without listing all its blocks."""
     weights = numbers = 0
     one = shapes(config.replace(depth=1, decoder_depth=1), kind, pooling, classes)
     for path, shape in one.items():
@@ -193,7 +194,7 @@ def _stack(config, part, depth, dim, mlp_dim, heads):
 
 
 def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> tuple[str, ...]:
-    """The tensors, in this order along axis 0, that an upstream keeps a weight in; () if in none."""
+    """Return the names of the upstream tensors that, concatenated along axis 0, make up a weight, or ()."""
     column = _COLUMNS.index(upstream)
     block = re.fullmatch(r"(encoder|decoder)/block_(\d+)/(.+)", path)
     if block:
@@ -208,11 +209,11 @@ def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> 
         head = _HEAD[kind == "pretraining"][column]
         names = () if head is None else (f"{head}.{'weight' if path == 'head/kernel' else 'bias'}",)
     elif (path, upstream, pooling) == ("tubelet_embedding/positions", OFFICIAL, None):
-        names = ()  # the official pretraining model's has a row too many, and cannot run
+        names = ()  # the official pretraining model's has one row too many, so it cannot run
     else:
         name = _COMMON[path][column]
         names = () if name is None else (name,)
-    # A classifier's names, and a pooled encoder's, lack the prefix.
+    # Names in a classifier or a pooled encoder lack the prefix.
     prefix = "encoder." if pooling is None else ""
     return tuple(name.replace("{encoder}", prefix) for name in names)
 
@@ -220,7 +221,7 @@ def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> 
 def upstream_shape(
     path: str, shape: tuple[int, ...], config: VideoMAEConfig, upstream: str
 ) -> tuple[int, ...]:
-    """Of the weight's tensors together."""
+    """Return the upstream shape of a weight, with all its tensors concatenated."""
     if path == "tubelet_embedding/kernel":
         sides = config.tubelet[1:] if upstream == VIT else config.tubelet
         return (config.dim, config.channels, *sides)
@@ -230,7 +231,7 @@ def upstream_shape(
 
 
 def from_upstream(path: str, tensor: np.ndarray) -> np.ndarray:
-    """An upstream's tensors, together, -> our weight."""
+    """Convert upstream tensors, concatenated, to our weight."""
     if path == "tubelet_embedding/kernel":
         return np.moveaxis(tensor, (0, 1), (-1, -2)).reshape(-1, tensor.shape[0])
     if path == "tubelet_embedding/positions":
@@ -239,7 +240,7 @@ def from_upstream(path: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def to_upstream(path: str, weight: np.ndarray, config: VideoMAEConfig) -> np.ndarray:
-    """The inverse of `from_upstream`."""
+    """Convert our weight to the upstream layout, the inverse of `from_upstream`."""
     if path == "tubelet_embedding/kernel":
         weight = weight.reshape(*config.tubelet, config.channels, config.dim)
         return np.ascontiguousarray(weight.transpose(4, 3, 0, 1, 2))
@@ -249,5 +250,5 @@ def to_upstream(path: str, weight: np.ndarray, config: VideoMAEConfig) -> np.nda
 
 
 def count(found: dict[str, tuple[int, ...]]) -> int:
-    """Numbers in weights of these shapes."""
+    """Return the number of parameters in weights of these shapes."""
     return sum(math.prod(shape) for shape in found.values())

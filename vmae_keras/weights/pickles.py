@@ -1,10 +1,10 @@
-"""What a pickle of torch would do, found from its opcodes without running any.
+"""Static check of torch pickles: reads their opcodes without running any.
 
-torch's restricted reader runs no foreign code. Yet what it does allow can fill the memory
-(`bytearray(10**11)`, a million copies of one long list), take for ever (a key that is a tuple of twice a
-tuple of twice ...), overflow the stack, or name more bytes than the file has. So a pickle is read here
-first, and all is refused that `torch.save` does not write for dense tensors, plain values, sets of them and
-an argparse Namespace.
+torch's restricted unpickler does not execute foreign code. But the operations that it allows can exhaust
+memory (`bytearray(10**11)`, a million copies of a long list), run forever (a dict key of tuples nested so
+that each contains the next one twice), overflow the stack, or claim more bytes than the file has. So a
+pickle is checked here first. Everything is rejected that `torch.save` does not write for dense tensors,
+plain values, sets of them and an argparse Namespace.
 """
 
 import pickletools
@@ -14,12 +14,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-# V2-g's 582 weights with AdamW's states and an average of them took 0.25 MiB and 92 000 opcodes.
+# V2-g's 582 weights with AdamW states and averaged weights took 0.25 MiB and 92 000 opcodes.
 LONGEST = 4 * 2**20  # bytes
 MOST_OPCODES = 250_000
-_MOST = 64  # parts of an argument, which a call may copy: sizes, strides, the bytes of a number
+_MOST = 64  # length of an argument, as a call may copy it: sizes, strides, the bytes of a number
 
-# Of torch's own: what dense tensors need. Sparse ones are checked on load at a cost that the file sets.
+# Allow-list. Of torch's own names, only those for dense tensors: the file can make checking sparse tensors
+# on load arbitrarily expensive.
 _GLOBALS = re.compile(
     r"collections\.OrderedDict|(__builtin__|builtins)\.set|_codecs\.encode|argparse\.Namespace"
     r"|numpy\.dtype|numpy\._?core\.multiarray\.scalar"
@@ -39,28 +40,30 @@ _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", 
 _CONTAINERS = ("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET")
 _TO_MARK = ("TUPLE", "APPENDS", "SETITEMS")
 _TAKEN = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "REDUCE": 2, "NEWOBJ": 2, "BINPERSID": 1}
-_TAKEN |= {"BUILD": 1, "APPEND": 1, "SETITEM": 2}  # and what they change stays
+_TAKEN |= {"BUILD": 1, "APPEND": 1, "SETITEM": 2}  # the object that they modify stays on the stack
 _WITH_ITEMS = ("container", "collections.OrderedDict")
 _WITH_STATE = ("collections.OrderedDict", "argparse.Namespace", "numpy.dtype")
 
 
 class RefusedPickle(ValueError):
-    """A pickle that `torch.save` would not write for weights; nothing of it was run."""
+    """Raised for a pickle that `torch.save` would not write for weights. Nothing in it was executed."""
 
 
 @dataclass(frozen=True)
 class _Global:
-    """A function or class that a pickle names."""
+    """Function or class that a pickle names."""
 
     name: str
 
 
 @dataclass(eq=False, slots=True)
 class _Made:
-    """An object that a pickle builds, by what makes it; its content is counted, not followed.
+    """Object that a pickle builds. Its items are counted but not kept.
 
     Args:
-        plain: whether all its items may be keys of a dict.
+        by: Name of the function, class or kind of opcode that makes the object.
+        length: Number of items.
+        plain: True if all items may be dict keys.
     """
 
     by: str
@@ -72,20 +75,21 @@ class _Made:
 
 
 def inspect(stream, most: int = MOST_OPCODES) -> tuple[Any, dict[str, int]]:
-    """Reads one pickle out of a buffer: its value, if plain, and the bytes of each storage it names.
+    """Check one pickle; return its value, if plain, and the size in bytes of each storage that it names.
 
     Args:
-        most: the number of opcodes that it may have.
+        stream: Buffer that is positioned at the pickle.
+        most: Maximum number of opcodes.
 
     Raises:
-        RefusedPickle: see the class; or the pickle is cut short.
+        RefusedPickle: `torch.save` would not write this pickle for weights, or it is cut short.
     """
     try:
         return _inspect(stream, most)
     except RefusedPickle:
         raise
     except (IndexError, KeyError, ValueError, struct.error, DeprecationWarning) as error:
-        # The warning is pickletools', of an escape in a text, where warnings are errors.
+        # pickletools warns about escapes in strings, which raises if warnings are errors.
         raise RefusedPickle(f"it is damaged ({type(error).__name__}: {error})") from error
 
 
@@ -156,7 +160,7 @@ def _apply(name, taken, stack, storages):
 
 
 def _is_key(value):
-    """Return whether hashing a value is cheap, and gives different values different hashes."""
+    """Return True if hashing a value is cheap and collisions cannot be constructed."""
     if isinstance(value, int):
         return abs(value) < sys.hash_info.modulus
     return isinstance(value, (str, float, type(None)))
@@ -176,7 +180,7 @@ def _check_length(value):
 
 
 def _check_call(function, arguments):
-    """Refuses arguments of any length, and a tensor of a made-up size for a constructor to walk through."""
+    """Reject long arguments, and tensors of made-up size that a constructor would iterate over."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise RefusedPickle("it calls what is no function, or with what are no arguments")
     for part in (arguments, *arguments[:_MOST]):
@@ -198,7 +202,7 @@ def _is_plain(items):
 
 
 def _storage(identity):
-    """("storage", class, key, device, number of values[, view]) -> key, bytes."""
+    """Convert ("storage", class, key, device, number of values[, view]) to (key, size in bytes)."""
     match identity:
         case ("storage", _Global(name), str(key), str(), int(count), *view) if view in ([], [None]):
             kind = name.rpartition(".")[2].removesuffix("Storage")

@@ -1,7 +1,4 @@
-"""What model a file of weights holds: whose names, which kind, and its weights by our names.
-
-Clauses WEIGHT-3, WEIGHT-4 and IMAGE-7.
-"""
+"""Recognition of the model in a weight file by its tensor names. Clauses WEIGHT-3, WEIGHT-4, IMAGE-7."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,42 +12,40 @@ from vmae_keras.weights import names
 from vmae_keras.weights.settings import configuration, labels
 from vmae_keras.weights.tensor_files import Tensor, TensorFile, WeightsError, listed
 
-# How the name of the first weight ends, in each upstream.
+# End of the first weight's name in each upstream.
 _FIRST = {
     "patch_embed.proj.weight": names.OFFICIAL,
     "patch_embeddings.projection.weight": names.HUGGING_FACE,
     "patch_embed.projection.weight": names.MMACTION2,
 }
-_WRAPPERS = {  # before names: of training, of compilation, of models that hold the model
+_WRAPPERS = {  # prefixes added by training, by compilation, and by models that contain the model
     names.OFFICIAL: ("module.", "_orig_mod.", "model.", "backbone."),
     names.HUGGING_FACE: ("module.", "_orig_mod.", "model."),
     names.MMACTION2: ("module.", "_orig_mod."),
     names.VIT: ("module.", "_orig_mod.", "model."),
 }
-# Of its VideoMAEModel, ViTModel and ViTMAEModel, which lack the prefix of the others.
+# Names in VideoMAEModel, ViTModel and ViTMAEModel, which lack the prefix of Hugging Face's other models.
 _BARE_HUGGING_FACE = ("embeddings.", "encoder.layer.", "layernorm.", "pooler.")
 _HUGGING_FACE_PREFIX = {names.HUGGING_FACE: "videomae.", names.VIT: "vit."}
 _CONSTANT = "backbone.pos_embed"  # mmaction2 stores the fixed positions
-
-_CLASS_TOKEN = "embeddings.cls_token"  # an image model's, of those of Hugging Face
-_TABLES = {  # what ViTMAE stores of the fixed positions, and the width of each
+_CLASS_TOKEN = "embeddings.cls_token"  # only in Hugging Face's image models
+_TABLES = {  # fixed positions that ViTMAE stores: width of each table
     "vit.embeddings.position_embeddings": "dim",
     "decoder.decoder_pos_embed": "decoder_dim",
 }
 _DECODER_BLOCKS = "decoder.decoder_layers."
-_DECODER_BLOCKS_OF_5 = "decoder.decoder_encoder.layer."  # as transformers 5.23 writes them
+_DECODER_BLOCKS_OF_5 = "decoder.decoder_encoder.layer."  # as written by transformers 5.23
 _WITHOUT_PLACE = ("attention.key.bias", "vit.pooler.dense.weight", "vit.pooler.dense.bias")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The rest of a model's Keras file, besides its configuration and its weights.
+    """Contents of a Keras file besides the model's configuration and weights.
 
     Args:
-        name: of the model.
-        arguments: of its class, without those that `Stored` has.
-        compiled: how the model was compiled, as Keras writes it, not checked; {} if it was not.
-        optimizer: the optimizer's variables in Keras's order.
+        arguments: Arguments of the model's class that `Stored` does not have.
+        compiled: Compile settings as written by Keras, unchecked; {} if the model was not compiled.
+        optimizer: Optimizer variables in Keras's order.
     """
 
     name: str
@@ -61,16 +56,17 @@ class Saved:
 
 @dataclass(frozen=True)
 class Stored:
-    """A model in a file: what it is, and its weights by our paths, not read yet.
+    """Model in a file: its description, and its weights by our paths, not read yet.
 
     Args:
         kind: "pretraining", "encoder" or "classifier".
-        pooling: None, "mean" or "first", of an encoder or a classifier.
-        classes, labels: of a classifier; no labels: None.
-        origin: whose file it is: "official", "huggingface", "vit", "mmaction2" or "keras".
-        source: where it is, for messages.
-        notes: what had to be assumed or was corrected, for people.
-        saved: of a file that Keras wrote.
+        pooling: Pooling of an encoder or a classifier: None, "mean" or "first".
+        classes: Number of classes of a classifier.
+        labels: Class names of a classifier, or None.
+        origin: Format of the file: "official", "huggingface", "vit", "mmaction2" or "keras".
+        source: Location of the file, for messages.
+        notes: Messages to the user about assumed or corrected settings.
+        saved: Further contents of a Keras file.
     """
 
     config: VideoMAEConfig
@@ -91,16 +87,16 @@ def recognise(
     preprocessing: dict[str, Any],
     overrides: dict[str, Any],
 ) -> Stored:
-    """The model in a file of another implementation.
+    """Recognise the model in a file of another implementation.
 
     Args:
-        settings: the `config.json` beside the file, {} where there is none.
-        preprocessing: the `preprocessor_config.json` beside it, of which mean and std are taken.
-        overrides: fields of the configuration that the user sets: they are not guessed.
+        settings: Contents of the `config.json` beside the file, or {}.
+        preprocessing: Contents of the `preprocessor_config.json` beside it, for mean and std.
+        overrides: Fields of the configuration that the user sets, which are not guessed.
 
     Raises:
-        WeightsError: no VideoMAE; settings that make no sense; or tensors that are missing, left over
-            or mis-shaped, all listed together.
+        WeightsError: The file holds no VideoMAE, the settings are invalid, or tensors are missing,
+            unexpected or mis-shaped. The message lists all such tensors.
     """
     upstream, stored = _canonical(file)
     tensors = {name: file.tensors[own] for name, own in stored.items()}
@@ -131,10 +127,10 @@ def recognise(
     model = f"{config.dim} wide, {config.depth} blocks, {kind}"
     if kind == "encoder" and pooling is None and upstream == names.OFFICIAL:
         notes.append(
-            "the file has no decoder (as that of V1's ViT-H): it holds an encoder, which can be "
+            "the file has no decoder (like that of V1's ViT-H), so it is read as an encoder, which can be "
             "fine-tuned and gives features, but cannot reconstruct"
         )
-        for name in ("mask_token", "encoder_to_decoder.weight"):  # of no use without one
+        for name in ("mask_token", "encoder_to_decoder.weight"):  # useless without a decoder
             stored.pop(name, None)
     found = _ours(file, upstream, kind, pooling, config, expected, stored, model)
     return Stored(
@@ -151,7 +147,7 @@ def recognise(
 
 
 def _canonical(file):
-    """The upstream, and its own names without wrappers -> the names in the file."""
+    """Return the upstream, and a mapping from its names without wrappers to the names in the file."""
     firsts = [
         (name, upstream)
         for name in file.tensors
@@ -182,7 +178,7 @@ def _canonical(file):
         if upstream == names.VIT:
             name = name.replace(_DECODER_BLOCKS_OF_5, _DECODER_BLOCKS)
         if upstream == names.HUGGING_FACE:
-            for part in ("query", "value"):  # as in the memory of transformers 5
+            for part in ("query", "value"):  # transformers 5 names these in memory
                 name = name.replace(f".attention.{part}.bias", f".attention.{part[0]}_bias")
         if name in stored:
             raise WeightsError(
@@ -199,7 +195,7 @@ def _canonical(file):
 
 
 def _first_names(upstream):
-    """The tubelet embedding's, of a model with a decoder and of others."""
+    """Return the names of the tubelet embedding, with and without a decoder."""
     of_kinds = (
         names.upstream_names("tubelet_embedding/kernel", upstream, "encoder", pooling)
         for pooling in (None, "mean")
@@ -208,7 +204,7 @@ def _first_names(upstream):
 
 
 def _kind(upstream, tensors):
-    """-> kind, pooling; any tensor of a part shows it, that a missing one can be named."""
+    """Return (kind, pooling). One tensor of a part reveals it, so that missing ones can be reported."""
 
     def has(part):
         return any(name.startswith(f"{part}.") for name in tensors)
@@ -230,7 +226,7 @@ def _pooled(mean):
 
 
 def _ours(file, upstream, kind, pooling, config, expected, stored, model):
-    """Our weights, each from all of its tensors; every tensor of the file is used once."""
+    """Return our weights, each made from all its tensors. Every tensor of the file must be used once."""
     found, used, faults = {}, set(), []
     for path, shape in expected.items():
         wanted = names.upstream_names(path, upstream, kind, pooling)
@@ -273,7 +269,7 @@ def _read(path, parts):
 
 
 def _with_stored_positions(tensors, config):
-    """The encoder's positions are learned, unless the file holds what is computed. Clause IMAGE-7."""
+    """Set the encoder's positions to fixed if the file stores the fixed table. Clause IMAGE-7."""
     (name, width), _ = _TABLES.items()
     if name not in tensors or not _is_planar(tensors[name], config, width):
         return config
@@ -281,7 +277,7 @@ def _with_stored_positions(tensors, config):
 
 
 def _is_planar(tensor, config, width):
-    """Whether stored positions (1, 1 + N, D) are a row of zeros and MAE's table, up to rounding."""
+    """Return True if stored positions (1, 1 + N, D) are a zero row and MAE's table, up to rounding."""
     dim = getattr(config, width)
     if tensor.shape != (1, 1 + config.num_tokens, dim) or dim % 4:
         return False
@@ -293,7 +289,7 @@ def _is_planar(tensor, config, width):
 
 
 def _of_16_bits(values):
-    """Whether float32 values are those of a float16 or of a bfloat16."""
+    """Return True if all float32 values are exact in float16, or all in bfloat16."""
     return (
         np.array_equal(values, values.astype(np.float16))
         or not (values.view(np.uint32) & 0xFFFF).any()
@@ -301,7 +297,7 @@ def _of_16_bits(values):
 
 
 def _is_fixed(tensor, config):
-    """Whether mmaction2's stored positions (1, N, D), perhaps in 16 bits, are the sinusoid."""
+    """Return True if mmaction2's stored positions (1, N, D) are the sinusoid, up to 16-bit rounding."""
     if tensor.shape != (1, config.num_tokens, config.dim):
         return False
     table = fixed(config.grid, config.dim)

@@ -1,7 +1,7 @@
-"""A model's configuration from its tensors' shapes and from the settings that lie beside them.
+"""Model configuration from the shapes of tensors and the settings files beside them.
 
-Sizes come from the tensors. What shapes cannot tell (frames, heads, epsilons, ...) comes from the settings;
-where these are silent, it is the official value. Clauses WEIGHT-5, WEIGHT-6, OPTION-*, IMAGE-7.
+Sizes come from the tensors. Values that shapes do not determine (frames, heads, epsilons, ...) come from
+the settings, else from the official models. Clauses WEIGHT-5, WEIGHT-6, OPTION-*, IMAGE-7.
 """
 
 import re
@@ -12,13 +12,13 @@ from vmae_keras.config import DEEPEST, IMAGENET_MEAN, IMAGENET_STD, VideoMAEConf
 from vmae_keras.weights import names
 from vmae_keras.weights.tensor_files import WeightsError
 
-# Heads of the official models, by width, where neither the tensors nor the settings tell.
+# Number of heads in the official models by width, used if neither tensors nor settings determine it.
 HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 
 _HEADS = {"heads": ("dim", HEADS), "decoder_heads": ("decoder_dim", DECODER_HEADS)}
 
-_ACTIVATIONS = {  # names of transformers that are not ours
+_ACTIVATIONS = {  # transformers' names that differ from ours
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -41,16 +41,21 @@ def configuration(
     overrides: dict[str, Any],
     path: Any,
 ) -> tuple[VideoMAEConfig, list[str]]:
-    """-> the configuration, and notes on what was assumed or corrected.
+    """Return the configuration, and notes on settings that were assumed or corrected.
 
     Args:
-        shapes: of the tensors, by upstream's names without wrappers.
-        settings, arguments, preprocessing: a `config.json`, the arguments of a training run, a
-            `preprocessor_config.json`; each may be {}.
-        overrides: fields of the configuration that the user sets.
+        upstream: Format of the file, a column of `names`.
+        kind: "pretraining", "encoder" or "classifier".
+        pooling: Pooling of an encoder or a classifier.
+        shapes: Shapes of the tensors by upstream name, without wrappers.
+        settings: Contents of `config.json`, or {}.
+        arguments: Arguments of the training run, or {}.
+        preprocessing: Contents of `preprocessor_config.json`, or {}.
+        overrides: Fields of the configuration that the user sets.
+        path: Location of the file, for messages.
 
     Raises:
-        WeightsError: shapes or values that fit no VideoMAE.
+        WeightsError: Shapes or values do not fit any VideoMAE.
     """
     notes: list[str] = []
     try:
@@ -62,13 +67,13 @@ def configuration(
         else:
             fields |= _of_official(settings.get("model_config", {}), arguments, fields, notes)
         if fields.pop("layer_scaled"):
-            # Only where training starts from: the file holds what it came to.
+            # Only the initial value matters here; the trained scales are in the file.
             fields["layer_scale"] = float(arguments.get("init_values") or 1e-5)
         fields |= _of_preprocessing(preprocessing, fields["channels"])
         if upstream == names.VIT and settings.get("model_type") == "vit" and not preprocessing:
             fields |= dict.fromkeys(("mean", "std"), (0.5,) * fields["channels"])
             notes.append(
-                "no preprocessor_config.json lies beside the file: .5 is assumed as mean and std"
+                "there is no preprocessor_config.json beside the file, so mean and std are assumed to be .5"
             )
         fields |= {name: overrides[name] for name in _HEADS if name in overrides}
         for name, (width, known) in _HEADS.items():
@@ -87,20 +92,20 @@ def configuration(
 def labels(
     settings: dict[str, Any], classes: int | None, notes: list[str]
 ) -> tuple[str, ...] | None:
-    """The classes' names of a `config.json` in their order; None where it has none."""
+    """Return the class names of a `config.json` in order, or None if it has none."""
     named = settings.get("id2label")
     if not classes or not isinstance(named, dict):
         return None
     wanted = [str(i) for i in range(classes)]
     if sorted(named, key=str) != sorted(wanted):
-        notes.append(f"config.json names {len(named)} classes, the head has {classes}: left out")
+        notes.append(f"ignored {len(named)} class names in config.json, as the head has {classes}")
         return None
     found = tuple(str(named[i]) for i in wanted)
     return None if found == tuple(f"LABEL_{i}" for i in wanted) else found
 
 
 def _sizes(upstream, kind, pooling, shapes):
-    """What the shapes tell. A weight that is missing or mis-shaped in one block is right in others."""
+    """Return the fields that shapes determine, by majority, so one bad block does not matter."""
 
     def find(*paths):
         candidates = (names.upstream_names(path, upstream, kind, pooling) for path in paths)
@@ -112,7 +117,7 @@ def _sizes(upstream, kind, pooling, shapes):
         start = re.escape(one.partition("0.")[0])
         found = (re.match(rf"{start}(\d+)\.", name) for name in shapes)
         last = max((int(match[1]) for match in found if match), default=-1)
-        if last >= min(len(shapes), DEEPEST):  # nothing is listed for a made-up number
+        if last >= min(len(shapes), DEEPEST):  # a made-up number would make a long list of blocks
             raise WeightsError(
                 f"its last block of the {part} has the number {last}. Received: {len(shapes)} tensors "
                 f"in all, and at most {DEEPEST} blocks are read. The file is damaged or no VideoMAE."
@@ -130,7 +135,7 @@ def _sizes(upstream, kind, pooling, shapes):
         return kernel[0] if kernel else 4 * dim
 
     dim, channels, *tubelet = kernel = find("tubelet_embedding/kernel")
-    if 0 in kernel:  # and the other sizes might be anything, at no cost to the file
+    if 0 in kernel:  # an empty tensor can claim huge sizes in a small file
         raise WeightsError(f"its tubelet embedding is empty. Received: shape {kernel}.")
     fields = {
         "dim": dim,
@@ -166,12 +171,12 @@ def _of_hugging_face(settings, fields, overrides, notes):
         **_of_transformers(settings, fields, notes),
         "frames": settings.get("num_frames", 16),
         "norm_pix": settings.get("norm_pix_loss", True),
-        "last_norm_epsilon": 1e-5,  # torch's default, whatever the settings say
+        "last_norm_epsilon": 1e-5,  # torch's default, regardless of the settings
     }
     if (fields["dim"], found.get("heads")) == (384, 16) and "heads" not in overrides:
         found["heads"] = HEADS[384]
         notes.append(
-            "config.json gives 16 heads to a width of 384; the official ViT-S has 6, which is taken "
+            "config.json gives 16 heads to a width of 384, but the official ViT-S has 6, which is used "
             "(Hugging Face's conversion script wrote 16 for it). Pass heads=16 to follow the file"
         )
     return found
@@ -184,16 +189,16 @@ def _of_image_models(kind, settings, fields, notes):
         found |= {
             "norm_pix": settings.get("norm_pix_loss", False),
             "mae_target": True,
-            "planar_positions": True,  # of the decoder, whatever the encoder has
+            "planar_positions": True,  # for the decoder, whatever the encoder has
         }
     return found
 
 
 def _of_transformers(settings, fields, notes):
-    """What its models have in common."""
+    """Return the fields that all models of transformers have."""
     if not settings:
         notes.append(
-            "no config.json lies beside the file: the defaults of transformers are assumed"
+            "there is no config.json beside the file, so the defaults of transformers are assumed"
         )
     act = settings.get("hidden_act", "gelu")
     found = {
@@ -213,8 +218,8 @@ def _of_transformers(settings, fields, notes):
     ):
         if ours in fields and settings.get(theirs, fields[ours]) != fields[ours]:
             notes.append(
-                f"config.json says {theirs}={settings[theirs]}, the file holds {fields[ours]} blocks: "
-                "these are taken"
+                f"config.json says {theirs}={settings[theirs]}, but the file has {fields[ours]} blocks, "
+                "which are used"
             )
     dropped = [
         f"{name}={settings[name]}"
@@ -223,16 +228,17 @@ def _of_transformers(settings, fields, notes):
     ]
     if dropped:
         notes.append(
-            f"no dropout inside of blocks here, only drop-path: {', '.join(dropped)} has no effect"
+            "there is no dropout inside of blocks here, only drop-path, so "
+            f"{', '.join(dropped)} has no effect"
         )
     return found
 
 
 def _of_official(model, arguments, fields, notes):
-    """V1, V2 and mmaction2; `model` is the `model_config` of V2's hub repositories."""
+    """Return the fields of V1, V2 and mmaction2. `model` is `model_config` of V2's hub repositories."""
     frames = arguments.get("num_frames") or model.get("num_frames") or 16
     segments = arguments.get("num_segments") or 1
-    if type(frames) is not int or type(segments) is not int:  # a text times a number is long
+    if type(frames) is not int or type(segments) is not int:  # string * int would be a long string
         raise WeightsError(
             "num_frames and num_segments must be integers. Received: "
             f"{type(frames).__name__} and {type(segments).__name__}. Save the tensors alone."
@@ -246,8 +252,8 @@ def _of_official(model, arguments, fields, notes):
     heads = model.get("num_heads", fields.get("heads"))
     if "heads" in fields and heads != fields["heads"]:
         notes.append(
-            f"config.json says num_heads={heads}, the scale of the attention has {fields['heads']} "
-            "heads: these are taken"
+            f"config.json says num_heads={heads}, but the attention's scale has {fields['heads']} heads, "
+            "which are used"
         )
     elif heads is not None or "num_heads" in model:
         found["heads"] = heads
@@ -255,7 +261,7 @@ def _of_official(model, arguments, fields, notes):
 
 
 def _of_preprocessing(settings, channels):
-    """Mean and std of pixels in [0, 1]; nothing said: ImageNet's, with which the models were trained."""
+    """Return mean and std for pixels in [0, 1]. Unset values are ImageNet's, as in the models' training."""
     if not settings.get("do_normalize", True):
         mean, std = (0.0,) * channels, (1.0,) * channels
     else:
@@ -275,7 +281,7 @@ def _frame(size):
 
 
 def _official_heads(name, width, known, notes):
-    """No shape and no setting tells: the official number for this width, or 64 channels a head."""
+    """Return the official number of heads for a width, else one per 64 channels."""
     if width in known:
         return known[width]
     if width % 64:

@@ -1,4 +1,4 @@
-"""Find the model behind a handle: a folder, a file or `hf://owner/name`."""
+"""Reader for the model behind a handle: a folder, a file or `hf://owner/name`."""
 
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def locate(handle: str | Path) -> Path:
-    """Return a folder or a file on this machine, downloaded if need be.
+    """Return the local folder or file of a handle, and download it if necessary.
 
     Raises:
-        WeightsError: nothing is there. HubError: see `hub.fetch`.
+        WeightsError: The path does not exist.
+        HubError: See `hub.fetch`.
     """
     if hub.is_hub(str(handle)):
         return hub.fetch(str(handle))
@@ -35,13 +36,14 @@ def locate(handle: str | Path) -> Path:
 
 
 def read_weights(path: Path, overrides: dict[str, Any]) -> Stored:
-    """Return the model in a folder or a file that Keras or another implementation wrote.
+    """Return the model in a folder or file written by Keras or by another implementation.
 
     Args:
+        path: Local folder or file.
         overrides: Fields of the configuration that the user sets.
 
     Raises:
-        WeightsError: There is none, or it cannot be used.
+        WeightsError: There is no model, or it cannot be used.
     """
     if (saved := read_keras(path)) is not None:
         return saved

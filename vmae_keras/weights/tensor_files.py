@@ -1,7 +1,7 @@
-"""Tensors by name out of a file of weights, one at a time, whoever wrote the file.
+"""Reader for the tensors of a weight file, one at a time and by name.
 
-Files come from strangers: each is judged by its content, not by its name, and nothing in one is believed
-before it is checked. A file of 4 GB costs as much memory as the tensor that is being read.
+Files are untrusted. The format is detected from the content, not from the file name, and everything is
+checked before it is used. Reading needs memory for one tensor only, even if the file has 4 GB.
 """
 
 import json
@@ -19,13 +19,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-# V2-g's 582 weights with AdamW's states and an average of them take a header of 0.4 MiB.
+# The header for V2-g's 582 weights with AdamW states and averaged weights takes 0.4 MiB.
 _LARGEST_HEADER = 4 * 2**20  # bytes
 _LARGEST_INDEX = 4 * 2**20  # bytes
 _MOST_SHARDS = 10_000
 _PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,199}", re.ASCII)
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
-_NOT_WEIGHTS = {  # how the file begins: what it is, and the way out
+_NOT_WEIGHTS = {  # first bytes of a file: its format, and the way out
     b"version https://git-lfs": "is the pointer of a git-lfs file, not the file. Run `git lfs pull`.",
     b"<": "is a web page or XML, often a login or an error that was saved in place of the file. "
     "Download it again and look at what the address gives.",
@@ -35,16 +35,16 @@ _NOT_WEIGHTS = {  # how the file begins: what it is, and the way out
 
 
 class WeightsError(ValueError):
-    """A file of weights cannot be used; says which, why and the way out."""
+    """Raised when a weight file cannot be used. Says which file, why, and the way out."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor in a file, not read yet.
+    """Tensor in a file, not read yet.
 
-    `read()` gives float32, every value finite, whatever the file holds; float64 of Keras models of float64.
-    It raises WeightsError, naming file and tensor, where the file holds other than 16, 32 or 64-bit floats,
-    or a NaN or an infinite value.
+    `read()` returns finite float32 values, whatever float type the file has, or float64 for Keras models in
+    float64. It raises WeightsError, naming file and tensor, if the file has other types than 16, 32 or
+    64-bit floats, or a NaN or infinite value.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The tensors of a file by their stored names, and the plain values of a training run's `args`."""
+    """Tensors of a file by their stored names, and the plain values in a training run's `args`."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -61,12 +61,12 @@ class TensorFile:
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """Opens a safetensors file, a pickle of torch (zip or old), or the JSON index of either's shards.
+    """Open a safetensors file, a torch file (zip or legacy), or a JSON index of such shards.
 
     Raises:
-        WeightsError: anything else, said by name where it is a usual mistake (a web page, a git-lfs
-            pointer, a Keras file); a damaged or a hostile file; an index that does not fit its shards, all
-            faults listed.
+        WeightsError: The file has another format; common mistakes (a web page, a git-lfs pointer, a Keras
+            file) are named. The file is damaged or hostile. An index does not match its shards; all faults
+            are listed.
     """
     path = Path(path)
     head = _head(path)
@@ -76,7 +76,7 @@ def read_tensors(path: Path) -> TensorFile:
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Writes the tensors as they are (C order) at one stroke: the whole file is there, or nothing is."""
+    """Write the tensors unchanged, in C order, to a safetensors file, atomically."""
     with at_one_stroke(path) as partial_file:
         ordered = {name: np.asarray(value, order="C") for name, value in tensors.items()}
         save_file(ordered, partial_file, metadata=metadata)
@@ -84,7 +84,7 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict
 
 @contextmanager
 def at_one_stroke(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` when the block ends without an error."""
+    """Yield a temporary path that replaces `path` atomically when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.partial")
@@ -92,7 +92,7 @@ def at_one_stroke(path: Path) -> Iterator[Path]:
         unfinished.touch()
         mode = unfinished.stat().st_mode
         yield unfinished
-        os.chmod(unfinished, mode)  # safetensors 0.8 lets nobody but the owner read what it writes
+        os.chmod(unfinished, mode)  # safetensors 0.8 makes files readable only by their owner
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -101,8 +101,8 @@ def at_one_stroke(path: Path) -> Iterator[Path]:
 
 
 def as_float32(path: Path, name: str, values: np.ndarray, keep_float64: bool = False) -> np.ndarray:
-    """Floats as float32; uint16 are the bits of bfloat16. Raises WeightsError for NaN and infinity."""
-    if values.dtype == np.uint16:  # the upper half of a float32
+    """Convert floats, or uint16 as the bits of bfloat16, to float32; raise WeightsError if not finite."""
+    if values.dtype == np.uint16:  # bfloat16 is the upper half of a float32
         values = values.astype(np.uint32)
         values <<= 16
         values = values.view(np.float32)
@@ -119,13 +119,13 @@ def as_float32(path: Path, name: str, values: np.ndarray, keep_float64: bool = F
 
 
 def listed(faults: list[str], most: int = 1000) -> str:
-    """Return faults as the indented lines that follow a message, the first ones where there are many."""
+    """Return the first `most` faults as indented lines to append to a message."""
     more = [f"... and {len(faults) - most} more"] if len(faults) > most else []
     return "".join(f"\n  {line}" for line in (*faults[:most], *more))
 
 
 def not_floats(path: Path, name: str, received: str) -> WeightsError:
-    """The error for a tensor whose values are no weights."""
+    """Return the error for a tensor that does not contain floats."""
     return WeightsError(
         f"{path}: `{name}` is no tensor of 16, 32 or 64-bit floats. Received: {received}. "
         "Convert it where it was made, or leave it out."
@@ -141,7 +141,7 @@ def _head(path):
 
 
 def _is_text(head):
-    """Whether the first eight bytes are text; as the length of a safetensors header they exceed 10^17."""
+    """Return True if the first 8 bytes are text. As a safetensors header length they would exceed 10^17."""
     return all(8 < byte < 127 for byte in head[:8])
 
 
@@ -151,7 +151,7 @@ def _read_one(path, head):
     if head[8:9] == b"{" and not _is_text(head):
         return _read_safetensors(path)
     if head.startswith((b"PK\3\4", b"\x80")):
-        from vmae_keras.weights.torch_files import read_torch  # it builds on this module
+        from vmae_keras.weights.torch_files import read_torch  # imports this module
 
         return read_torch(path)
     for start, what in _NOT_WEIGHTS.items():
@@ -171,7 +171,7 @@ def _read_safetensors(path):
                 raise ValueError(
                     f"its header takes {length} bytes, at most {_LARGEST_HEADER} are read"
                 )
-            with safe_open(path, "numpy"):  # the library judges sizes, offsets and overlaps
+            with safe_open(path, "numpy"):  # the library checks sizes, offsets and overlaps
                 pass
             header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
     except (SafetensorError, ValueError, RecursionError) as error:
@@ -187,7 +187,7 @@ def _read_safetensors(path):
 
 
 def _read_values(path, name, entry, start):
-    """Reads with a plain `read`: the library gives NumPy no bfloat16, and a map would count as memory."""
+    """Read values from the file. safetensors lacks bfloat16 for NumPy, and a mmap counts as memory."""
     dtype = entry["dtype"]
     if dtype not in _FLOATS:
         raise not_floats(path, name, dtype)
@@ -202,7 +202,7 @@ def _read_values(path, name, entry, start):
 
 
 def _read_index(path):
-    """Joins the shards that an index names; they lie in its folder."""
+    """Read the shards that an index names, all in its own folder, as one file."""
     places = _weight_map(path)
     files = sorted(set(places.values()))
     if len(files) > _MOST_SHARDS:
@@ -255,15 +255,15 @@ def _weight_map(path):
 
 
 def _shard_fault(folder, file):
-    """What is wrong with a shard's name or place, or None."""
+    """Return the fault in a shard's name or location, or None."""
     if not _PLAIN_NAME.fullmatch(file):
         return "is not the plain name of a file in the index's folder; nothing else is followed"
     home = folder.resolve()
     try:
         target = (folder / file).resolve(strict=True)
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+    except (OSError, RuntimeError):  # RuntimeError for a cycle of links
         return "is missing"
-    # A hub's cache: snapshots/<revision>/<file> is a link to blobs/<hash> beside `snapshots`.
+    # In the hub's cache, snapshots/<revision>/<file> links to blobs/<hash> beside `snapshots`.
     roots = [home, *(up.parent / "blobs" for up in home.parents if up.name == "snapshots")]
     if not any(target.is_relative_to(root) for root in roots):
         return "is a link that leads out of the index's folder"

@@ -1,7 +1,7 @@
-"""What a file of torch must be before torch opens it. Little of it is read, nothing executed or unpacked.
+"""Checks of a torch file before torch opens it. They read little of it, and execute or unpack nothing.
 
-zipfile and torch's own reader may see two different archives in a contrived file; one that both must agree
-on has its end where a zip archive without a comment ends, and parts under one root, each just stored.
+In a crafted file, zipfile and torch's own reader may see two different archives. To make them agree, the
+archive must end at the end of the file, without a comment, and its parts must lie uncompressed in one root.
 """
 
 import io
@@ -12,13 +12,15 @@ from typing import BinaryIO
 from vmae_keras.weights import pickles
 from vmae_keras.weights.tensor_files import WeightsError
 
-LONGEST_DIRECTORY = 2**20  # bytes; that of V2-g with its optimizer's states took 0.2 MiB
-_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
-_MOST_OF_A_NUMBER = 100  # opcodes of an old file's first pickles: numbers, and a dict of a few
+LONGEST_DIRECTORY = 2**20  # bytes; V2-g with optimizer states took 0.2 MiB
+_MAGIC = 0x1950A86A20F9469CFC6C  # value of the first pickle in a legacy file
+_MOST_OF_A_NUMBER = (
+    100  # opcodes of a legacy file's first pickles: numbers, or a small dict of numbers
+)
 
 
 def check_zip(path):
-    """The zip form: stored parts that do not overlap, with a pickle and the storages that it names."""
+    """Check a zip file: uncompressed parts that do not overlap, a pickle, and the storages it names."""
     content, sizes = b"", {}
     try:
         with open(path, "rb") as file:
@@ -51,10 +53,10 @@ def check_zip(path):
 
 
 def directory(file: BinaryIO) -> int:
-    """Return where a zip archive's directory begins according to its end, which must be the file's.
+    """Return the offset of a zip archive's directory. The archive must end at the end of the file.
 
     Raises:
-        zipfile.BadZipFile: something follows the end, or the directory is too long to be read.
+        zipfile.BadZipFile: The archive is followed by something else, or its directory is too long.
     """
     start, size = _start_and_size(file)
     if size - start > LONGEST_DIRECTORY:
@@ -118,7 +120,7 @@ def _faults(file, entries, root, directory):
 
 
 def check_old(path):
-    """The old form: five pickles (magic, protocol, system, content, keys), then storages with lengths."""
+    """Check a legacy file: five pickles (magic, protocol, system, content, keys), then the storages."""
     with open(path, "rb") as file:
         start = io.BytesIO(file.read(pickles.LONGEST))
     magic, _ = _inspect(path, start, _MOST_OF_A_NUMBER)

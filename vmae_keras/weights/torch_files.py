@@ -1,7 +1,7 @@
-"""Files of torch: `.pth`, `.pt` and `.bin`. torch itself is imported when one is read or written.
+"""Reader and writer for torch files: `.pth`, `.pt` and `.bin`. torch is imported only when needed.
 
-A pickle can run any program. Here one is read with torch's restricted reader alone, after its file
-(`torch_archives`) and its opcodes (`pickles`) were checked; the zip form is mapped into memory, not read.
+Unpickling can execute arbitrary code. So files are read only with torch's restricted unpickler, after
+checks of the file (`torch_archives`) and its opcodes (`pickles`). Zip files are memory-mapped.
 """
 
 from functools import partial
@@ -24,15 +24,15 @@ _LONGEST_ARGUMENT = 500  # values
 
 
 def read_torch(path: Path) -> TensorFile:
-    """The tensors of a file of torch.
+    """Return the tensors of a torch file.
 
-    They are those under `model`, `module` or `state_dict`, the first of these that is a dict, else those at
-    the top. The rest (optimizer, scaler, an average of the weights) stays unread. An old file, from before
-    torch 1.6, is read into memory whole, since torch cannot map it.
+    Takes the tensors under `model`, `module` or `state_dict`, the first of these that is a dict, else those
+    at the top level. The rest (optimizer, scaler, averaged weights) stays unread. Legacy files, from before
+    torch 1.6, are read into memory as a whole, because torch cannot map them.
 
     Raises:
-        WeightsError: the file is damaged, holds no tensors, or wants more than tensors, plain values and an
-            argparse Namespace; or torch is missing, or older than 2.6.
+        WeightsError: The file is damaged, has no tensors, or contains more than tensors, plain values and
+            an argparse Namespace. torch is missing, or older than 2.6.
     """
     path = Path(path)
     with open(path, "rb") as file:
@@ -40,12 +40,12 @@ def read_torch(path: Path) -> TensorFile:
     check = torch_archives.check_zip if zipped else torch_archives.check_old
     check(path)
     torch = _torch(path)
-    if path.suffix == ".safetensors":  # torch goes by the name
+    if path.suffix == ".safetensors":  # torch detects the format by the name
         raise WeightsError(f"{path} is a file of torch, not safetensors. Rename it to `.pth`.")
     try:
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # torch raises whatever a damaged file leads to
+    except Exception as error:  # a damaged file can make torch raise anything
         reason = str(error).strip().splitlines()[:1]
         raise WeightsError(
             f"{path} cannot be read by torch: {type(error).__name__}: {''.join(reason)}. "
@@ -68,7 +68,7 @@ def read_torch(path: Path) -> TensorFile:
 
 
 def write_torch(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Writes {"model": {name: tensor}} at one stroke, as the official repositories do."""
+    """Write {"model": {name: tensor}} atomically, in the form of the official repositories."""
     torch = _torch(path)
     model = {
         name: torch.from_numpy(np.require(value, requirements=["C", "W"]))
@@ -87,7 +87,7 @@ def _torch(path):
             "or get the same weights as safetensors."
         ) from error
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
-        raise WeightsError(  # CVE-2025-32434: until then the restricted reader could be made to run code
+        raise WeightsError(  # CVE-2025-32434: before 2.6, the restricted unpickler could execute code
             f"{path} is not safe to read with this torch. Received: torch {torch.__version__}, "
             "wanted 2.6 or later. Run `pip install --upgrade torch`."
         )
@@ -113,12 +113,12 @@ def _read(path, size, name, tensor):
             f"Received: shape {tuple(tensor.shape)}."
         )
     bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
-    # Copied by NumPy: what torch allocates again and again, malloc was seen to keep (six tensors of 16 MB).
+    # Copied by NumPy, because malloc retained memory that torch allocated repeatedly (6 tensors of 16 MB).
     return as_float32(path, name, np.array(bits.detach().numpy()))
 
 
 def _stand_in(module, name):
-    """A class that a pickle takes for another one, and that only keeps what it is given."""
+    """Return a class that replaces another one in a pickle, and only stores its state."""
 
     def set_state(self, state):
         if isinstance(state, dict):
@@ -130,7 +130,7 @@ def _stand_in(module, name):
 
 _STAND_INS = [
     _stand_in("argparse", "Namespace"),
-    # NumPy's numbers, which a training checkpoint may hold: nobody reads them, and NumPy is not called.
+    # NumPy scalars, which a training checkpoint may contain. They are not used, and NumPy is not called.
     _stand_in("numpy", "dtype"),
     _stand_in("numpy._core.multiarray", "scalar"),
     _stand_in("numpy.core.multiarray", "scalar"),
@@ -149,7 +149,10 @@ def _arguments(content):
 
 
 def _is_plain(value):
-    """Whether text, numbers, None, or lists, tuples, dicts of them; not many: a list may hold itself."""
+    """Return True for text, numbers, None, and lists, tuples or dicts of them.
+
+    The number of values is limited, because a list may contain itself.
+    """
     waiting = [value]
     for _ in range(_LONGEST_ARGUMENT):
         if not waiting:

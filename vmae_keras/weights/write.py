@@ -1,4 +1,4 @@
-"""A model's weights as files that other implementations read. Clauses WEIGHT-3, WEIGHT-5, WEIGHT-7."""
+"""Writers of model weights for other implementations. Clauses WEIGHT-3, WEIGHT-5, WEIGHT-7."""
 
 import json
 from pathlib import Path
@@ -20,10 +20,12 @@ _ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh", "hard_swish": "hardswish"}  # 
 
 
 def write_official(stored: Stored, path: Path) -> list[str]:
-    """A `.pth` as V1 and V2 write them: {"model": tensors}. Returns what the file cannot say, for people.
+    """Write a `.pth` in the format of V1 and V2: {"model": tensors}.
+
+    Returns notes to the user on properties that the file cannot store.
 
     Raises:
-        WeightsError: the official models cannot be this one.
+        WeightsError: The official code cannot represent the model.
     """
     c = stored.config
     _refuse(
@@ -52,12 +54,12 @@ def write_official(stored: Stored, path: Path) -> list[str]:
 
 
 def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
-    """A folder that transformers opens: config.json, preprocessor_config.json, model.safetensors.
+    """Write a folder for transformers: config.json, preprocessor_config.json, model.safetensors.
 
-    Returns what transformers will do otherwise, for people.
+    Returns notes to the user on what transformers does differently.
 
     Raises:
-        WeightsError: transformers' models cannot be this one.
+        WeightsError: transformers cannot represent the model.
     """
     c, whose = stored.config, "The models of transformers"
     _refuse(
@@ -91,7 +93,7 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
     if stored.kind == "encoder":
         tensors = {name.removeprefix("videomae."): value for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)  # until all of it is there
+    (folder / "config.json").unlink(missing_ok=True)  # written last, when the rest is complete
     write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
     for name, values in (
         ("preprocessor_config.json", _preprocessing(c)),
@@ -116,7 +118,7 @@ def _tensors(stored, upstream, whose):
 
 
 def _of_images(c):
-    """Options of image models, which no format of VideoMAE's has."""
+    """Return the options that only image models have, so no VideoMAE format supports them."""
     names = ("class_token", "planar_positions", "bridge_bias", "mae_target")
     return {f"{name}=True": getattr(c, name) for name in names}
 
