@@ -123,7 +123,7 @@ def _times_in_order(pts: list[int | None], dts: list[int | None], shared: bool) 
     """
     if None not in pts:
         return _spread(np.sort(np.array(pts, np.int64)))
-    # Decoding time stamps are slightly early, but have the same distances.
+    # Decoding time stamps are slightly early, but have the same spacing.
     kept, times = _in_order(dts, reordered=False)
     last = np.append(np.diff(times) > 0, True)[: len(times)]  # the last of repeated stamps
     kept, times = kept[last], times[last]

@@ -209,7 +209,7 @@ def upstream_names(path: str, upstream: str, kind: str, pooling: str | None) -> 
         head = _HEAD[kind == "pretraining"][column]
         names = () if head is None else (f"{head}.{'weight' if path == 'head/kernel' else 'bias'}",)
     elif (path, upstream, pooling) == ("tubelet_embedding/positions", OFFICIAL, None):
-        names = ()  # the official pretraining model's has one row too many, so it cannot run
+        names = ()  # the official pretraining model has one row too many here, so it cannot run
     else:
         name = _COMMON[path][column]
         names = () if name is None else (name,)

@@ -178,7 +178,7 @@ def _canonical(file):
         if upstream == names.VIT:
             name = name.replace(_DECODER_BLOCKS_OF_5, _DECODER_BLOCKS)
         if upstream == names.HUGGING_FACE:
-            for part in ("query", "value"):  # transformers 5 names these in memory
+            for part in ("query", "value"):  # the names that transformers 5 uses in memory
                 name = name.replace(f".attention.{part}.bias", f".attention.{part[0]}_bias")
         if name in stored:
             raise WeightsError(
