@@ -303,7 +303,7 @@ def test_wrong_shapes_and_dtypes_are_refused(artifact, change, message):
 def test_the_card_runs_the_artifact_without_this_library(artifact):
     out = artifact[0]
     card = (out / "README.md").read_text("utf-8")
-    assert "labels" in card and "allowed are 0.0001" in card
+    assert "labels" in card and "tolerance is 0.0001" in card
     program = program_of(out)
     assert "vmae_keras." not in program.replace("vmae_keras.json", "")
     done = subprocess.run(

@@ -1,1 +1,1 @@
-"""Models as artifacts that serve without Keras: SavedModel, LiteRT, ONNX, OpenVINO."""
+"""Export of models to artifacts that run without Keras: SavedModel, LiteRT, ONNX, OpenVINO."""

@@ -1,4 +1,4 @@
-"""An exported model, run in its own runtime. Needs neither Keras nor what it was trained on."""
+"""Exported models in their own runtimes. Keras and its backends are not needed."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ class Artifact:
         logits = artifact({"video": video})["logits"]
 
     Args:
-        path: the folder that `vmae export` wrote into, or the artifact in it.
+        path: The folder that `vmae export` wrote into, or the artifact in it.
 
     Raises:
-        ArtifactError: there is no artifact of ours, or its runtime is not installed.
+        ArtifactError: The path holds no exported artifact, or its runtime is not installed.
     """
 
     def __init__(self, path: str | Path):
@@ -34,7 +34,7 @@ class Artifact:
         try:
             text = module.read_contract(self.path)
             self._run = module.open_artifact(self.path)
-        except Exception as error:  # each runtime has its own for damaged files
+        except Exception as error:  # for damaged files, each runtime raises its own errors
             raise ArtifactError(
                 f"{self.path} is damaged, or was not written by `vmae export`: {error!r}"
             ) from error
@@ -42,14 +42,14 @@ class Artifact:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The names of a classifier's classes, where they are known."""
+        """Return the names of a classifier's classes; None if unknown."""
         return self.contract.labels
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Arrays by name -> arrays by name, of any number of clips, whatever the artifact's batch.
+        """Return the outputs by name for any number of clips, whatever the artifact's batch size.
 
         Raises:
-            ValueError: names, dtypes or shapes that the contract does not have.
+            ValueError: Names, dtypes or shapes do not fit the contract.
         """
         self.contract.check(batch)
         count, size = len(batch["video"]), self.contract.batch
@@ -57,13 +57,14 @@ class Artifact:
             return self._run(batch)
         parts = []
         for first in range(0, count, size):
-            chosen = np.minimum(np.arange(first, first + size), count - 1)  # the last one fills up
+            # The last batch is padded with the last clip.
+            chosen = np.minimum(np.arange(first, first + size), count - 1)
             parts.append(self._run({name: array[chosen] for name, array in batch.items()}))
         return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """Return the size of all its files in bytes."""
         beside = {"onnx": f"{self.path.name}.data", "openvino": f"{self.path.stem}.bin"}
         files = {self.path, self.path.with_name(beside.get(self.format, self.path.name))}
         if self.path.is_dir():

@@ -1,4 +1,4 @@
-"""The README that lies beside an artifact: what it takes, what it gives, how exact it is, how to run it."""
+"""The README of an artifact: inputs, outputs, accuracy, and a program that runs it."""
 
 from pathlib import Path
 from string import Template
@@ -19,15 +19,15 @@ _PACKAGES = {
     "openvino": "openvino",
 }
 _INPUTS = {
-    "video": "{colour} frames{resized}, {levels}; nothing else is to be done to them",
-    "visible": "ids of the tokens that the encoder sees, sorted",
-    "decoded": "ids of the tokens to predict, sorted",
+    "video": "{colour} frames{resized}, {levels}; no other preprocessing is needed",
+    "visible": "sorted ids of the tokens that the encoder sees",
+    "decoded": "sorted ids of the tokens to predict",
 }
 _OUTPUTS = {
     "logits": "one number per class",
     "probabilities": "softmax of the logits",
-    "features": "of each token, or of the clip where tokens are pooled",
-    "prediction": "content of the decoded tubelets",
+    "features": "one vector per token, or one per clip if the model pools tokens",
+    "prediction": "predicted content of the decoded tubelets",
 }
 _LEVELS = {"uint8": "levels 0 to 255", "float32": "0 to 1"}
 _PROGRAMS = {
@@ -54,7 +54,7 @@ from ai_edge_litert.interpreter import Interpreter
 $inputs
 model = Interpreter("$file")
 run = model.get_signature_runner()
-for name, expected in run.get_input_details().items():  # `run` would take some other shapes
+for name, expected in run.get_input_details().items():  # `run` would accept some wrong shapes
     assert inputs[name].shape[1:] == tuple(expected["shape"][1:]), (name, expected["shape"])
 outputs = run(**inputs)
 contract = json.loads(zipfile.ZipFile("$file").read("$key.json"))
@@ -96,12 +96,12 @@ print(contract["labels"][number] if contract["labels"] else number)
 
 
 def program(contract: Contract, file: str) -> str:
-    """Ten lines or so that run the artifact, in its own runtime alone, from the folder where it lies."""
+    """Return a short program that runs the artifact in its own runtime, from the artifact's folder."""
     inputs = [
         f'    "{name}": np.zeros({_shape(shape, "1")}, "{dtype}"),'
         for name, (dtype, shape) in contract.inputs.items()
     ]
-    inputs = "\n".join(["inputs = {  # yours in place of zeros", *inputs, "}"])
+    inputs = "\n".join(["inputs = {  # replace the zeros with your data", *inputs, "}"])
     return (
         Template(_PROGRAMS[contract.format]).substitute(inputs=inputs, file=file, key=KEY)
         + _LAST[contract.what]
@@ -109,7 +109,7 @@ def program(contract: Contract, file: str) -> str:
 
 
 def write_card(path: Path, artifact: Path, contract: Contract, comparison: Comparison):
-    """Writes the README of an artifact."""
+    """Write the README of an artifact."""
     c, size = contract, " x ".join(map(str, contract.size))
     colour = "RGB" if c.channels == 3 else "Grey"
     resized = f", resized and cropped inside to {size}" if c.resizes else ""
@@ -124,31 +124,31 @@ def write_card(path: Path, artifact: Path, contract: Contract, comparison: Compa
     outputs = [f"| `{name}` | float32 | | {_OUTPUTS[name]} |" for name in c.outputs]
     batch = f"B is {c.batch}." if c.batch else "B is any number of clips."
     failed = "" if comparison.passes else "\n**Its numbers differ too much from the model's.**\n"
-    labels = f"{len(c.labels)} names of classes" if c.labels else "no names of classes"
+    labels = f"{len(c.labels)} class names" if c.labels else "no class names"
     path.write_text(
         f"""# {_TITLES[c.what]}, {_FORMATS[c.format]}, {c.quantize or "float32"}
 {failed}
 `{artifact.name}`, exported from `{c.source}` by vmae-keras {c.version}.
 
-## What it takes and gives
+## Inputs and outputs
 
 | | dtype | shape | |
 |---|---|---|---|
 {chr(10).join(inputs + outputs)}
 
-{batch} The {c.frames} frames of a clip are to be taken {_sampling(c)}.
-The artifact carries this as JSON under `{KEY}`, with {labels}.
+{batch} Take the {c.frames} frames of a clip {_sampling(c)}.
+The artifact holds all this as JSON under `{KEY}`, with {labels}.
 
-## How exact it is
+## Accuracy
 
 | clips | largest difference | mean difference | same top-1 |
 |---|---|---|---|
 {chr(10).join(map(_row, comparison.rows))}
 
 {chr(10).join(costs(comparison))}
-Differences are shares of the largest output; allowed are {comparison.tolerance:g}.
+Differences are relative to the largest output; the tolerance is {comparison.tolerance:g}.
 
-## How to run it
+## Usage
 
     pip install {_PACKAGES[c.format]}
 
@@ -160,7 +160,7 @@ Differences are shares of the largest output; allowed are {comparison.tolerance:
 
 
 def costs(comparison: Comparison) -> list[str]:
-    """What the artifact costs, beside the model, as lines."""
+    """Return lines that state size and latency of the artifact and of the model."""
     size, model_size = comparison.bytes / 1e6, comparison.model_bytes / 1e6
     clips = "a clip" if comparison.clips_timed == 1 else f"{comparison.clips_timed} clips"
     return [
@@ -176,8 +176,8 @@ def _row(row):
 
 def _sampling(contract):
     if contract.sampling == "dense":
-        return f"one of every {contract.stride} frames of the video, in a row"
-    return "one of each of as many equal parts of the video"
+        return f"in order, one of every {contract.stride} frames of the video"
+    return "from as many equal segments of the video, one from each"
 
 
 def _shape(shape, batch):

@@ -1,4 +1,4 @@
-"""How an artifact's numbers differ from its model's."""
+"""Comparison of an artifact's outputs with its model's."""
 
 import dataclasses
 import json
@@ -10,17 +10,21 @@ import numpy as np
 
 from vmae_keras.export.contract import ArtifactError
 
-# Largest difference allowed, as a share of the largest output, by quantization. In float32 1e-6 was seen,
-# in fp16 1e-3, in both kinds of int8 .01 to .02 with random weights.
+# Largest allowed difference, as a share of the largest output, by quantization. With random weights, the
+# measured differences were 1e-6 in float32, 1e-3 in fp16, and .01 to .02 in both kinds of int8.
 TOLERANCES = {None: 1e-4, "fp16": 1e-2, "int8-dynamic": 0.1, "int8": 0.1}
 _ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was found on one kind of clips. Differences are shares of the largest output.
+    """The comparison on one kind of clips.
 
-    `agreement` is the share of clips with the same most probable class; None without classes.
+    Args:
+        clips: Description of the clips.
+        count: Number of clips.
+        largest, mean: Largest and mean difference, as shares of the largest output.
+        agreement: Share of clips with the same most probable class; None without classes.
     """
 
     clips: str
@@ -31,21 +35,22 @@ class Row:
 
     @property
     def figures(self) -> tuple[str, str, str]:
-        """The differences and the agreement, for people."""
+        """Return the differences and the agreement, formatted for display."""
         same = "" if self.agreement is None else f"{100 * self.agreement:.0f} %"
         return f"{self.largest:.1e}", f"{self.mean:.1e}", same
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """An artifact beside its model.
+    """The comparison of an artifact with its model.
 
     Args:
-        rows: on clips of each kind.
-        tolerance: the largest difference allowed.
-        bytes, model_bytes: of the artifact's files, and of the model's weights in float32.
-        latency, model_latency: seconds for a single batch of `clips_timed` clips.
-        backend: what the model was computed with.
+        rows: Comparison on each kind of clips.
+        tolerance: Largest allowed difference.
+        bytes, model_bytes: Size of the artifact's files, and of the model's weights in float32.
+        latency, model_latency: Seconds for a single batch of `clips_timed` clips.
+        clips_timed: Number of clips in the timed batch.
+        backend: Keras backend that computed the model.
     """
 
     rows: tuple[Row, ...]
@@ -70,7 +75,7 @@ class Comparison:
 
 
 class InexactArtifact(ArtifactError):
-    """An artifact does not compute what its model does; `comparison` says by how much."""
+    """An artifact does not compute what its model computes; `comparison` holds the differences."""
 
     def __init__(self, message: str, comparison: Comparison):
         super().__init__(message)
@@ -78,7 +83,7 @@ class InexactArtifact(ArtifactError):
 
 
 def compared(clips: str, found: np.ndarray, wanted: np.ndarray, classes: bool) -> Row:
-    """(n, ...) of the artifact and of the model -> how they differ. Not a number counts as infinite."""
+    """Compare (n, ...) outputs of the artifact with those of the model. NaN counts as infinite."""
     differences = np.nan_to_num(np.abs(found - wanted), nan=np.inf) / (np.abs(wanted).max() or 1)
     agreement = (found.argmax(-1) == wanted.argmax(-1)).mean() if classes else None
     return Row(
@@ -91,7 +96,10 @@ def compared(clips: str, found: np.ndarray, wanted: np.ndarray, classes: bool) -
 
 
 def latencies(*ways: Callable[[], object]) -> list[float]:
-    """Seconds that each takes, in turns: the best of three after a first one."""
+    """Return the seconds that each function takes: the best of three rounds after a warm-up.
+
+    The functions take turns.
+    """
     taken = [[] for _ in ways]
     for _ in range(_ROUNDS + 1):
         for way, seconds in zip(ways, taken, strict=True):
@@ -104,10 +112,12 @@ def latencies(*ways: Callable[[], object]) -> list[float]:
 def first_deviating(
     found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], tolerance: float
 ) -> tuple[str, float] | None:
-    """The first of the stages whose output differs by more than the tolerance, and by how much.
+    """Return the first stage whose output differs by more than the tolerance, and the difference.
 
     Args:
-        wanted: outputs by stage, in the order in which a clip passes them.
+        found: Outputs of the artifact by stage.
+        wanted: Outputs of the model by stage, in the order in which the stages run.
+        tolerance: Largest allowed difference, as a share of the stage's largest output.
     """
     for name, output in wanted.items():
         difference = compared(name, found[name], output, False).largest

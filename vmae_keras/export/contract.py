@@ -1,4 +1,4 @@
-"""What an artifact takes and gives. It travels inside every artifact, as JSON."""
+"""The inputs and outputs of an artifact, stored as JSON inside every artifact."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import numpy as np
 from vmae_keras.data.views import view_crops, view_size
 
 FORMATS = ("savedmodel", "litert", "onnx", "openvino")
-# What a format can be quantized to.
+# The quantizations that each format supports.
 QUANTIZATIONS = {
     "savedmodel": (),
     "litert": ("fp16", "int8-dynamic", "int8"),
@@ -20,15 +20,15 @@ OUTPUTS = {
     "encoder": ("features",),
     "pretrain": ("prediction",),
 }
-KEY = "vmae_keras"  # under which each format keeps the contract
+KEY = "vmae_keras"  # each format stores the contract under this key
 
 
 class ArtifactError(ValueError):
-    """There is no artifact of ours, it cannot be run, or it does not compute what its model does."""
+    """An artifact is missing, cannot be run, or does not compute what its model computes."""
 
 
 def check_format(format: str, quantize: str | None):
-    """Raises ValueError where there is no such format, or it cannot be quantized so."""
+    """Raise ValueError if the format is unknown or does not support the quantization."""
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {format!r}.")
     if quantize not in (None, *QUANTIZATIONS[format]):
@@ -40,25 +40,24 @@ def check_format(format: str, quantize: str | None):
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """What an artifact takes and gives.
+    """The inputs and outputs of an artifact, and how it was made.
 
     Args:
         what: "classifier", "encoder" or "pretrain".
-        format: one of `FORMATS`.
-        quantize: one of the format's `QUANTIZATIONS`; None for float32.
-        dtype: of the video: "uint8", levels 0 to 255, or "float32" in [0, 1].
-        batch: clips of a batch; None for any number.
+        format: One of `FORMATS`.
+        quantize: One of the format's `QUANTIZATIONS`; None for float32.
+        dtype: Dtype of the video: "uint8", levels 0 to 255, or "float32" in [0, 1].
+        batch: Number of clips in a batch; None for any number.
         frames, height, width, channels: T, H, W, C of a clip.
-        size: (height, width) that the model sees: clips of other sizes are resized and cropped inside.
-        visible, decoded: of a pretraining model, how many tokens are seen and predicted; else 0.
-        labels: the names of the classes; None where they are not known, or there are none.
-        sampling, stride, clips, crops: how a video is judged, by how many views; see
-            `vmae_keras.data.views`.
-        source: what was exported, as the user named it.
-        version: of this library.
+        size: (height, width) that the model sees. The graph resizes and crops clips of other sizes.
+        visible, decoded: Number of tokens that a pretraining model sees and predicts; 0 for other models.
+        labels: Names of the classes; None if unknown, or if the model has no classes.
+        sampling, stride, clips, crops: Views that a video is evaluated on; see `vmae_keras.data.views`.
+        source: The exported run or preset, as the user named it.
+        version: Version of this library.
 
     Raises:
-        ValueError: a value that is none of these, or a format that cannot be quantized so.
+        ValueError: A value is not one of these, or the format does not support the quantization.
     """
 
     what: str
@@ -98,17 +97,18 @@ class Contract:
 
     @property
     def resizes(self) -> bool:
+        """Return whether the graph resizes clips to the model's size."""
         return self.size != (self.height, self.width)
 
     @property
     def crop(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(height, width) of a resized frame, and the corner (y, x) of its centre crop. Clause EXPORT-2."""
+        """Return a resized frame's (height, width) and its centre crop's corner (y, x). Clause EXPORT-2."""
         resized = view_size(self.height, self.width, self.size)
         return resized, view_crops(*resized, self.size, 1)[0]
 
     @property
     def inputs(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
-        """Dtype and shape by name. Clauses EXPORT-1, EXPORT-3."""
+        """Return dtype and shape of each input by name. Clauses EXPORT-1, EXPORT-3."""
         clip = (self.batch, self.frames, self.height, self.width, self.channels)
         inputs = {"video": (self.dtype, clip)}
         if self.what == "pretrain":
@@ -118,11 +118,11 @@ class Contract:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names; the first one is what an export is judged by."""
+        """Return the names of the outputs. An export is judged by the first one."""
         return OUTPUTS[self.what]
 
     def check(self, batch: dict[str, np.ndarray]):
-        """Raises ValueError where arrays do not fit; the number of clips is not looked at."""
+        """Raise ValueError if arrays do not fit. The number of clips is not checked."""
         if batch.keys() != self.inputs.keys():
             raise ValueError(f"The inputs are {list(self.inputs)}. Received: {list(batch)}.")
         for name, (dtype, shape) in self.inputs.items():
@@ -134,7 +134,7 @@ class Contract:
                 )
 
     def pixels(self, levels: np.ndarray) -> np.ndarray:
-        """Levels 0 to 255 in the dtype that the video is given in. Clause EXPORT-1."""
+        """Return levels 0 to 255 in the artifact's input dtype. Clause EXPORT-1."""
         return levels if self.dtype == "uint8" else (levels / 255).astype("float32")
 
     def to_json(self) -> str:
@@ -142,7 +142,7 @@ class Contract:
 
     @classmethod
     def from_json(cls, text: str) -> "Contract":
-        """Raises ArtifactError where it is none."""
+        """Raise ArtifactError if the text is not a contract."""
         try:
             values = json.loads(text)
             values["size"] = tuple(values["size"])

@@ -1,4 +1,4 @@
-"""From a model to an artifact that was compared with it."""
+"""Export of a model to an artifact that is verified against it."""
 
 import shutil
 import tempfile
@@ -35,7 +35,9 @@ from vmae_keras.runs.settings import evaluation_views
 
 MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
 _KINDS = {"classifier": "classifier", "encoder": "encoder", "pretraining": "pretrain"}
-CALIBRATION = 8  # clips that int8's ranges are measured on, each of a ViT-S some ten seconds
+CALIBRATION = (
+    8  # clips that int8's ranges are measured on; each takes about ten seconds with a ViT-S
+)
 
 
 def export(
@@ -53,31 +55,32 @@ def export(
     tolerance: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
-    """Writes a model as an artifact, runs it in its own runtime, and compares it with the model.
+    """Write a model as an artifact, run it in its own runtime, and compare it with the model.
 
-    The folder `out` gets the artifact, README.md and comparison.json, all at once and at the end.
+    The artifact, README.md and comparison.json are moved into the folder `out` only at the end.
 
     Args:
-        source: a run or a preset, see `Preset.from_preset`.
-        format: one of `contract.FORMATS`.
+        source: A run or a preset; see `Preset.from_preset`.
+        format: One of `contract.FORMATS`.
         what: "classifier", "encoder" or "pretrain"; None for what the source holds.
-        quantize: see `contract.QUANTIZATIONS`; None for float32.
-        dtype: of the video: "uint8", or "float32" in [0, 1].
-        batch: clips of a batch; None for any number.
-        frame_size: (height, width) of the frames that come; they are resized and cropped in the graph.
-            None for the model's own.
-        videos: real clips to compare on and to measure int8's ranges on, see `list_videos`; None for those
-            of the run, or else clips that are drawn.
-        clips: to compare on, half of them real, half of them noise.
-        tolerance: largest difference allowed, as a share of the largest output; None for `TOLERANCES`'.
-        say: is called with a line before each part.
+        quantize: One of the format's `contract.QUANTIZATIONS`; None for float32.
+        dtype: Dtype of the video: "uint8", or "float32" in [0, 1].
+        batch: Number of clips in a batch; None for any number.
+        frame_size: (height, width) of the input frames, which the graph resizes and crops. None for the
+            model's own size.
+        videos: Real clips for the comparison and for int8's ranges; see `list_videos`. None for the run's
+            videos, or drawn clips if there are none.
+        clips: Number of clips to compare on: half of them real, half of them noise.
+        tolerance: Largest allowed difference, as a share of the largest output; None for `TOLERANCES`.
+        say: Function that is called with a line before each step.
 
     Raises:
-        ArtifactError: packages are missing, the model gives numbers that are not finite, or the conversion
-            failed; what the converter wrote is then in errors.txt.
-        InexactArtifact: the numbers differ by more than the tolerance; it names the first layer whose
-            output does. The artifact stays, to be looked at.
-        ValueError: a setting that does not fit. WeightsError, HubError: the source cannot be read.
+        ArtifactError: Packages are missing, the model's outputs are not finite, or the conversion failed.
+            In the last case, errors.txt holds the converter's output.
+        InexactArtifact: The outputs differ by more than the tolerance. The message names the first layer
+            that does. The artifact is kept for inspection.
+        ValueError: A setting does not fit.
+        WeightsError, HubError: The source cannot be read.
 
     Source: clauses EXPORT-1 to EXPORT-6.
     """
@@ -120,7 +123,7 @@ def export(
         made.mkdir()
         model.save_to_preset(job / "model")
         (job / "contract.json").write_text(contract.to_json(), "utf-8")
-        if calibration:  # others than those to compare on, where there are enough
+        if calibration:  # if there are enough, other clips than those to compare on
             measured = real[real_count:] if len(real) > real_count else real
             np.save(job / "clips.npy", contract.pixels(measured))
         path = made / formats.module(format).NAME
@@ -146,7 +149,7 @@ def export(
 
 
 def _read(source, what):
-    """The model in float32, and the settings of its run, if it is of one."""
+    """Return the model in float32, and its run's settings; None if it is not from a run."""
     if what not in (None, *MODELS):
         raise ValueError(f"`what` must be one of {', '.join(MODELS)}. Received: what={what!r}.")
     read = MODELS[what].from_preset if what else load
@@ -175,7 +178,7 @@ def _contract(model, settings, *, what, frame_size, **others):
 
 
 def _outputs(model, sample: Sample):
-    """The model's outputs, two clips at a time."""
+    """Return the model's outputs, computed two clips at a time."""
     parts = [
         backend.predict(model, sample.chosen(slice(first, first + 2)).given)
         for first in range(0, len(sample), 2)
@@ -189,7 +192,7 @@ def _outputs(model, sample: Sample):
 
 
 def _write(contract, job, path, out, say, *options):
-    """Converts, in a process of its own: whatever Keras computes with here, with what writes the format."""
+    """Convert in a separate process, on the backend that writes the format."""
     failure = run_worker(
         "vmae_keras.export.worker",
         [str(job), str(path), *options],
@@ -207,7 +210,7 @@ def _write(contract, job, path, out, say, *options):
 
 
 def _compared(model, artifact, samples, wanted, tolerance):
-    """The comparison, and the clip that differs most."""
+    """Return the comparison, and the clip whose outputs differ most."""
     contract, name = artifact.contract, artifact.contract.outputs[0]
     rows, worst = [], []
     for each, expected in zip(samples, wanted, strict=True):
@@ -241,7 +244,10 @@ def _compared(model, artifact, samples, wanted, tolerance):
 
 
 def _first_layer(model, contract, job, clip: Sample, tolerance, out):
-    """A sentence that names it, from a second artifact which gives what each layer returns."""
+    """Return a sentence that names the first layer that differs.
+
+    A second artifact is written for it, which returns the output of every layer.
+    """
     path = job / formats.module(contract.format).NAME
     _write(contract, job, path, out, lambda line: None, "--stages")
     found = Artifact(path)(clip.inputs)
@@ -256,7 +262,7 @@ def _first_layer(model, contract, job, clip: Sample, tolerance, out):
 
 
 def _move(made, out):
-    """All files of a folder into another, in place of those of the same names."""
+    """Move all files of a folder into another one, replacing those of the same names."""
     out.mkdir(parents=True, exist_ok=True)
     for new in made.iterdir():
         old = out / new.name

@@ -1,4 +1,4 @@
-"""The formats by name: the module that writes and runs each one, the backend that writes it."""
+"""The export formats: their modules, the backends that write them, and their packages."""
 
 import importlib
 import importlib.util
@@ -7,15 +7,15 @@ from types import ModuleType
 
 from vmae_keras.export.contract import FORMATS, ArtifactError
 
-# Seen to be the quickest and the smallest in memory: PyTorch's exporter takes a tenth of the time and an
-# eighth of the memory that converting TensorFlow's graph to ONNX takes.
+# The backends that need the least time and memory: PyTorch's exporter takes a tenth of the time and an
+# eighth of the memory of converting TensorFlow's graph to ONNX.
 BACKENDS = {
     "savedmodel": "tensorflow",
     "litert": "tensorflow",
     "onnx": "torch",
     "openvino": "torch",
 }
-_SAVED = "saved_model.pb"  # in the folder that a SavedModel is
+_SAVED = "saved_model.pb"  # in the folder of a SavedModel
 _RUNTIMES = {
     "savedmodel": "tensorflow",
     "litert": "ai_edge_litert",
@@ -31,11 +31,12 @@ _WRITERS = {
 
 
 def module(name: str) -> ModuleType:
+    """Return the module that writes and runs a format."""
     return importlib.import_module(f"vmae_keras.export.{name}")
 
 
 def check_installed(name: str, *, writing: bool):
-    """Raises ArtifactError where a package is missing that runs, or writes and runs, a format."""
+    """Raise ArtifactError if a package is missing that is needed to run a format, or also to write it."""
     wanted = [_RUNTIMES[name], *(_WRITERS[name] if writing else ())]
     if missing := [each for each in wanted if importlib.util.find_spec(each) is None]:
         raise ArtifactError(
@@ -45,12 +46,12 @@ def check_installed(name: str, *, writing: bool):
 
 
 def find(path: str | Path) -> tuple[str, Path] | None:
-    """Format and place of the artifact that a path names: itself, or the folder it was exported into.
+    """Return format and path of the artifact at a path, or in the folder at that path.
 
-    None where there is none; a folder that holds a model or a run, and artifacts beside, is the model's.
+    Return None if there is none, or if the folder holds a model or a run besides artifacts.
 
     Raises:
-        ArtifactError: the folder holds several.
+        ArtifactError: The folder holds several artifacts.
     """
     path = Path(path)
     if (path / "config.json").is_file() or (path / "run.json").is_file():

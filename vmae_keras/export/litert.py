@@ -1,4 +1,4 @@
-"""LiteRT (TFLite), builtin operators alone; the contract in a zip behind it, as TFLite's metadata."""
+"""LiteRT (TFLite) models with builtin operators only; the contract is an appended zip, as in TFLite."""
 
 import os
 import tempfile
@@ -15,16 +15,20 @@ from vmae_keras.export.contract import KEY, Contract
 
 NAME = "model.tflite"
 _ENTRY = f"{KEY}.json"
-# A softmax in int8 has steps of 1/256, and each of 1568 keys has a weight of about 1/1568: attention would
-# vanish. So dense layers alone compute in integers. Clause EXPORT-5.
+# An int8 softmax has steps of 1/256, and each of 1568 keys has a weight of about 1/1568, so attention would
+# vanish. Therefore only dense layers compute in integers. Clause EXPORT-5.
 _DENSE = "FULLY_CONNECTED"
 
 
 def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
-    """Writes a model by TensorFlow's converter.
+    """Write a model with TensorFlow's converter.
 
     Args:
-        clips: for int8, what its ranges are measured on: (n, T, H, W, C) as the contract says.
+        serve: Function of inputs by name that returns outputs by name.
+        model: Model whose variables `serve` uses.
+        contract: Contract to store in the artifact.
+        path: File to write.
+        clips: Clips that int8's ranges are measured on, (n, T, H, W, C) in the contract's dtype; else None.
     """
     import tensorflow as tf
 
@@ -56,11 +60,11 @@ def _dense_layers_in_int8(converter, contract, clips):
 
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.representative_dataset = batches
-    # Where the converter lets operators be chosen; it looks for faults only if it is asked to.
+    # Only the debugger lets the operators be chosen. It debugs nothing unless asked to.
     lite = tf.lite.experimental
     others = [name for name in vars(BuiltinOperator) if name.isupper() and name != _DENSE]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that its own interpreter has moved to ai-edge-litert
+        warnings.simplefilter("ignore")  # it warns that its interpreter has moved to ai-edge-litert
         debugger = lite.QuantizationDebugger(
             converter=converter,
             debug_dataset=batches,
@@ -70,12 +74,13 @@ def _dense_layers_in_int8(converter, contract, clips):
 
 
 def read_contract(path: Path) -> str:
+    """Return the contract's JSON."""
     with zipfile.ZipFile(path) as archive:
         return archive.read(_ENTRY).decode()
 
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
-    """The artifact as a function of arrays by name, in LiteRT's interpreter."""
+    """Return the artifact as a function of arrays by name that runs in LiteRT's interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
     with without_remarks():

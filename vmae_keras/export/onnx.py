@@ -1,4 +1,4 @@
-"""ONNX, with the contract in the model's metadata."""
+"""ONNX models, with the contract in their metadata."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 from vmae_keras.export.contract import KEY, Contract
 
 NAME = "model.onnx"
-_OPSET = 20  # the first with GELU as an operator of its own
+_OPSET = 20  # the first with a GELU operator
 
 
 def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
-    """Writes a model by PyTorch's exporter, in opset 20."""
+    """Write a model with PyTorch's exporter, in opset 20."""
     import torch
 
     names = list(contract.inputs)
@@ -28,7 +28,7 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
             return tuple(outputs.values())
 
     outputs = {}
-    # Two clips: of one, the tracer would take the batch for a constant.
+    # Two clips: with one, the tracer would treat the batch size as a constant.
     examples = tuple(
         torch.zeros((contract.batch or 2, *shape[1:]), dtype=getattr(torch, dtype))
         for dtype, shape in contract.inputs.values()
@@ -52,6 +52,7 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
 
 
 def read_contract(path: Path) -> str:
+    """Return the contract's JSON."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -59,7 +60,7 @@ def read_contract(path: Path) -> str:
 
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
-    """The artifact as a function of arrays by name, in ONNX Runtime."""
+    """Return the artifact as a function of arrays by name that runs in ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(

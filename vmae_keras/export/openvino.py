@@ -1,4 +1,4 @@
-"""OpenVINO's model, an .xml with its .bin, by way of ONNX; the contract in its runtime information."""
+"""OpenVINO models (.xml and .bin), converted from ONNX, with the contract in their runtime information."""
 
 import tempfile
 import warnings
@@ -14,7 +14,7 @@ NAME = "model.xml"
 
 
 def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
-    """Writes the ONNX model, converted; fp16 keeps the weights in half precision."""
+    """Write a model by converting its ONNX export. "fp16" stores the weights in half precision."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -26,13 +26,14 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
 
 
 def read_contract(path: Path) -> str:
+    """Return the contract's JSON."""
     return _openvino().Core().read_model(path).get_rt_info([KEY]).value
 
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
-    """The artifact as a function of arrays by name, computed in float32 on the processor."""
+    """Return the artifact as a function of arrays by name that runs on the CPU in float32."""
     openvino = _openvino()
-    # Left to itself, it computes in bfloat16 where the processor can.
+    # By default, OpenVINO computes in bfloat16 if the CPU supports it.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(inputs):
@@ -44,7 +45,7 @@ def open_artifact(path: Path) -> Callable[[dict], dict]:
 
 def _openvino():
     with warnings.catch_warnings():
-        # Its telemetry forks a process, which JAX warns of.
+        # Its telemetry forks a process, and JAX warns about forks.
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         import openvino
     return openvino

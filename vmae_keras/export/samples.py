@@ -1,4 +1,4 @@
-"""The clips that an artifact and its model are compared on: real ones, and noise."""
+"""The real clips and the noise on which an artifact is compared with its model."""
 
 import contextlib
 from collections.abc import Callable
@@ -24,7 +24,13 @@ DRAWN = "drawn shapes"
 
 @dataclass(frozen=True)
 class Sample:
-    """Clips of one kind: what the artifact is given, and what the model is, resized beforehand."""
+    """Clips of one kind, as inputs of the artifact and of the model.
+
+    Args:
+        name: Description of the clips.
+        inputs: Arrays for the artifact, by name.
+        given: Arrays for the model, with clips already resized.
+    """
 
     name: str
     inputs: dict[str, np.ndarray]
@@ -45,7 +51,14 @@ class Sample:
 
 
 def sample(name: str, levels: np.ndarray, ids: dict[str, np.ndarray], contract: Contract) -> Sample:
-    """Of uint8 (n, T, H0, W0, C) and the ids of as many clips or more. Clauses EXPORT-1, EXPORT-2."""
+    """Return the sample of clips, resized and cropped for the model. Clauses EXPORT-1, EXPORT-2.
+
+    Args:
+        name: Description of the clips.
+        levels: uint8 (n, T, H0, W0, C).
+        ids: Token ids of n clips or more; empty unless the model is a pretraining model.
+        contract: Contract of the artifact.
+    """
     own = {key: rows[: len(levels)] for key, rows in ids.items()}
     video = seen = contract.pixels(levels)
     if contract.resizes:
@@ -59,7 +72,10 @@ def sample(name: str, levels: np.ndarray, ids: dict[str, np.ndarray], contract: 
 
 
 def token_ids(config, settings: AnySettings | None, count: int) -> dict[str, np.ndarray]:
-    """`visible` and `decoded` of some clips: masked as the run does, else as the published models were."""
+    """Draw `visible` and `decoded` for a number of clips.
+
+    Clips are masked as in the run if `settings` are given, otherwise as for the published models.
+    """
     if isinstance(settings, PretrainingSettings):
         draw = settings.recipe.draw_masks
     else:
@@ -73,10 +89,13 @@ def token_ids(config, settings: AnySettings | None, count: int) -> dict[str, np.
 def real_clips(
     videos, settings: AnySettings | None, contract: Contract, count: int, say: Callable[[str], None]
 ) -> tuple[str, np.ndarray]:
-    """What they are, and uint8 (count or fewer, T, H0, W0, C): given, the run's own, or drawn.
+    """Return a description and uint8 (count or fewer, T, H0, W0, C) of clips.
+
+    The clips come from `videos` if given, else from the run's own videos. If there are none, shapes are
+    drawn.
 
     Raises:
-        OSError, ValueError: those given cannot be read.
+        OSError, ValueError: The given videos cannot be read.
     """
     sizes = {name: getattr(contract, name) for name in ("frames", "height", "width", "channels")}
     chosen = videos or (settings and settings.data)
@@ -87,7 +106,7 @@ def real_clips(
     except (OSError, ValueError):
         if videos:
             raise
-        say(f"the run's videos are not there any more: {chosen}")
+        say(f"the run's videos no longer exist: {chosen}")
     for index in generator.permutation(len(files)):
         if len(clips) < count:
             with contextlib.suppress(UnreadableVideo):

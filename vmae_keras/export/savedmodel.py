@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel: a folder, with the contract where extra files of users belong."""
+"""TensorFlow SavedModels: folders, with the contract among the extra assets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ _EXTRA = f"assets.extra/{KEY}.json"
 
 
 def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
-    """Writes the signature `serving_default`, by Keras on TensorFlow."""
+    """Write a SavedModel with the signature `serving_default`, with Keras on TensorFlow."""
     import keras
     import tensorflow as tf
 
@@ -24,7 +24,7 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
     archive = keras.export.ExportArchive()
 
     def endpoint(*tensors):
-        # A signature does not refuse other shapes, and a graph of reshapes would take some of them.
+        # A signature does not check shapes, and a graph of reshapes would accept some wrong ones.
         checked = [
             tf.ensure_shape(t, spec.shape) for t, spec in zip(tensors, signature, strict=True)
         ]
@@ -37,11 +37,12 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
 
 
 def read_contract(path: Path) -> str:
+    """Return the contract's JSON."""
     return (path / _EXTRA).read_text("utf-8")
 
 
 def open_artifact(path: Path) -> Callable[[dict], dict]:
-    """The artifact as a function of arrays by name, in TensorFlow alone."""
+    """Return the artifact as a function of arrays by name that runs in TensorFlow without Keras."""
     with without_remarks():
         import tensorflow as tf
 
@@ -49,7 +50,7 @@ def open_artifact(path: Path) -> Callable[[dict], dict]:
     signature = loaded.signatures["serving_default"]
 
     def run(inputs):
-        # `loaded` holds the variables, which the signature alone does not.
+        # `loaded` keeps the variables alive; the signature does not.
         found = loaded and signature(**{name: tf.constant(a) for name, a in inputs.items()})
         return {name: tensor.numpy() for name, tensor in found.items()}
 

@@ -1,4 +1,4 @@
-"""The graph of an artifact: raw clips in, named outputs out."""
+"""The graph of an artifact, from raw clips to named outputs."""
 
 import contextlib
 
@@ -9,13 +9,13 @@ from vmae_keras.data.finetune_augment import neighbours
 from vmae_keras.export.contract import Contract
 
 INTEGER = ("int8-dynamic", "int8")
-# Added before levels are cut to whole ones. Not a half itself: resized levels often are x.5 but for the
-# last bit, and that bit is each runtime's own.
+# Added before levels are floored. It is not exactly 0.5: resized levels are often x.5 up to the last bit,
+# and the last bit differs between runtimes.
 HALF = np.float32(0.5007)
 
 
 def serve(model, contract: Contract, inputs: dict) -> dict:
-    """Tensors by name -> tensors by name, as the contract says.
+    """Return the outputs that the contract names, from the inputs that it names.
 
     Source: clauses EXPORT-1 to EXPORT-3.
     """
@@ -32,12 +32,12 @@ def serve(model, contract: Contract, inputs: dict) -> dict:
 
 
 def resized(video, contract: Contract):
-    """(B, T, H0, W0, C) levels or [0, 1] -> float32 (B, T, H, W, C) in [0, 1].
+    """(B, T, H0, W0, C) levels or [0, 1] -> float32 (B, T, H, W, C) in [0, 1]: resize and crop frames.
 
-    Resizes frames until the crop just fits, linearly and without antialiasing, and crops the centre, by one
-    matrix for the rows and one for the columns: they give the same numbers wherever they run, and compute
-    no pixel outside the crop. The matrices stand on the left, where no converter takes them for dense
-    layers. Levels are rounded.
+    Frames are resized linearly, without antialiasing, until the crop just fits, and the centre is cropped.
+    One matrix for the rows and one for the columns do both: every runtime computes the same numbers, and
+    no pixel outside the crop. The matrices are left operands, because converters would take right ones
+    for dense layers. Levels are rounded.
 
     Source: clauses EXPORT-2, EVAL-3, EVAL-5.
     """
@@ -54,7 +54,7 @@ def resized(video, contract: Contract):
 
 
 def _interpolation(count, new_count):
-    """float32 (new_count, count)"""
+    """Return the matrix of a linear interpolation, float32 (new_count, count)."""
     before, after, share = neighbours(count, new_count)
     matrix = np.zeros((new_count, count), "float32")
     line = np.arange(new_count)
@@ -64,16 +64,17 @@ def _interpolation(count, new_count):
 
 
 def _float_head(head, x):
-    """(B, D) -> (B, K), not as a matrix product, so that the converter leaves it in float32.
+    """(B, D) -> (B, K): compute logits without a matrix product, so that the converter keeps float32.
 
-    The head reads one feature of a clip: no average over tokens makes its rounding small. Clause EXPORT-5.
+    The head reads a single vector per clip, so its rounding errors are not averaged over tokens.
+    Clause EXPORT-5.
     """
     products = ops.expand_dims(x, 2) * ops.expand_dims(ops.convert_to_tensor(head.kernel), 0)
     return ops.sum(products, axis=1) + ops.convert_to_tensor(head.bias)
 
 
 def stages(model) -> dict:
-    """A model's layers by name, in the order in which a clip passes them."""
+    """Return a model's layers by name, in the order in which they run."""
     layers = [model.tubelet_embedding, *model.encoder.blocks, model.encoder.norm]
     if hasattr(model, "decoder"):
         layers += [model.bridge, *model.decoder.blocks, model.decoder.norm]
@@ -83,7 +84,7 @@ def stages(model) -> dict:
 
 @contextlib.contextmanager
 def recorded(model):
-    """Gives a dict that holds what each of the model's `stages` returned, by name, once it was called."""
+    """Yield a dict that collects the output of each of the model's `stages` by name when the model runs."""
     outputs, layers = {}, stages(model)
 
     def recording(name, call):
@@ -99,11 +100,11 @@ def recorded(model):
         yield outputs
     finally:
         for layer in layers.values():
-            del layer.call  # the class's own again
+            del layer.call  # restores the method of the class
 
 
 def serve_stages(model, contract: Contract, inputs: dict) -> dict:
-    """As `serve`, with what each stage returned under its name besides: to find where numbers part."""
+    """Return the outputs of `serve` and of each stage, to find the first one that deviates."""
     with recorded(model) as found:
         outputs = serve(model, contract, inputs)
     return outputs | found

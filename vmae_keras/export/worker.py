@@ -1,7 +1,8 @@
-"""Writes an artifact: `python -m vmae_keras.export.worker JOB OUT`, with $KERAS_BACKEND.
+"""The process that writes an artifact: `python -m vmae_keras.export.worker JOB OUT`, with $KERAS_BACKEND.
 
-JOB is a folder: contract.json, the model as a preset in `model`, maybe clips.npy. `--stages` makes what
-each layer returns an output. Prints a line before each part.
+JOB is a folder with contract.json, the model as a preset in `model`, and optionally clips.npy, the clips
+for calibration. `--stages` adds the output of each layer to the artifact's outputs. A line is printed
+before each step.
 """
 
 import sys
