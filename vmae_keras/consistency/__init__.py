@@ -1,1 +1,1 @@
-"""Whether the backends of this machine agree: `vmae consistency`."""
+"""Comparison of the backends installed on this machine: `vmae consistency`."""

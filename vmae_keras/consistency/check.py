@@ -1,4 +1,4 @@
-"""The comparison from choice to verdict."""
+"""The whole comparison: choose backends, run them, print the verdict."""
 
 import tempfile
 from pathlib import Path
@@ -12,10 +12,12 @@ from vmae_keras.process.console import Console
 
 
 def choose(wanted: str | None) -> list[str]:
-    """Names of backends out of "jax,torch", those with gradients first; all installed ones of None.
+    """Return the names in a list such as "jax,torch", backends with gradients first.
+
+    Return all installed backends if the list is None.
 
     Raises:
-        ValueError: unknown ones.
+        ValueError: A backend is unknown.
     """
     if wanted is None:
         return backend.installed(NAMES)
@@ -28,7 +30,10 @@ def choose(wanted: str | None) -> list[str]:
 
 
 def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[str]]:
-    """Runs the backends, prints the table; whether all agree, and the backends that gave no result."""
+    """Run the backends and print the table.
+
+    Return whether all agree, and the backends that gave no result.
+    """
     c = setup.config
     console.print(
         f"{c.frames} x {c.height} x {c.width} clips, {c.num_tokens} tokens; {setup.steps} steps of AdamW; "
@@ -41,7 +46,7 @@ def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[
         results = {name: Result(one.result) for name, one in outcomes.items() if one.result}
         missing = [name for name in names if name not in results]
         if len(results) < 2:
-            console.print("There is nothing to compare: it takes two backends.")
+            console.print("There is nothing to compare: at least two backends are needed.")
             return False, missing
         rows = compare(results)
         console.print()

@@ -1,4 +1,4 @@
-"""What the workers found, compared pair by pair: how far apart, in which weight, how far they may be."""
+"""Pairwise comparison of the workers' results: differences, where they are largest, and tolerances."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ Pair = tuple[str, str]
 
 
 class Result:
-    """The file that one backend's worker wrote."""
+    """The result file of one backend's worker."""
 
     def __init__(self, path: Path):
         self.file = safe_open(path, "numpy")
@@ -25,17 +25,23 @@ class Result:
         return self.file.get_tensor(name).astype(np.float64)
 
     def parts(self, prefix: str) -> list[str]:
-        """What follows the prefix in the names that begin with it."""
+        """Return the rest of each name that starts with the prefix."""
         return [name.removeprefix(prefix) for name in self.names if name.startswith(prefix)]
 
     def about(self) -> str:
-        """The backend's version and device, for people."""
+        """Return the backend's version and device, formatted for display."""
         return "{version} on {device}".format(**self.file.metadata())
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Between two backends: its size, the weight where it is largest, the share of entries compared."""
+    """A difference between two backends.
+
+    Args:
+        value: Size of the difference.
+        weight: Weight where it is largest.
+        share: Share of the weights' entries that were compared.
+    """
 
     value: float
     weight: str = ""
@@ -55,7 +61,7 @@ def _gradient(one, other, name):
 
 
 def _update(one, other, name):
-    """Over all entries of all weights; names the weight that adds most."""
+    """Measure the difference over all entries of all weights; name the weight that adds most to it."""
     squares, scale = [], 0.0
     for weight, a, b in _weights(one, other, name):
         squares.append(Difference(float(np.sum(np.square(a - b))), weight))
@@ -65,7 +71,10 @@ def _update(one, other, name):
 
 
 def _largest_update(one, other, name, clear=0.0):
-    """Among entries whose first gradient is at least `clear` of the largest of their weight."""
+    """Measure the largest difference among entries with a clear gradient.
+
+    An entry counts if its first gradient is at least `clear` times the largest of its weight.
+    """
     found, scales, compared, entries = [], [], 0, 0
     for weight, a, b in _weights(one, other, name):
         slopes = np.abs(one[f"{name.removesuffix('update')}gradient/{weight}"])
@@ -81,19 +90,22 @@ def _clear_update(one, other, name):
     return _largest_update(one, other, name, CLEAR[name.split("/")[0]])
 
 
-# An entry of a gradient is clear from this share of its weight's largest on. Rounding, which is 1.5e-6 and
-# 2.5e-2 of the largest, then moves it by no more than 5e-5 and 8e-2 of itself, and Adam's update likewise.
+# A gradient's entry is clear if it is at least this share of the largest entry of its weight. Rounding
+# errors are 1.5e-6 (float32) and 2.5e-2 (bfloat16) of the largest entry. So they change a clear entry, and
+# thus Adam's update, by at most 5e-5 and 8e-2 of its value.
 CLEAR = {"float32": 0.03, "mixed_bfloat16": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """What is compared.
+    """A quantity that is compared between backends.
 
     Args:
-        part: where a result has it.
-        measure: two results and the part's full name -> their `Difference`.
-        title, of, reason: for people: what a difference is a share of, and where it comes from.
+        part: Name of the quantity in a result file.
+        measure: Function of two results and the part's full name that returns their `Difference`.
+        title: Name for display.
+        of: Quantity that a difference is a share of, for display.
+        reason: Cause of differences, for display.
     """
 
     part: str
@@ -109,15 +121,15 @@ QUANTITIES = {
         _single,
         "forward",
         "the largest prediction",
-        "sums are rounded in another order",
+        "rounding, because sums are computed in another order",
     ),
-    "loss": Quantity("loss", _single, "loss", "the loss", "likewise"),
+    "loss": Quantity("loss", _single, "loss", "the loss", "rounding"),
     "gradient": Quantity(
         "gradient",
         _gradient,
         "gradient",
         "the largest of the same weight",
-        "likewise; on CPUs TensorFlow sums those of biases in bfloat16",
+        "rounding; on CPUs TensorFlow sums gradients of biases in bfloat16",
     ),
     "update": Quantity(
         "update",
@@ -131,19 +143,19 @@ QUANTITIES = {
         _clear_update,
         "weights, clear gradients",
         "the largest update",
-        "weights are float32: near 1 they move in steps of 1.2e-7",
+        "weights are float32: near 1 they change in steps of 1.2e-7",
     ),
     "worst_update": Quantity(
         "update",
         _largest_update,
         "weights, worst",
         "the largest update",
-        "not judged: near 0, rounding decides a gradient's sign",
+        "no tolerance: near 0, rounding decides a gradient's sign",
     ),
 }
 
 
-# How far two backends may be apart, about ten times what was measured (spec/tolerances.toml).
+# Largest allowed differences, about ten times the measured ones (spec/tolerances.toml).
 TOLERANCES = {
     "forward.float32": 8e-6,
     "loss.float32": 2.4e-6,
@@ -160,7 +172,7 @@ TOLERANCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One quantity in one precision, between every two backends that have it."""
+    """One quantity in one precision, compared between every two backends that compute it."""
 
     quantity: Quantity
     precision: str
@@ -169,24 +181,24 @@ class Row:
 
     @property
     def worst(self) -> tuple[Pair, Difference]:
-        """The pair that is furthest apart."""
+        """Return the pair with the largest difference, and that difference."""
         return max(self.differences.items(), key=lambda item: _rank(item[1]))
 
     @property
     def passes(self) -> bool:
-        """Whether all are within the tolerance, if there is one; NaN is not."""
+        """Return whether all differences are within the tolerance, if there is one. NaN never is."""
         return self.tolerance is None or all(
             difference.value <= self.tolerance for difference in self.differences.values()
         )
 
 
 def compare(results: dict[str, Result]) -> list[Row]:
-    """Every quantity that at least two results have, by precision."""
+    """Return a row for each precision and quantity that at least two results have."""
     rows = []
     for precision, (name, quantity) in itertools.product(PRECISIONS, QUANTITIES.items()):
         place = f"{precision}/{quantity.part}"
         having = [backend for backend, result in results.items() if result.parts(place)]
-        with np.errstate(invalid="ignore"):  # what is not finite becomes NaN, which does not pass
+        with np.errstate(invalid="ignore"):  # non-finite values become NaN, which does not pass
             differences = {
                 (one, other): quantity.measure(results[one], results[other], place)
                 for one, other in itertools.combinations(having, 2)
@@ -198,7 +210,7 @@ def compare(results: dict[str, Result]) -> list[Row]:
 
 
 def _weights(one, other, name):
-    """(weight, its array in one, in the other)"""
+    """Yield each weight's name and its arrays in both results."""
     for weight in one.parts(f"{name}/"):
         yield weight, one[f"{name}/{weight}"], other[f"{name}/{weight}"]
 
@@ -208,14 +220,14 @@ def _largest(array):
 
 
 def _ratio(difference, scale):
-    """difference / scale, where equal things differ by 0 whatever the scale."""
+    """Return difference / scale; 0 for equal values, even if the scale is 0."""
     if difference == 0.0:
         return 0.0
     return difference / scale if scale else math.inf
 
 
 def _rank(difference):
-    """So that NaN is worse than any number."""
+    """Return a sort key that makes NaN worse than any number."""
     return math.inf if math.isnan(difference.value) else difference.value
 
 

@@ -1,4 +1,4 @@
-"""One process per backend, since Keras fixes its backend when it is imported."""
+"""Worker processes, one per backend, because Keras fixes its backend when it is imported."""
 
 import dataclasses
 import time
@@ -16,7 +16,7 @@ NAMES = backend.BACKENDS + backend.INFERENCE_BACKENDS
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How one backend's worker ended: with a result, or why not; after how many seconds."""
+    """The outcome of one backend's worker: a result or a failure, and the seconds it took."""
 
     result: Path | None
     failure: str = ""
@@ -30,7 +30,15 @@ def compute(
     say: Callable[[str, str], None],
     ended: Callable[[str, Outcome], None],
 ) -> dict[str, Outcome]:
-    """Runs the workers, two at a time; says what each one does now, and how it ended, from threads."""
+    """Run the workers, two at a time, and return their outcomes by backend.
+
+    Args:
+        setup: Model and data to compute.
+        names: Backends.
+        folder: Folder for the workers' files.
+        say: Function of a backend and its current step; called from threads.
+        ended: Function of a backend and its outcome; called from threads.
+    """
     setup.save(folder / "setup.json")
     running = []
 
@@ -42,7 +50,7 @@ def compute(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             return dict(zip(names, pool.map(work, names), strict=True))
-        except BaseException:  # Ctrl-C among them
+        except BaseException:  # including Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
             for process in running:
                 process.terminate()

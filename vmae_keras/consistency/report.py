@@ -1,4 +1,4 @@
-"""What a person sees of a comparison: what runs now, one table, one line of verdict."""
+"""The printed report of a comparison: progress, a table, and a verdict."""
 
 import contextlib
 import math
@@ -14,9 +14,9 @@ from vmae_keras.process.console import Console
 
 @contextlib.contextmanager
 def progress(console: Console, names: list[str]):
-    """Gives `say(backend, what it does now)` and `ended(backend, its outcome)`.
+    """Yield `say(backend, current step)` and `ended(backend, outcome)`.
 
-    One line per backend while they run; without a terminal, only the lines of those that ended.
+    Each running backend has a line. Without a terminal, only outcomes are printed.
     """
     bar = Progress(
         SpinnerColumn("line"),
@@ -43,8 +43,11 @@ def progress(console: Console, names: list[str]):
 
 
 def table(rows: list[Row], names: list[str]) -> Table:
-    """A row per quantity: the differences from the first backend, that of the furthest pair (named unless
-    the first is one of it), and the tolerance."""
+    """Return a table with a row per quantity.
+
+    It shows the differences from the first backend, the largest difference of any pair, and the tolerance.
+    The pair is named unless it includes the first backend.
+    """
     first, *others = names
     shown = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     shown.add_column(f"from {first}", overflow="fold", ratio=1)
@@ -69,7 +72,7 @@ def table(rows: list[Row], names: list[str]) -> Table:
 
 
 def reasons(rows: list[Row]) -> Table:
-    """What each difference is a share of, and where it comes from."""
+    """Return a table of what each difference is a share of, and of its cause."""
     shown = Table.grid(padding=(0, 2, 0, 0))
     for quantity in QUANTITIES.values():
         if any(row.quantity is quantity for row in rows):
@@ -78,7 +81,7 @@ def reasons(rows: list[Row]) -> Table:
 
 
 def verdict(rows: list[Row]) -> tuple[bool, str]:
-    """Whether all that is judged is within its tolerance, and the line that says so."""
+    """Return whether all rows with a tolerance are within it, and a line that says so."""
     judged = [row for row in rows if row.tolerance]
     failed = [row for row in judged if not row.passes]
     if not failed:

@@ -1,4 +1,4 @@
-"""What every backend computes: one model, its weights and batches, all from NumPy and a seed."""
+"""The model, weights and batches that every backend computes with, drawn by NumPy from a seed."""
 
 import dataclasses
 import json
@@ -13,22 +13,22 @@ from vmae_keras.data.random_streams import Purpose, check_seed, generator
 PRECISIONS = ("float32", "mixed_bfloat16")
 CLIPS = 2
 RATE = 1e-3
-SIGMA = 0.2  # of all that is no kernel
+SIGMA = 0.2  # standard deviation of all weights except kernels
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A model and how to try it.
+    """A model, its weights and its batches.
 
-    Nothing is drawn by Keras, whose draws differ between backends.
+    Keras draws nothing, because its draws differ between backends.
 
     Args:
-        config: the model.
-        steps: updates by AdamW, each on a batch of its own.
-        seed: of weights and batches.
+        config: Configuration of the model.
+        steps: Number of AdamW updates, each on its own batch.
+        seed: Random seed for weights and batches.
 
     Raises:
-        ValueError: a model that draws while it trains, or a seed out of range.
+        ValueError: The model draws random numbers in training, or the seed is out of range.
     """
 
     config: VideoMAEConfig
@@ -44,10 +44,10 @@ class Setup:
             )
 
     def weights(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-        """float32 weights: kernels of the deviation that they are initialised with, the rest not 0.
+        """Draw float32 weights: kernels with their usual standard deviation, all others not 0.
 
-        A fresh model's biases are 0 and its gammas 1, which would hide wrong ones. Larger kernels
-        saturate the attention: then rounding grows faster than what a wrong detail changes.
+        A fresh model's biases are 0 and its gammas 1, which would hide mistakes in their use. Larger
+        kernels would saturate attention, where rounding errors grow faster than the effect of a mistake.
         """
         draws = generator(self.seed, Purpose.CONSISTENCY_WEIGHTS)
         weights = {}
@@ -58,7 +58,7 @@ class Setup:
         return weights
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """Clips of random pixels with V2's two masks; other ones at every step."""
+        """Draw a step's clips of random pixels, with V2's two masks."""
         c, draws = self.config, generator(self.seed, Purpose.CONSISTENCY_BATCH, step)
         ids = [
             masks.pretraining(c.grid, draws, ratio=0.75, decoder_ratio=0.5) for _ in range(CLIPS)
@@ -68,9 +68,11 @@ class Setup:
         return {**batch, "video": draws.integers(0, 256, shape, dtype=np.uint8)}
 
     def save(self, path: Path):
+        """Write the setup as JSON."""
         path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "Setup":
+        """Read a setup that `save` wrote."""
         fields = json.loads(path.read_text("utf-8"))
         return cls(**{**fields, "config": VideoMAEConfig(**fields["config"])})

@@ -1,8 +1,8 @@
-"""One backend's part: `python -m vmae_keras.consistency.worker SETUP RESULT`, with $KERAS_BACKEND.
+"""The process of one backend: `python -m vmae_keras.consistency.worker SETUP RESULT`, with $KERAS_BACKEND.
 
-Writes a safetensors file of float32 arrays, for each precision: `{precision}/forward` (B, M, P),
-`{precision}/loss` (), `{precision}/gradient/{weight}` and, over all steps, `{precision}/update/{weight}`.
-Prints a line before each part.
+It writes a safetensors file of float32 arrays. For each precision, these are `{precision}/forward`
+(B, M, P), `{precision}/loss` (), `{precision}/gradient/{weight}` of the first step, and
+`{precision}/update/{weight}`, the change over all steps. A line is printed before each part.
 """
 
 import sys
@@ -20,7 +20,7 @@ from vmae_keras.training.optimizer import AdamW
 
 
 class RecordingAdamW(AdamW):
-    """AdamW that keeps the last gradient of every weight."""
+    """An AdamW that keeps the last gradient of every weight."""
 
     def build(self, variables):
         if not self.built:
@@ -33,7 +33,7 @@ class RecordingAdamW(AdamW):
 
 
 def quantities(setup: Setup, precision: str):
-    """Yields (name, array) of all that the running backend can compute."""
+    """Yield name and array of every quantity that the running backend can compute."""
     _announce(precision, "forward")
     model = VideoMAE(setup.config, dtype=precision)
     variables = {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
