@@ -1,1 +1,1 @@
-"""Use trained models: evaluate, predict, extract features, probe."""
+"""Use of trained models: evaluation, prediction, feature extraction, probes."""

@@ -1,4 +1,4 @@
-"""How well a classifier names the classes of videos, each judged by several views."""
+"""Evaluation of a classifier on videos, each by several views."""
 
 import contextlib
 import csv
@@ -26,14 +26,14 @@ from vmae_keras.pictures import charts
 from vmae_keras.runs.files import write_json
 from vmae_keras.runs.same_settings import different_settings, refuse_different
 
-TOP = 5  # classes that are kept of each video, or all where there are fewer
+TOP = 5  # classes that are kept of each video, or all if there are fewer
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One video: its class, and the most probable ones with their probabilities, best first.
+    """A video's class, and the most probable classes with their probabilities, best first.
 
-    Classes are numbers, places in the model's output.
+    Classes are indices into the model's output.
     """
 
     path: str
@@ -44,15 +44,15 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a classifier made of videos.
+    """The results of a classifier on videos.
 
     Args:
-        results: one for each video that could be read, in the order of the list.
-        skipped: path -> reason of the files that could not be read; no figure counts them. A file
-            that breaks halfway is used as far as it decodes, and counts.
+        results: One result per readable video, in the order of the list.
+        skipped: Path -> reason for each file that could not be read. The metrics exclude these files, but
+            include files that break halfway, used as far as they decode.
         classes: K.
-        labels: the names of the classes; None numbers them.
-        settings: what the results were made from and how, as `evaluate` notes it down.
+        labels: Names of the classes; None numbers them.
+        settings: Settings that `evaluate` computed the results with.
     """
 
     results: list[Result]
@@ -63,35 +63,35 @@ class Evaluation:
 
     @property
     def videos(self) -> int:
-        """How many videos the figures stand on."""
+        """Return the number of evaluated videos."""
         return len(self.results)
 
     @property
     def top_1(self) -> float:
-        """The share of videos whose class was the most probable one."""
+        """Return the share of videos whose class was the most probable one."""
         return self._share(1)
 
     @property
     def top_5(self) -> float:
-        """The share of videos whose class was among the five most probable ones."""
+        """Return the share of videos whose class was among the five most probable ones."""
         return self._share(TOP)
 
     @property
     def mean_class(self) -> float:
-        """The mean of the classes' own top-1 shares, over the classes that have videos."""
+        """Return the mean of the classes' own top-1 shares, over the classes that have videos."""
         totals = self.confusion.sum(1)
         return float((self.confusion.diagonal()[totals > 0] / totals[totals > 0]).mean())
 
     @property
     def confusion(self) -> np.ndarray:
-        """(K, K) int64 counts of videos: row true class, column the most probable one."""
+        """Return (K, K) int64 counts of videos: rows are true classes, columns the most probable ones."""
         counts = np.zeros((self.classes, self.classes), np.int64)
         for result in self.results:
             counts[result.label, result.predicted[0]] += 1
         return counts
 
     def metrics(self) -> dict:
-        """All figures, and what they stand on."""
+        """Return all metrics with the settings and the skipped files."""
         return {
             "videos": self.videos,
             "top_1": self.top_1,
@@ -102,7 +102,7 @@ class Evaluation:
         }
 
     def write(self, folder: str | os.PathLike) -> None:
-        """Writes results.csv, a row for each video, metrics.json and confusion.png."""
+        """Write results.csv with a row for each video, metrics.json and confusion.png."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _Table(folder, self.classes, self.labels).write(self.results)
@@ -128,24 +128,24 @@ def evaluate(
     folder: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Judge each video by the mean of the probabilities that the model gives its views.
+    """Evaluate a model on videos, averaging the probabilities of each video's views.
 
     Args:
-        files: from `list_videos`, each with a label.
-        labels: the names of the classes in the order of the model's outputs; with None the files'
-            labels are numbers of classes.
-        sampling, stride, clips, crops, skipped, workers: see `views_dataset`.
-        batch_views: views that the model sees at once. Batches run across videos, and only the last
-            one is padded: all have one size, so that the model is compiled once.
-        folder: where results.csv gets the row of each video as soon as it is done. Called again with
-            the same folder, the evaluation goes on after the videos that are in it.
-        progress: called with how many files are done, and of how many, after each video.
+        files: Videos from `list_videos`, each with a label.
+        labels: Names of the classes in the order of the model's outputs; None if the files' labels are
+            class numbers.
+        sampling, stride, clips, crops, skipped, workers: See `views_dataset`.
+        batch_views: Number of views per batch. A batch may span videos, and the last one is padded: all
+            have the same size, so that the model is compiled once.
+        folder: Folder of results.csv, which gets each video's row as soon as it is done. Called again with
+            the same folder, the evaluation resumes.
+        progress: Function of the number of files done and of all files, called after each video.
 
     Raises:
-        ValueError: a label that is missing or no class, or a setting out of range; before any work.
-        RunError: the folder holds results of another model, other videos or other views.
-        NoReadableVideo: not one of the files can be read.
-        ArithmeticError: the model's logits are not finite.
+        ValueError: A label is missing or unknown, or a setting is out of range. Raised before any work.
+        RunError: The folder holds results of another model, other videos or other views.
+        NoReadableVideo: None of the files can be read.
+        ArithmeticError: The model's logits are not finite.
 
     Source: official `engine_for_finetuning.py`, `final_test` and `merge`; clause EVAL-4.
     """
@@ -191,7 +191,7 @@ def evaluate(
 
 
 def _numbers(files, labels, classes) -> list[int]:
-    """The files' labels as numbers of classes."""
+    """Return the files' labels as class numbers."""
     if labels is not None and (len(labels) != classes or len(set(labels)) != classes):
         raise ValueError(
             f"`labels` must name each of the model's {classes} classes, no two alike. "
@@ -213,11 +213,11 @@ def _numbers(files, labels, classes) -> list[int]:
 def predicted_views(
     model, dataset, views: int, batch_views: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(place in the data set, what the model gives its views (views, ...)) of one video after another."""
+    """Yield each video's index in the data set and the model's outputs for its views, (views, ...)."""
     with contextlib.closing(iter(dataset)) as elements:
         given = []
         for batch, places in _batches(elements, batch_views):
-            # What it gives the padding finds no place, and ends here.
+            # Outputs for padding views are dropped.
             for place, output in zip(places, backend.predict(model, batch), strict=False):
                 given.append(output)
                 if len(given) == views:
@@ -226,7 +226,7 @@ def predicted_views(
 
 
 def _batches(elements: Iterable[dict], size: int) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """(views (size, T, H, W, C), the place that each is from); the last one padded with black."""
+    """Yield batches (size, T, H, W, C) and the index of each view's video; pad the last with black."""
     views, places = [], []
     for element in elements:
         for view in element["views"]:
@@ -240,10 +240,10 @@ def _batches(elements: Iterable[dict], size: int) -> Iterator[tuple[np.ndarray, 
 
 
 def result_of(path: str, label: int, probabilities: np.ndarray) -> Result:
-    """Of a video's class and the probabilities (K,) of all of them.
+    """Return the result of a video, from its class and the probabilities (K,) of all classes.
 
     Raises:
-        ArithmeticError: they are not finite.
+        ArithmeticError: The probabilities are not finite.
     """
     if not np.isfinite(probabilities).all():
         raise ArithmeticError(
@@ -255,13 +255,13 @@ def result_of(path: str, label: int, probabilities: np.ndarray) -> Result:
 
 
 def model_fingerprint(model) -> str:
-    """Of a classifier's or encoder's weights, and of what else decides what it computes."""
+    """Return a fingerprint of all that a classifier's or encoder's outputs depend on."""
     weights = (ops.convert_to_numpy(weight.value).tobytes() for weight in model.weights)
     return fingerprint(itertools.chain([f"{model.config} {model.pooling}"], weights))
 
 
 def fingerprint(parts: Iterable[str | bytes]) -> str:
-    """16 hexadecimal digits of what the parts hold one after another."""
+    """Return 16 hexadecimal digits of the hash of the concatenated parts."""
     content = hashlib.sha256()
     for part in parts:
         # File names need not be UTF-8.
@@ -270,9 +270,9 @@ def fingerprint(parts: Iterable[str | bytes]) -> str:
 
 
 class _Table:
-    """results.csv in a folder, with evaluation.json beside it: what it was made from and how.
+    """The file results.csv, and evaluation.json with its settings.
 
-    What a spreadsheet would take for a formula has a quote (') before it.
+    Cells that a spreadsheet would take for formulas start with a quote (').
     """
 
     def __init__(self, folder: Path, classes: int, labels: Sequence[str] | None):
@@ -285,11 +285,11 @@ class _Table:
             self.columns += [f"predicted_{place}", f"probability_{place}"]
 
     def begin(self, settings: dict) -> dict[tuple[str, int], Result]:
-        """The results that are there already, by path and class; ready to append others."""
+        """Return the results that exist already, by path and class, and prepare to append others."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         results = self.read(settings) if self.path.exists() else []
         write_json(self.settings, settings)
-        self.write(results)  # without what a killed evaluation left half-written
+        self.write(results)  # without the partial row of a killed evaluation
         return {(result.path, result.label): result for result in results}
 
     def read(self, settings: dict) -> list[Result]:

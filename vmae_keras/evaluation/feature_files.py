@@ -1,4 +1,4 @@
-"""Files of features that grow window by window, and appear under their name when they are whole."""
+"""Feature files, written window by window and renamed to their final name when complete."""
 
 import contextlib
 import io
@@ -12,29 +12,29 @@ from safetensors import SafetensorError, safe_open
 from vmae_keras.runs.files import write_atomically
 
 FORMATS = ("npy", "safetensors")
-_MOST = 10**15  # windows: a header leaves room for so many, as their number is known at the end
+_MOST = 10**15  # windows that a header has room for; their number is known only at the end
 
 
 class FeatureFile:
-    """The features of one video, float32 (W, D) or (W, N, D), and what there is to know of them.
+    """The features of one video, float32 (W, D) or (W, N, D), with notes.
 
-    npy: the features in NAME.npy; notes, and `times`, in NAME.json.
-    safetensors: the tensors `features` and `times`; notes as metadata.
+    npy: The features are in NAME.npy; the notes and `times` are in NAME.json.
+    safetensors: The tensors are `features` and `times`; the notes are metadata.
 
     Args:
         path: NAME.npy or NAME.safetensors.
-        video: the path of what the features are of, the first of the notes.
+        video: Path of the video, stored as the first note.
     """
 
     def __init__(self, path: Path, video: str):
         self.path = path
-        # Not every file name is UTF-8, and every note is.
+        # Notes must be UTF-8, but file names need not be.
         self.video = video.encode(errors="surrogateescape").decode(errors="replace")
         self._partial = path.with_name(path.name + ".partial")
         self._file = None
 
     def source(self) -> str | None:
-        """The video that the whole file is of; None if there is none."""
+        """Return the video that a complete file belongs to; None if there is no file."""
         if not self.path.exists():
             return None
         try:
@@ -43,21 +43,27 @@ class FeatureFile:
             with safe_open(self.path, "numpy") as file:
                 return file.metadata()["video"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            return f"none that can be told: {error}"
+            return f"no readable record: {error}"
 
     def begin(self, shape: tuple[int, ...], **notes) -> None:
-        """`shape` is that of a window's features, (D,) or (N, D)."""
+        """Start the file.
+
+        Args:
+            shape: Shape of a window's features, (D,) or (N, D).
+            notes: Further notes.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._shape, self._windows, self._notes = shape, 0, {"video": self.video, **notes}
         self._file = open(self._partial, "wb")  # noqa: SIM115 - it grows until it is whole
         self._file.write(self._header())
 
     def append(self, features: np.ndarray) -> None:
+        """Append the features of some windows."""
         self._windows += len(features)
         self._file.write(np.ascontiguousarray(features, "<f4").tobytes())
 
     def finish(self, times: np.ndarray) -> None:
-        """`times` are seconds, (W, 2)."""
+        """Complete the file with the windows' times in seconds, (W, 2), and rename it atomically."""
         if self.path.suffix == ".npy":
             notes = {**self._notes, "times": times.tolist()}
             write_atomically(self.path.with_suffix(".json"), json.dumps(notes) + "\n")
@@ -69,17 +75,17 @@ class FeatureFile:
         os.replace(self._partial, self.path)
 
     def discard(self) -> None:
-        """Deletes what has been begun and not finished."""
+        """Delete the partial file."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what is left to write finds no room on a full disk
+            with contextlib.suppress(OSError):  # closing flushes, which fails on a full disk
                 self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def _header(self) -> bytes:
-        """Of one length, however many windows there are."""
+        """Return the header, whose length does not depend on the number of windows."""
         shape = (self._windows, *self._shape)
         if self.path.suffix == ".npy":
-            header = io.BytesIO()  # NumPy pads it so that the first axis can grow
+            header = io.BytesIO()  # NumPy pads headers so that the first axis can grow
             np.lib.format.write_array_header_1_0(
                 header, {"descr": "<f4", "fortran_order": False, "shape": shape}
             )

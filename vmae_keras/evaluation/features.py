@@ -1,4 +1,4 @@
-"""Features of sliding windows over long videos, for temporal action localisation and retrieval."""
+"""Extraction of features from sliding windows over long videos, for action localisation and retrieval."""
 
 import dataclasses
 import os
@@ -21,16 +21,16 @@ from vmae_keras.runs.files import write_json
 from vmae_keras.runs.run import RunError
 from vmae_keras.runs.same_settings import different_settings, refuse_different
 
-SETTINGS = "features.json"  # of a folder: what its files were made with
+SETTINGS = "features.json"  # the file with the settings of a folder's features
 
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """What there is in a folder of features.
+    """The contents of a folder of features.
 
     Args:
-        files: path of a video -> the file of its features, in the order of the list.
-        skipped: path -> reason of the videos that could not be read, or only in part.
+        files: Path of a video -> file of its features, in the order of the list.
+        skipped: Path -> reason for each video that could not be read, or only in part.
     """
 
     files: dict[str, Path]
@@ -50,28 +50,28 @@ def extract(
     batch_windows: int = 8,
     progress: Callable[[float, int], None] | None = None,
 ) -> Extraction:
-    """Write the features of every window of each video, one file for a video, see `FeatureFile`.
+    """Write the features of every window of each video to one `FeatureFile` per video.
 
-    Files are named as the videos, in folders as they lie in. A file that is there is whole, and its
-    video is not read again: killed, the extraction goes on with the video where it was. Of a video, no
-    more frames are held than two batches of windows have.
+    The files have the names and the folder structure of the videos. A file exists only when it is complete,
+    and its video is not read again: a killed extraction resumes with the unfinished video. Memory holds
+    at most the frames of two batches of windows.
 
     Args:
-        stride, sampling_stride, crop: see `Windows`.
+        stride, sampling_stride, crop: See `Windows`.
         format: "npy" or "safetensors".
-        batch_windows: windows that the encoder sees at once. All batches have one size, so that it is
+        batch_windows: Number of windows per batch. All batches have the same size, so that the encoder is
             compiled once.
-        skipped: where videos that cannot be read, or only in part, are recorded.
-        progress: called with how many videos are done, and of how many, after each batch; without those
-            that were done before.
+        skipped: Record of videos that cannot be read, or only in part.
+        progress: Function of the number of videos done and of all videos, called after each batch. Videos
+            done by an earlier call do not count.
 
     Raises:
-        ValueError: a setting out of range, or no video; before any work.
-        RunError: the folder holds features of another model, of other windows or of other videos.
-        ArithmeticError: features that are not finite.
+        ValueError: A setting is out of range, or there is no video. Raised before any work.
+        RunError: The folder holds features of another model, other windows or other videos.
+        ArithmeticError: Features are not finite.
 
-    Source: official `extract_tad_feature.py`, which does not normalise by mean and std as training does;
-    here the encoder does. Clauses FEATURE-1 to FEATURE-4.
+    Source: official `extract_tad_feature.py`, which omits the normalisation by mean and std that training
+    uses; here the encoder does it. Clauses FEATURE-1 to FEATURE-4.
     """
     check_at_least(1, batch_windows=batch_windows)
     if format not in FORMATS:
@@ -113,15 +113,15 @@ def extract(
 
 
 def feature_names(paths: Sequence[str]) -> dict[str, str]:
-    """Path of a video -> name of its features without suffix: where it lies below the folder of them all.
+    """Map each video's path to the name of its features: its path below the common folder, without suffix.
 
-    Videos that would have the name of another one, or of the settings, keep their suffixes.
+    Videos whose name would clash with another one, or with the settings, keep their suffixes.
     """
     places = {path: Path(os.path.abspath(path)) for path in paths}
     root = os.path.commonpath([place.parent for place in places.values()])
     whole = {path: str(place.relative_to(root)) for path, place in places.items()}
     stems = {path: os.path.splitext(name)[0] for path, name in whole.items()}
-    # Some file systems do not tell capitals.
+    # Some file systems ignore case.
     taken = Counter([*map(str.casefold, [*whole.values(), *stems.values()]), Path(SETTINGS).stem])
     return {
         path: stem if taken[stem.casefold()] == 1 else whole[path] for path, stem in stems.items()
@@ -129,7 +129,7 @@ def feature_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _begin(folder: Path, settings: dict) -> None:
-    """Writes down what the folder's files are made with, unless it is there, and the same."""
+    """Write the settings into the folder; raise RunError if it holds different ones."""
     path = folder / SETTINGS
     if path.exists():
         different = different_settings(path, settings)
@@ -149,7 +149,7 @@ def _done(output: FeatureFile) -> bool:
 
 
 def _extracted(encoder, windows, output, path, batch_windows, skipped) -> Iterator[float]:
-    """Writes the features of one video; gives the share of it that is done after each batch."""
+    """Write the features of one video, and yield the share that is done after each batch."""
     stream = WindowStream(path, windows)
     done = 0
     try:
@@ -175,7 +175,7 @@ def _extracted(encoder, windows, output, path, batch_windows, skipped) -> Iterat
 
 
 def _batches(windows: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """(windows (size, T, H, W, C), how many of them); the last ones filled up with black."""
+    """Yield batches (size, T, H, W, C) and the number of windows in each; pad the last with black."""
     held = []
     for window in windows:
         held.append(window)

@@ -1,4 +1,4 @@
-"""An encoder as it is, for features and probes: pooled as its kind of model allows."""
+"""A frozen encoder for features and probes, with mean pooling where the encoder has none."""
 
 import math
 
@@ -9,15 +9,18 @@ from vmae_keras.encoder import VideoEncoder
 
 
 class FrozenEncoder(keras.Model):
-    """A video (B, T, H, W, C) to float32 features (B, D), or tokens (B, N, D); never in training mode.
+    """A map from videos (B, T, H, W, C) to float32 features (B, D), or tokens (B, N, D).
+
+    It always runs in inference mode.
 
     Args:
-        encoder: a `VideoEncoder`.
-        pooling: "mean", "first", or None for tokens. The mean is the encoder's own where it has one, so
-            behind `fc_norm`; else that of its tokens behind the final norm, without a class token.
+        encoder: A `VideoEncoder`.
+        pooling: "mean", "first", or None for tokens. If the encoder itself pools by the mean, that is used,
+            after `fc_norm`. Otherwise it is the mean of the tokens after the final norm, without a class
+            token.
 
     Raises:
-        ValueError: the encoder pools otherwise.
+        ValueError: The encoder has another pooling.
 
     Source: clause FEATURE-4.
     """
@@ -35,7 +38,7 @@ class FrozenEncoder(keras.Model):
 
     @classmethod
     def from_preset(cls, preset, pooling="mean", load_weights=True):
-        """Of a run, a preset or a file; errors are those of `VideoEncoder.from_preset`."""
+        """Load the encoder of a run, a preset or a file. Raise the errors of `VideoEncoder.from_preset`."""
         if pooling != "mean":
             return cls(
                 VideoEncoder.from_preset(preset, load_weights=load_weights, pooling=pooling),
@@ -47,7 +50,7 @@ class FrozenEncoder(keras.Model):
         return cls(encoder, pooling)
 
     def call(self, video, training=False):
-        """(B, T, H, W, C) -> (B, D), or (B, N, D) without a pooling"""
+        """Map (B, T, H, W, C) to (B, D), or to (B, N, D) without pooling."""
         x = ops.cast(self.encoder(video, training=False), "float32")
         if self.pooling == self.encoder.pooling:
             return x

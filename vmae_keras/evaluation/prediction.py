@@ -1,4 +1,4 @@
-"""What a classifier takes one video for."""
+"""Prediction of the class of a single video."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +27,16 @@ def predict(
     crops: int = 3,
     skipped: SkippedFiles,
 ) -> np.ndarray:
-    """(K,) probabilities of the classes, averaged over the views of a video file.
+    """Return (K,) probabilities of the classes, averaged over the views of a video file.
 
-    An artifact that resizes frames itself gets whole ones, and crops them once.
+    An artifact that resizes frames itself gets whole frames and takes their centre crop.
 
     Args:
-        clips: None for as many as published models of this sampling use; see `views_dataset`.
+        clips: Number of clips; None for the published models' number with this sampling. For the other
+            arguments see `views_dataset`.
 
     Raises:
-        NoReadableVideo: the file cannot be decoded, or its frames are not of the artifact's size.
+        NoReadableVideo: The file cannot be decoded, or its frames do not have the artifact's size.
 
     Source: clauses EVAL-1 to EVAL-5.
     """
