@@ -1,1 +1,1 @@
-"""Probes of frozen encoders: linear, attentive, nearest neighbours; see `probe`."""
+"""Probes of frozen encoders: linear, attentive and nearest-neighbour; see `probe`."""

@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of the views of videos, kept on disk: each video is encoded once."""
+"""The features of a frozen encoder for all views of videos, kept on disk so that each is encoded once."""
 
 import os
 import shutil
@@ -21,27 +21,27 @@ from vmae_keras.runs.same_settings import different_settings, refuse_different
 
 
 class Encoding:
-    """Sets of videos, and the features of all their views.
+    """Sets of videos and the features of all their views.
 
         encoding = Encoding(encoder, {"train": train, "test": test}, "probe/encoded", **views)
         encoding.run(skipped)
         features, places = encoding.read("train")
 
     Args:
-        encoder: its tokens are kept as float16, pooled features as float32.
-        sets: name -> videos.
-        folder: where they are kept, NAME.npy (videos, S R, ...), with NAME.done.npy, which of them are
-            there. Made again with the same folder, it goes on after those.
-        sampling, stride, clips, crops: see `views_dataset`.
-        batch_views: views that the encoder sees at once.
+        encoder: Frozen encoder. Its tokens are stored as float16, pooled features as float32.
+        sets: Name -> videos.
+        folder: Folder for NAME.npy, features (videos, S R, ...), and NAME.done.npy, which marks the videos
+            that are encoded. With the same folder, encoding resumes after these.
+        sampling, stride, clips, crops: See `views_dataset`.
+        batch_views: Number of views per batch.
 
     Attributes:
-        bytes: of all features.
+        bytes: Size of all features.
 
     Raises:
-        ValueError: a setting out of range, or no video.
-        RunError: the folder holds features of another model, of other videos or views; or the disk has
-            not the room that is needed.
+        ValueError: A setting is out of range, or there is no video.
+        RunError: The folder holds features of another model, other videos or other views, or the disk has
+            too little space.
     """
 
     def __init__(
@@ -84,10 +84,14 @@ class Encoding:
         workers: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Encodes what is not there yet; `progress` is called with how many of these videos are done.
+        """Encode the remaining videos.
+
+        Args:
+            skipped, workers: See `views_dataset`.
+            progress: Function of the number of remaining videos that are done, and of their total.
 
         Raises:
-            ArithmeticError: features that are not finite, or too large for float16.
+            ArithmeticError: Features are not finite, or too large for float16.
         """
         left = {name: np.flatnonzero(~self._done(name)) for name in self.sets}
         total, before = sum(map(len, left.values())), 0
@@ -107,7 +111,7 @@ class Encoding:
             before += len(places)
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """-> features (videos, S R, ...) as they lie on the disk, places of the videos that are there"""
+        """Return a set's memory-mapped features (videos, S R, ...), and the indices of encoded videos."""
         features, done = self._open(name, "r")
         return features, np.flatnonzero(done)
 
@@ -142,7 +146,7 @@ class Encoding:
         return np.load(path) if path.exists() else np.zeros(len(self.sets[name]), bool)
 
     def _open(self, name: str, mode: str = "r+"):
-        """The features, and which of them are there; made where there are none, `done` after them."""
+        """Open a set's features and `done` flags. Create missing files, the flags last."""
         opened = []
         for path, shape, dtype in (
             (self.folder / f"{name}.npy", (len(self.sets[name]), *self._shape), self._dtype),
@@ -158,10 +162,12 @@ class Encoding:
 
 
 def _reserve(path: Path) -> None:
-    """Give a sparse file its room on the disk: a write to mapped memory that finds none kills the process.
+    """Allocate the disk space of a sparse file.
+
+    Without it, a write to mapped memory on a full disk would kill the process.
 
     Raises:
-        OSError: there is not enough.
+        OSError: The disk has too little space.
     """
     if not hasattr(os, "posix_fallocate"):  # macOS, Windows
         return
@@ -175,5 +181,5 @@ def _reserve(path: Path) -> None:
 
 
 def size(count: int) -> str:
-    """Bytes, for people."""
+    """Format a number of bytes."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,6 +1,6 @@
-"""What probes train on frozen features: several heads side by side, one for each learning rate.
+"""The heads that probes train on frozen features: several side by side, one per learning rate.
 
-Every weight has the heads' axis R in front, and their losses are summed: no head hears of another.
+The first axis of every weight is R, the heads. The losses are summed, so the heads train independently.
 """
 
 import keras
@@ -10,15 +10,17 @@ from keras import ops
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
 EPSILON = 1e-6
-HEAD_DIM = 32  # of the attentive probe; fewer attention heads where D has no such divisor
+HEAD_DIM = (
+    32  # width of the attentive probe's attention heads; there is one head if 32 does not divide D
+)
 
 
 class SideBySide(keras.layers.Layer):
-    """R dense layers, each of its own head: (B, R, D) -> (B, R, units)."""
+    """R dense layers, one per head: (B, R, D) -> (B, R, units)."""
 
     def __init__(self, heads, inputs, units, bias=True, scale=1.0, **kwargs):
         super().__init__(**kwargs)
-        # Of one head: Keras would count R as the size of a convolution's window.
+        # Glorot's limit for a single head: Keras would take R for the size of a convolution's window.
         limit = scale * (6 / (inputs + units)) ** 0.5
         self.kernel = self.add_weight(
             shape=(heads, inputs, units),
@@ -31,16 +33,16 @@ class SideBySide(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """(B, R, D) -> (B, R, units)"""
+        """Map (B, R, D) to (B, R, units)."""
         x = ops.transpose(ops.matmul(ops.transpose(x, (1, 0, 2)), self.kernel), (1, 0, 2))
         return x if self.bias is None else x + self.bias
 
 
 class AttentivePooling(keras.layers.Layer):
-    """R learned queries, each of which attends to a clip's tokens: (B, N, D) -> (B, R, D).
+    """R learned queries that each attend to a clip's tokens: (B, N, D) -> (B, R, D).
 
-    No key and no value is made for a token. The logits of a single query q are (K^T q) x, and a mean of
-    values is the value of a mean: N D for each attention head in place of N D^2.
+    Keys and values of tokens are never computed. The logits of a single query q are (K^T q) x, and the mean
+    of values is the value of the mean. This costs N D instead of N D^2 for each attention head.
 
     Source: clause PROBE-2.
     """
@@ -48,7 +50,7 @@ class AttentivePooling(keras.layers.Layer):
     def __init__(self, heads, dim, attention_heads, **kwargs):
         super().__init__(**kwargs)
         self.split = (attention_heads, dim // attention_heads)
-        # What the query's projection gives for no input: its bias, which no decay touches.
+        # The query is the bias of a projection without input, so weight decay does not apply to it.
         self.q_bias = self.add_weight(
             shape=(heads, dim),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
@@ -60,7 +62,7 @@ class AttentivePooling(keras.layers.Layer):
         self.built = True
 
     def call(self, tokens):
-        """(B, N, D) -> (B, R, D)"""
+        """Map (B, N, D) to (B, R, D)."""
         heads, dim, _ = self.key.kernel.shape
         kernel_shape = (heads, dim, *self.split)
         query = ops.reshape(self.q_bias, (heads, 1, *self.split)) * self.split[1] ** -0.5
@@ -75,13 +77,13 @@ class AttentivePooling(keras.layers.Layer):
 
 
 class Probes(keras.Model):
-    """Features to the logits of R heads: (B, D), or tokens (B, N, D) if attentive, -> (B, R, K).
+    """R probes side by side, from features (B, D), or tokens (B, N, D) if attentive, to logits (B, R, K).
 
     Args:
         heads: R.
         dim: D.
         classes: K.
-        attentive: pool tokens by attention, before an MLP and the dense layer.
+        attentive: Whether tokens are pooled by attention, before an MLP and the dense layer.
 
     Source: clauses PROBE-1, PROBE-2.
     """
@@ -94,11 +96,12 @@ class Probes(keras.Model):
             self.pooling = AttentivePooling(heads, dim, attention_heads, name="pooling")
             self.wide = SideBySide(heads, dim, 4 * dim, name="wide")
             self.narrow = SideBySide(heads, 4 * dim, dim, name="narrow")
-        self.head = SideBySide(heads, dim, classes, scale=0.01, name="head")  # all classes alike
+        # The small scale makes all classes equally probable at first.
+        self.head = SideBySide(heads, dim, classes, scale=0.01, name="head")
         self.built = True
 
     def call(self, features):
-        """(B, D) or (B, N, D) -> (B, R, K)"""
+        """Map (B, D) or (B, N, D) to (B, R, K)."""
         if self.pooling is None:
             return self.head(ops.repeat(features[:, None], self.heads, axis=1))
         x = self.pooling(normalised(features))
@@ -107,10 +110,12 @@ class Probes(keras.Model):
 
 
 class SweptAdamW(AdamW):
-    """AdamW of heads side by side, of which each has its own rate.
+    """An AdamW for heads side by side, each with its own learning rate.
 
     Args:
-        rates: R, at the first of `steps` updates; half a cosine takes them to 0.
+        rates: Initial learning rates of the R heads.
+        steps: Number of updates, over which the rates decay to 0 along half a cosine.
+        weight_decay: Weight decay of kernels.
     """
 
     def __init__(self, rates, steps, weight_decay):
@@ -118,19 +123,19 @@ class SweptAdamW(AdamW):
         self.rates = np.asarray(rates, "float32")
 
     def update_step(self, gradient, variable, learning_rate):
-        """One update of one weight, (R, ...)."""
+        """Update one weight, (R, ...)."""
         rates = self.rates.reshape(-1, *[1] * (len(variable.shape) - 1))
         rates = ops.cast(learning_rate, "float32") * ops.convert_to_tensor(rates)
         super().update_step(gradient, variable, rates)
 
 
 def summed_losses(labels, logits):
-    """Classes (B,) and logits (B, R, K) -> (B,): the cross entropies of all heads."""
+    """Classes (B,), logits (B, R, K) -> (B,): sum the cross entropies of all heads."""
     labels = ops.repeat(ops.reshape(labels, (-1, 1)), logits.shape[1], axis=1)
     return ops.sum(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), axis=1)
 
 
 def normalised(x):
-    """Layer normalisation without gamma and beta: the dense layer that follows does what they would."""
+    """Apply layer normalisation without gamma and beta, which the next dense layer would make redundant."""
     mean, variance = ops.moments(x, axes=-1, keepdims=True)
     return (x - mean) * ops.rsqrt(variance + EPSILON)

@@ -1,11 +1,11 @@
-"""Classes by the nearest neighbours among features whose classes are known."""
+"""Classification by nearest neighbours among features of known classes."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 TEMPERATURE = 0.07
-_CHUNK = 1024  # queries at once: their similarities to all of the others are held in memory
+_CHUNK = 1024  # queries per chunk, whose similarities to all known features are held in memory
 
 
 def neighbour_votes(
@@ -15,14 +15,21 @@ def neighbour_votes(
     classes: int,
     counts: Sequence[int],
 ) -> np.ndarray:
-    """(n, D) features of known classes and (m, D) others -> (len(counts), m, K) shares of the votes.
+    """Return the classes' shares of the neighbours' votes, (len(counts), m, K), for each k in `counts`.
 
-    The k nearest by cosine vote for their class, each with exp(cosine / .07), for each k of `counts`.
+    The k nearest neighbours by cosine vote for their class, each with weight exp(cosine / .07).
+
+    Args:
+        known: (n, D) features of known classes.
+        numbers: n class numbers.
+        queries: (m, D) features to classify.
+        classes: K.
+        counts: Numbers of neighbours.
 
     Source: official DINO `eval_knn.py`; clause PROBE-3.
 
     Raises:
-        ValueError: more neighbours than there are.
+        ValueError: A count is less than 1 or more than n.
     """
     if not 1 <= min(counts) <= max(counts) <= len(known):
         raise ValueError(

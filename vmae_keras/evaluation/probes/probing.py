@@ -1,4 +1,4 @@
-"""How much a frozen encoder's features tell of the classes of videos, by a small model trained on them."""
+"""Probing: train a small classifier on a frozen encoder's features to measure their quality."""
 
 import dataclasses
 import os
@@ -20,12 +20,18 @@ from vmae_keras.pictures import charts
 KINDS = ("linear", "attentive", "knn")
 RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
 EPOCHS = {"linear": 100, "attentive": 30}
-COUNTS = (1, 5, 10, 20, 50, 100, 200)  # of neighbours
+COUNTS = (1, 5, 10, 20, 50, 100, 200)  # numbers of neighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What was tried on the videos held out: rates or numbers of neighbours, and how each of them did."""
+    """A sweep over learning rates or numbers of neighbours, judged on held-out videos.
+
+    Args:
+        what: Name of the values.
+        values: Values that were tried.
+        top_1, losses: Top-1 and loss of each value.
+    """
 
     what: str
     values: tuple[float, ...]
@@ -34,33 +40,33 @@ class Sweep:
 
     @property
     def best(self) -> int:
-        """The place of the value with the best top-1, of several the one with the lowest loss."""
+        """Return the index of the value with the best top-1; ties go to the lowest loss."""
         return min(range(len(self.values)), key=lambda i: (-self.top_1[i], self.losses[i]))
 
 
 @dataclasses.dataclass(frozen=True)
 class ProbeEvaluation(Evaluation):
-    """Of the test videos; and what was chosen on training videos held out. See `Evaluation`."""
+    """An `Evaluation` of a probe on the test videos, with the sweep on held-out training videos."""
 
     sweep: Sweep
 
     def metrics(self) -> dict:
-        """All figures, and what they stand on."""
+        """Return the metrics of `Evaluation`, with the sweep."""
         sweep = {**dataclasses.asdict(self.sweep), "chosen": self.sweep.values[self.sweep.best]}
         return {**super().metrics(), "sweep": sweep}
 
     def write(self, folder: str | os.PathLike) -> None:
-        """results.csv, metrics.json and confusion.png as `Evaluation` writes them, and sweep.png."""
+        """Write the files of `Evaluation`, and sweep.png."""
         super().write(folder)
         s = self.sweep
         charts.sweep_picture(Path(folder) / "sweep.png", s.what, s.values, s.top_1, s.best)
 
 
 def check_sets(train: Sequence[VideoFile], test: Sequence[VideoFile]) -> tuple[str, ...]:
-    """The classes of the training videos.
+    """Return the classes of the training videos.
 
     Raises:
-        ValueError: a test video of another class, or one that is a training video too.
+        ValueError: A test video has another class, or is also a training video.
     """
     labels = classes_of(train)
     class_numbers(test, labels)
@@ -87,24 +93,25 @@ def probe(
     skipped: dict[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ProbeEvaluation:
-    """Train on the features of the set "train", choose on a share of it held out, and report on "test".
+    """Train on the set "train", choose a value on a held-out share of it, and evaluate on "test".
 
     Args:
-        encoding: of the sets "train" and "test", labelled, and run: tokens for "attentive", else
-            pooled features.
+        encoding: Completed encoding of the labelled sets "train" and "test": tokens for "attentive",
+            otherwise pooled features.
         kind: "linear", one dense layer on standardised features; "attentive", attention with a learned
-            query and an MLP before it; "knn", votes of the nearest training videos.
-        epochs, rates: by default EPOCHS and RATES. The heads of all rates are trained in one `fit`. That
-            of the best is trained again, on all training videos. Neighbours take neither.
-        weight_decay: as AdamW's, of kernels.
-        held_out: share of each class's training videos.
-        seed: of the held-out videos, the heads' first weights and the order of training.
-        skipped: path -> reason of the videos that could not be read, to be reported.
-        progress: called with how many steps of training are done, and of how many.
+            query, an MLP and a dense layer; "knn", votes of the nearest training videos.
+        epochs, rates: Number of epochs and learning rates; EPOCHS and RATES by default. The heads of all
+            rates are trained in one `fit`, then the best rate is trained again on all training videos.
+            Not allowed for "knn".
+        weight_decay: AdamW's weight decay of kernels.
+        held_out: Share of each class's training videos that is held out.
+        seed: Random seed for held-out videos, initial weights and training order.
+        skipped: Path -> reason for each video that could not be read, to be reported.
+        progress: Function of the number of training steps done and of all steps.
 
     Raises:
-        ValueError: a setting out of range; labels as `check_sets` says; nothing that can be held out.
-        NoReadableVideo: no features to train on, or to test.
+        ValueError: A setting is out of range, `check_sets` refuses the labels, or no video can be held out.
+        NoReadableVideo: There are no features to train on, or to test.
 
     Source: clauses PROBE-1 to PROBE-4.
     """
@@ -175,10 +182,10 @@ def probe(
 
 
 def held_out_places(places: np.ndarray, numbers: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Of each class the share, rounded, of its videos, drawn by the seed; at least one stays.
+    """Draw the indices of held-out videos: a rounded share of each class, leaving at least one video.
 
     Raises:
-        ValueError: not one of them, as classes have too few videos.
+        ValueError: No video can be held out, because the classes have too few videos.
 
     Source: clause PROBE-4.
     """
@@ -197,7 +204,7 @@ def held_out_places(places: np.ndarray, numbers: np.ndarray, share: float, seed:
 
 
 def _swept(what, values, probabilities, numbers) -> Sweep:
-    """(values, videos, K) probabilities of the held-out videos -> how each value did."""
+    """Return the sweep from the held-out videos' probabilities, (values, videos, K)."""
     right = probabilities.argmax(-1) == numbers
     of_class = np.take_along_axis(probabilities, numbers[None, :, None], axis=-1)[..., 0]
     losses = -np.log(np.maximum(of_class, 1e-12)).mean(-1)
@@ -205,5 +212,5 @@ def _swept(what, values, probabilities, numbers) -> Sweep:
 
 
 def _of_videos(features, places) -> np.ndarray:
-    """(videos, D): the mean of each video's views."""
+    """Return the mean of each video's views, (videos, D)."""
     return features[places].mean(axis=1)

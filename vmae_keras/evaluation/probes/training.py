@@ -1,4 +1,4 @@
-"""Training a probe's heads side by side on features that lie on the disk."""
+"""Training of a probe's heads, side by side, on features on disk."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ BATCH = 32  # views
 
 
 class Training:
-    """Heads trained on the features of some videos, and what they say of others."""
+    """A trainer of heads on the features of some videos that predicts the classes of others."""
 
     def __init__(self, kind, numbers, classes, epochs, weight_decay, seed, progress):
         self.kind, self.numbers, self.classes = kind, numbers, classes
@@ -20,11 +20,19 @@ class Training:
         self.progress, self.steps_done, self.steps = progress, 0, 0
 
     def expect(self, *counts: int):
-        """Training on so many views, one time after another: `progress` counts the steps of all."""
+        """Set the number of views of each coming training, from which `progress` counts all steps."""
         self.steps = sum(map(self._steps, counts))
 
     def judge(self, features, known, rates, queries, where) -> np.ndarray:
-        """-> (rates, videos, K) probabilities of the videos `where` of `queries`."""
+        """Train on the videos `known` of `features`; return probabilities of others, (rates, videos, K).
+
+        Args:
+            features: Features (videos, views, ...) to train on.
+            known: Indices of the training videos.
+            rates: Learning rates, one per head.
+            queries: Features (videos, views, ...) to predict from.
+            where: Indices of the videos to predict.
+        """
         scale = _standardisation(features, known) if self.kind == "linear" else (0.0, 1.0)
         batches = _Views(features, known, scale)
         backend.set_seed(self.seed)
@@ -56,7 +64,7 @@ class Training:
 
 
 class _Views:
-    """The views of some videos, one after another, as float32."""
+    """A sequence of all views of some videos, as float32."""
 
     def __init__(self, features, places, scale):
         self.features, self.places, self.scale = features, places, scale
@@ -72,7 +80,7 @@ class _Views:
 
 
 class _Order(keras.utils.PyDataset):
-    """Batches of views and classes: every view once in each epoch, in an order drawn by the seed."""
+    """Batches of views and classes, with every view once per epoch, in an order drawn from the seed."""
 
     def __init__(self, views, numbers, steps, seed):
         super().__init__()
@@ -85,13 +93,13 @@ class _Order(keras.utils.PyDataset):
         count = len(self.views)
         epoch, place = divmod(step, -(-count // BATCH))
         order = generator(self.seed, Purpose.PROBE_ORDER, epoch).permutation(count)
-        # The last batch of an epoch is filled up from its beginning: all batches have one size.
+        # The last batch of an epoch is padded with the epoch's first views, so that all have one size.
         rows = order[np.arange(place * BATCH, (place + 1) * BATCH) % count]
         return self.views[rows], self.numbers[rows // self.views.features.shape[1]]
 
 
 def _standardisation(features, places) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature over the views of some videos."""
+    """Return mean and standard deviation of each feature over the views of some videos."""
     x = np.asarray(features[places], np.float64).reshape(-1, features.shape[-1])
     deviation = x.std(axis=0)
     return x.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
