@@ -1,1 +1,1 @@
-"""Pictures: clips, charts and reconstructions."""
+"""Pictures of clips, charts and reconstructions."""

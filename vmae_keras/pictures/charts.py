@@ -1,4 +1,4 @@
-"""Charts of evaluations and probes. They need matplotlib, and leave the state of pyplot alone."""
+"""Charts of evaluations and probes. They need matplotlib, and do not touch the state of pyplot."""
 
 import os
 import warnings
@@ -9,26 +9,27 @@ import numpy as np
 from vmae_keras.process.text import one_line
 
 INK = "#282828"
-_NUMBERS = 20  # with more classes, numbers in the cells would not fit
-_NAMES = 60  # nor names beside the rows
-_LETTERS = 24  # of a name, with the dots that stand for the rest
+_NUMBERS = 20  # classes up to which numbers fit into the cells
+_NAMES = 60  # classes up to which names fit beside the rows
+_LETTERS = 24  # longest name, including the ellipsis of a shortened one
 
 
 def confusion_picture(
     path: str | os.PathLike, confusion: np.ndarray, labels: Sequence[str] | None = None
 ) -> None:
-    """Draw a confusion matrix as PNG: which share of each class's videos was taken for which class.
+    """Draw a confusion matrix as PNG.
 
-    Rows, the true classes, are normalised to 100 %; a class without videos is a grey row. Up to 20
-    classes the shares stand in the cells, up to 60 the names beside them, and beyond only the numbers
-    of some classes: what can be seen then is the diagonal and what lies off it.
+    Each row, a true class, is normalised to 100 %; a class without videos is a grey row. Cells show their
+    shares for up to 20 classes, and axes show class names for up to 60. Beyond that, axes show only some
+    class numbers.
 
     Args:
-        confusion: (K, K) counts, row true class, column predicted one.
-        labels: the names of the classes; None numbers them.
+        path: File to write.
+        confusion: (K, K) counts: rows are true classes, columns predicted ones.
+        labels: Names of the classes; None numbers them.
 
     Raises:
-        ValueError: a matrix that is not square, or labels that are not one for each class.
+        ValueError: The matrix is not square, or does not have one label per class.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def confusion_picture(
     totals = confusion.sum(1, keepdims=True)
     shares = np.where(totals > 0, 100 * confusion / np.maximum(totals, 1), np.nan)
 
-    side = min(max(3.0, 0.36 * classes), 12.0)  # inches: with 400 classes a cell has five pixels
+    side = min(max(3.0, 0.36 * classes), 12.0)  # inches; with 400 classes a cell has five pixels
     figure = Figure(figsize=(side + 2.5, side + 1.5), dpi=180, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="predicted class", ylabel="true class")
@@ -54,7 +55,7 @@ def confusion_picture(
     if classes <= _NAMES:
         names = [_shortened(str(name)) for name in (labels or range(classes))]
         size = 8 if classes <= 30 else 6
-        # Otherwise "$" would begin a formula.
+        # Otherwise "$" would start a formula.
         style = {"fontsize": size, "parse_math": False}
         turned = {"rotation": 90} if max(map(len, names)) > 3 else {}
         axes.set_xticks(range(classes), names, **style, **turned)
@@ -66,7 +67,7 @@ def confusion_picture(
                 text = f"{share:.0f}" if share >= 0.5 else "<1"
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     with warnings.catch_warnings():
-        # The font lacks the letters of many scripts; boxes in their place do not end an evaluation.
+        # The font lacks the letters of many scripts. Boxes in their place must not abort an evaluation.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(path, format="png")
 
@@ -74,12 +75,14 @@ def confusion_picture(
 def sweep_picture(
     path: str | os.PathLike, what: str, values: Sequence[float], top_1: Sequence[float], chosen: int
 ) -> None:
-    """Draw as PNG what the held-out videos said of each value that was tried, on a logarithmic axis.
+    """Draw a sweep as PNG: top-1 on held-out videos against the values, on a logarithmic axis.
 
     Args:
-        what: the values' name.
-        top_1: shares of 1, one for each value.
-        chosen: the place of the value that was taken.
+        path: File to write.
+        what: Name of the values.
+        values: Values that were tried.
+        top_1: Top-1 of each value, as a share of 1.
+        chosen: Index of the chosen value.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Clips as labelled rows of frames, as pictures and videos; loss curves."""
+"""Pictures and videos of clips as labelled rows of frames, and loss curves."""
 
 import os
 import textwrap
@@ -24,11 +24,11 @@ def rows_picture(
     """Draw labelled clips below each other, `columns` frames of each side by side.
 
     Args:
-        rows: pairs of label and uint8 video (T, H, W, 3), all of one shape.
-        columns: how many frames to show, evenly chosen from first to last; at most T are shown.
-        caption: a line below the rows.
-        frame_width: frames narrower than this are enlarged by the least whole factor that
-            reaches it, pixels staying sharp squares.
+        rows: Pairs of label and uint8 video (T, H, W, 3), all of one shape.
+        columns: Number of frames to show, evenly spaced from first to last; at most T are shown.
+        caption: Line below the rows.
+        frame_width: Minimum width of a frame. Narrower frames are enlarged by the smallest sufficient
+            whole factor, with sharp pixels.
 
     Returns:
         An RGB picture with even sides.
@@ -75,9 +75,12 @@ def rows_video(
     caption: str = "",
     frame_width: int = 256,
 ) -> None:
-    """Write labelled clips (see `rows_picture`) below each other as one .mp4, all at once.
+    """Write labelled clips (see `rows_picture`) below each other as one .mp4, atomically.
 
-    `rate` is in frames per second. A killed writer leaves no file under the final name.
+    Args:
+        path: File to write. A killed writer leaves no file of this name.
+        rows, caption, frame_width: See `rows_picture`.
+        rate: Frames per second.
     """
     frames, *_ = _same_shape(rows)
     pictures = [
@@ -94,8 +97,14 @@ def rows_video(
 def loss_picture(
     path: str | os.PathLike, history: Mapping[str, Sequence[tuple[float, float]]]
 ) -> None:
-    """Draw loss against step as PNG: `history` maps a curve's name ("training", "validation") to
-    its (step, loss) pairs. Needs matplotlib, without touching the state of pyplot."""
+    """Draw loss against step as PNG.
+
+    It needs matplotlib, and does not touch the state of pyplot.
+
+    Args:
+        path: File to write.
+        history: Name of a curve ("training", "validation") -> its (step, loss) pairs.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

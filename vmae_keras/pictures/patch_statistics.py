@@ -1,13 +1,14 @@
-"""Predictions to pixels: where the mean and deviation of hidden tubelets come from.
+"""Conversion of predictions to pixels, with mean and deviation estimated for each hidden tubelet.
 
-A model trained on normalised targets predicts each hidden tubelet up to its mean and deviation. To
-show it, these two must come from somewhere. Taking the true ones shows more than the model knew:
-a prediction of noise still gives a coarse picture of the clip. By default they are therefore fitted
-to the visible tubelets; the true ones are offered as "oracle" and the row's label says so.
+A model trained on normalised targets predicts a hidden tubelet only up to its mean and deviation. The true
+ones would show more than the model knows: with them, even predicted noise gives a coarse picture of the
+clip. By default, mean and deviation are therefore fitted to the visible tubelets. The true ones are
+available as "oracle", and the row's label says so.
 
-Arrays here are NumPy: a clip is uint8 (T, H, W, C); tokens are (N, P) in [0, 1], row-major over the
-grid, flattened as (p0, p1, p2, channel), channel fastest; ids are token numbers, in any order.
-Source: clauses TUBE-1, TUBE-2, TARGET-2, RECON-1, IMAGE-6; the fit of borders is ours.
+Arrays are NumPy. A clip is uint8 (T, H, W, C). Tokens are (N, P) in [0, 1], row-major over the grid,
+flattened as (p0, p1, p2, channel), channel fastest. Ids are token numbers, in any order.
+
+Source: clauses TUBE-1, TUBE-2, TARGET-2, RECON-1, IMAGE-6; the fit at borders is ours.
 """
 
 import math
@@ -22,14 +23,14 @@ LABELS = {
     "pixels": "reconstruction (predicted pixels)",
 }
 GREY = 128
-# Weights in `seamless_statistics`, found by trial on drawn and real clips: pixels that meet in time
-# may differ more than neighbours in space (things move); a mean may leave its interpolated value
-# freely, a deviation hardly (noise in predictions would pull every one to zero).
+# Weights in `seamless_statistics`, tuned on synthetic and real clips. Neighbours in time may differ more
+# than neighbours in space, because things move. A mean may move freely from its interpolated value, a
+# deviation hardly: noise in predictions would pull every deviation to zero.
 TIME_BORDERS = 0.3
 KEEP_MEAN, KEEP_DEVIATION = 0.003, 3.0
 Tubelet = tuple[int, int, int]
 Statistics = tuple[np.ndarray, np.ndarray]
-# Of MAE's target: mean and std per channel, after which all channels of a patch are normalised together.
+# Mean and std per channel. MAE's target applies them before it normalises all channels of a patch together.
 Standard = tuple[Sequence[float], Sequence[float]]
 
 
@@ -37,7 +38,7 @@ def cut(video: np.ndarray, tubelet: Tubelet) -> np.ndarray:
     """(T, H, W, C) -> (N, P): cut a clip into tubelets.
 
     Raises:
-        ValueError: if a side of the clip is not a multiple of the tubelet's.
+        ValueError: A side of the clip is not a multiple of the tubelet's.
     """
     if video.ndim != 4 or any(
         side % part for side, part in zip(video.shape[:3], tubelet, strict=True)
@@ -52,20 +53,20 @@ def cut(video: np.ndarray, tubelet: Tubelet) -> np.ndarray:
 
 
 def join(tokens: np.ndarray, shape: tuple[int, int, int, int], tubelet: Tubelet) -> np.ndarray:
-    """(N, P) -> (T, H, W, C) of the given shape: the inverse of `cut`."""
+    """(N, P) -> (T, H, W, C): join tubelets into a clip of the given shape, the inverse of `cut`."""
     cells = tokens.reshape(*_grid(shape, tubelet), *tubelet, shape[3])
     return cells.transpose(0, 3, 1, 4, 2, 5, 6).reshape(shape)
 
 
 def paste(tokens: np.ndarray, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A copy of `tokens` (N, P) with those of `ids` (M) replaced by `values` (M, P)."""
+    """Return a copy of `tokens` (N, P) in which `values` (M, P) replace those of `ids` (M)."""
     pasted = tokens.copy()
     pasted[ids] = values
     return pasted
 
 
 def masked_clip(video: np.ndarray, visible: np.ndarray, tubelet: Tubelet) -> np.ndarray:
-    """The clip as the encoder sees it: tubelets that are not `visible` in mid grey."""
+    """Return the clip as the encoder sees it, with all tubelets grey that are not `visible`."""
     tokens = cut(video, tubelet)
     return join(paste(np.full_like(tokens, GREY), visible, tokens[visible]), video.shape, tubelet)
 
@@ -73,9 +74,9 @@ def masked_clip(video: np.ndarray, visible: np.ndarray, tubelet: Tubelet) -> np.
 def tubelet_statistics(
     tokens: np.ndarray, channels: int, standard: Standard | None = None
 ) -> Statistics:
-    """What the target subtracts from each channel of each tubelet and divides it by: two of (N, C).
+    """Return mean and unbiased deviation of each tubelet and channel, two arrays (N, C).
 
-    The mean and the unbiased deviation; with `standard`, those of MAE's target, in units of the tokens.
+    They normalise the target. With `standard`, they are those of MAE's target, in units of the tokens.
     """
     pixels = tokens.reshape(len(tokens), -1, channels)
     if standard is None:
@@ -87,13 +88,13 @@ def tubelet_statistics(
 
 
 def normalise(tokens: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """(N, P), (N, C), (N, C) -> (N, P): VideoMAE's target, (x - mean) / (deviation + 1e-6)."""
+    """(N, P), (N, C), (N, C) -> (N, P): compute VideoMAE's target, (x - mean) / (deviation + 1e-6)."""
     pixels = tokens.reshape(len(tokens), -1, mean.shape[1])
     return ((pixels - mean[:, None]) / (deviation[:, None] + 1e-6)).reshape(tokens.shape)
 
 
 def denormalise(prediction: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """(M, P), (M, C), (M, C) -> (M, P): the inverse of `normalise`."""
+    """(M, P), (M, C), (M, C) -> (M, P): invert `normalise`."""
     pixels = prediction.reshape(len(prediction), -1, mean.shape[1])
     return (pixels * (deviation[:, None] + 1e-6) + mean[:, None]).reshape(prediction.shape)
 
@@ -101,9 +102,9 @@ def denormalise(prediction: np.ndarray, mean: np.ndarray, deviation: np.ndarray)
 def visible_statistics(
     video: np.ndarray, visible: np.ndarray, tubelet: Tubelet, standard: Standard | None = None
 ) -> Statistics:
-    """Mean and deviation of every token, interpolated from the visible tubelets alone.
+    """Interpolate mean and deviation of every token from the visible tubelets only.
 
-    Weights fall with the fourth power of the distance on the grid; visible tokens keep their own.
+    Weights fall with the fourth power of the distance on the grid. Visible tokens keep their own values.
     Returns two arrays (N, C) in units of [0, 1].
     """
     seen = cut(video, tubelet)[visible] / 255
@@ -124,13 +125,13 @@ def seamless_statistics(
     tubelet: Tubelet,
     standard: Standard | None = None,
 ) -> Statistics:
-    """Mean and deviation of every token such that the reconstruction has the faintest seams.
+    """Fit mean and deviation of every token so that the reconstruction has the faintest seams.
 
-    A hidden tubelet is mean + deviation * prediction, with both unknown per channel. Where two
-    tubelets meet, their pixels, extrapolated in space to the border between them, should be equal;
-    least squares over all borders, drawn weakly towards `visible_statistics` and solved by
-    conjugate gradients, gives the unknowns. Only visible pixels and predictions are used. Tokens
-    neither visible nor decoded get the interpolated values.
+    A hidden tubelet is mean + deviation * prediction, with both unknown per channel. Where two tubelets
+    meet, their pixels, extrapolated in space to the common border, should be equal. The unknowns minimise
+    the squared differences over all borders, with a weak pull towards `visible_statistics`; conjugate
+    gradients find them. Only visible pixels and predictions are used. Tokens neither visible nor decoded
+    keep the interpolated values.
 
     `prediction` is (M, P), normalised. Returns two arrays (N, C) in units of [0, 1].
     """
@@ -148,7 +149,7 @@ def seamless_statistics(
     borders = _borders(relief.reshape(*grid, *tubelet, channels), shown.reshape(grid))
 
     def pull(values: np.ndarray) -> np.ndarray:
-        """Half the gradient of the borders' squared differences, on the unknowns."""
+        """Return half the gradient of the borders' squared differences with respect to the unknowns."""
         total = np.zeros_like(values)
         for before, after, gram in borders:
             meeting = np.concatenate([values[before], values[after]])
@@ -172,15 +173,18 @@ def reconstruction(
     statistics: str = "seamless",
     standard: Standard | None = None,
 ) -> np.ndarray:
-    """The clip with predictions in its hidden tubelets, as uint8 video (T, H, W, C).
+    """Return the clip with predictions in its hidden tubelets, as uint8 video (T, H, W, C).
 
-    Visible tubelets are shown as they are, even if decoded; hidden ones not decoded stay grey.
-    `prediction` is (M, P) for the M `decoded` ids: normalised, or pixels in [0, 1] where
-    `statistics` is "pixels". See `LABELS` for the choices and what to call them in a picture. `standard`
-    is for predictions of MAE's target, normalised or not.
+    Visible tubelets are shown unchanged, even if decoded. Hidden tubelets that are not decoded are grey.
+
+    Args:
+        prediction: (M, P) for the M `decoded` ids: normalised, or pixels in [0, 1] if `statistics` is
+            "pixels".
+        statistics: A key of `LABELS`, which describe the choices.
+        standard: Mean and std per channel for predictions of MAE's target, normalised or not; else None.
 
     Raises:
-        ValueError: if `statistics` is not one of `LABELS` or `prediction` is not (M, P).
+        ValueError: `statistics` is not one of `LABELS`, or `prediction` is not (M, P).
     """
     tokens = cut(video, tubelet)
     if statistics not in LABELS:
@@ -212,10 +216,10 @@ def _grid(shape: Sequence[int], tubelet: Tubelet) -> tuple[int, ...]:
 
 
 def _borders(relief: np.ndarray, shown: np.ndarray) -> list[tuple[tuple, tuple, np.ndarray]]:
-    """What the borders of each axis ask for: (cells before, cells after, quadratic form).
+    """Return the borders of each axis: indices of the cells before, of those after, and a quadratic form.
 
-    The squared difference at a border is a quadratic form (4, 4, ..., C) in the means and
-    deviations of the two tubelets that meet there. `relief` is (t, h, w, p0, p1, p2, C).
+    The squared difference at a border is a quadratic form (4, 4, ..., C) in the means and deviations of the
+    two tubelets that meet there. `relief` is (t, h, w, p0, p1, p2, C).
     """
     borders = []
     for axis in range(3):
@@ -223,7 +227,7 @@ def _borders(relief: np.ndarray, shown: np.ndarray) -> list[tuple[tuple, tuple, 
         before, after = (*every, slice(None, -1)), (*every, slice(1, None))
         side = relief.shape[3 + axis]
         end, begin = relief.take(side - 1, 3 + axis), relief.take(0, 3 + axis)
-        if axis > 0 and side > 1:  # half a pixel further, to where the tubelets meet
+        if axis > 0 and side > 1:  # extrapolated by half a pixel, to the border
             end = 1.5 * end - 0.5 * relief.take(side - 2, 3 + axis)
             begin = 1.5 * begin - 0.5 * relief.take(1, 3 + axis)
         end, begin = end[before], begin[after]

@@ -1,4 +1,4 @@
-"""From a run and a clip to a picture and a video: the clip, what the model saw, what it made of it."""
+"""Pictures and videos of a clip, its masked form, and its reconstruction by a run's model."""
 
 import dataclasses
 import os
@@ -14,15 +14,15 @@ from vmae_keras.pictures import clips, patch_statistics
 from vmae_keras.runs.checkpoint_files import step_of
 from vmae_keras.runs.run import Run, RunError
 
-FRAMES_PER_SECOND = 8  # of the video that is written: slow enough to look at
+FRAMES_PER_SECOND = 8  # of the written video, slow enough to inspect
 
 
 def load_model(run: Run) -> tuple[VideoMAE, int]:
-    """A run's model with the weights to be used, and the step they are from.
+    """Return a run's model with its best weights, else its newest, and the step of these weights.
 
     Raises:
-        RunError: no run, or no checkpoint yet.
-        WeightsError: the checkpoint does not fit the run's settings.
+        RunError: There is no run, it has no checkpoint yet, or it holds a classifier.
+        WeightsError: The checkpoint does not fit the run's settings.
     """
     settings = run.settings()
     if settings.is_classifier:
@@ -37,11 +37,11 @@ def load_model(run: Run) -> tuple[VideoMAE, int]:
 def reconstruct(
     model: VideoMAE, clip: np.ndarray, visible: np.ndarray, decoded: np.ndarray, statistics: str
 ) -> np.ndarray:
-    """uint8 (T, H, W, C) -> uint8 (T, H, W, C), hidden tubelets as the model predicts them.
+    """uint8 (T, H, W, C) -> uint8 (T, H, W, C): replace hidden tubelets by the model's predictions.
 
     Args:
-        visible, decoded: int32 ids of the tokens to see and to rebuild.
-        statistics: where hidden patches take brightness and contrast from, a key of
+        visible, decoded: int32 ids of the tokens to see and to reconstruct.
+        statistics: Source of the brightness and contrast of hidden patches, a key of
             `patch_statistics.LABELS`; "pixels" for a model that predicts pixels.
     """
     batch = {"video": clip[None], "visible": visible[None], "decoded": decoded[None]}
@@ -56,13 +56,13 @@ def reconstruct(
 def reconstruct_file(
     run: Run, clip: str | os.PathLike, out: Path, *, statistics: str, seed: int
 ) -> list[Path]:
-    """Writes `out`.png and `out`.mp4 of a video file's centre clip; returns the paths.
+    """Write `out`.png and `out`.mp4 of a video file's centre clip, and return their paths.
 
-    All hidden tokens are rebuilt, whatever the decoder's mask in training.
+    All hidden tokens are reconstructed, whatever the decoder mask in training.
 
     Raises:
-        RunError, CheckpointError: see `load_model`.
-        UnreadableVideo: the file cannot be decoded.
+        RunError, WeightsError: See `load_model`.
+        UnreadableVideo: The file cannot be decoded.
     """
     settings = run.settings()
     config, recipe = settings.config, settings.recipe
