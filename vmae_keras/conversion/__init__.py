@@ -1,1 +1,1 @@
-"""Convert weights between implementations, and verify the result."""
+"""Conversion of weights between implementations, and its verification."""

@@ -1,4 +1,4 @@
-"""Whether a converted model computes what its source computes, each in its own framework."""
+"""Verification of a converted model against its source, each in its own framework."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from vmae_keras.weights.keras_files import is_preset
 from vmae_keras.weights.names import HUGGING_FACE, VIT
 from vmae_keras.weights.source import locate
 
-# Of the largest output: float32 through dozens of blocks, and epsilons of 1e-5 in place of 1e-6.
+# A share of the largest output. Causes of differences are float32 rounding through dozens of blocks, and
+# epsilons of 1e-5 instead of 1e-6.
 TOLERANCE = 1e-4
 _CLIPS = 2
 _TRANSFORMERS = {
@@ -28,7 +29,13 @@ _TRANSFORMERS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison with the source as this library runs it; `difference` None: not run, `why` says."""
+    """A comparison with the source as this library computes it.
+
+    Args:
+        what: Description of the comparison.
+        difference: Relative difference; None if the comparison was not run.
+        why: Reason why it was not run.
+    """
 
     what: str
     difference: float | None
@@ -40,15 +47,17 @@ class Row:
 
 
 def verify(source: str, out: Path, **changes: Any) -> list[Row]:
-    """Runs source and result on random clips, here and, where it is theirs, in transformers.
+    """Run source and result on random clips, in this library and, for Hugging Face models, in transformers.
 
-    Differences are shares of the largest output, of the loss, and of the weights that differ at all.
+    Differences are relative to the largest output or to the loss. For weights, they are shares that differ.
 
     Args:
-        changes: see `Preset.from_preset`; they were given to the conversion too.
+        source: Source of the conversion.
+        out: Result of the conversion.
+        changes: Changes given to the conversion; see `Preset.from_preset`.
     """
     ours = load(source, **changes)
-    # A folder says these itself; an official file does not.
+    # A folder stores these settings; an official file does not.
     c = ours.config
     unsaid = {
         name: getattr(c, name)
@@ -78,7 +87,7 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
 
 def _in_transformers(what, place, ours, batch, outputs, loss):
     if place.is_dir() and (is_preset(place) or (place / "run.json").is_file()):
-        return []  # of this library
+        return []  # this library's own format
     origin = read_stored(place, {}).origin if place.is_dir() else None
     if origin != HUGGING_FACE:
         image = origin == VIT
@@ -99,7 +108,7 @@ def _rows(what, found, outputs, loss):
 
 
 def _batch(config):
-    """Random clips, and masks that leave a quarter of the tokens visible."""
+    """Draw random clips, and masks that leave a quarter of the tokens visible."""
     generator = np.random.default_rng(0)
     ids = [
         masks.pretraining(config.grid, generator, kind="random", ratio=0.75) for _ in range(_CLIPS)
@@ -137,7 +146,7 @@ def _run_transformers(folder, ours, batch):
 
 
 def _differing(one, other):
-    """The share of weights that are not equal to the bit."""
+    """Return the share of weights that are not bit-identical."""
     mine, theirs = by_path(one), by_path(other)
     different = total = 0
     for path, variable in mine.items():

@@ -1,4 +1,4 @@
-"""From one format of weights to another."""
+"""Conversion of weights from one format to another."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ TARGETS = ("keras", "official", "hf")
 
 
 def convert(source: str, out: Path, to: str, **changes: Any) -> list[str]:
-    """Reads any model that `from_preset` reads, and writes it. Returns what the new file cannot say.
+    """Read any model that `from_preset` reads, and write it in another format.
+
+    Return notes on the settings that the new file cannot store.
 
     Args:
-        source: see `Preset.from_preset`.
-        out: a folder for "keras" and "hf", a `.pth` file for "official".
-        to: one of `TARGETS`.
-        changes: see `Preset.from_preset`.
+        source: See `Preset.from_preset`.
+        out: Folder for "keras" and "hf", or `.pth` file for "official".
+        to: One of `TARGETS`.
+        changes: See `Preset.from_preset`.
 
     Raises:
-        WeightsError: the source cannot be read, the target cannot be this model, or is the source.
+        WeightsError: The source cannot be read, the format cannot store this model, or `out` is the source.
+        ValueError: `to` is not one of `TARGETS`.
     """
     if to not in TARGETS:
         raise ValueError(f"`to` must be one of {', '.join(TARGETS)}. Received: to={to!r}.")
