@@ -1,1 +1,1 @@
-"""The process of a command: its signals, its failures, and what it prints."""
+"""The process of a command: signals, failures and output."""

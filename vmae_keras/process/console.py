@@ -1,4 +1,4 @@
-"""The console that commands print to."""
+"""The console to which commands print."""
 
 import rich.console
 from rich.text import Text
@@ -7,9 +7,9 @@ from vmae_keras.process.text import printable
 
 
 class Console(rich.console.Console):
-    """Rich's console, which shows texts as they are: no markup, and control characters escaped.
+    """A `rich.console.Console` that prints text literally: without markup, with control characters escaped.
 
-    Texts of tables and progress bars are treated alike. Give a `rich.text.Text` for markup of your own.
+    This includes text in tables and progress bars. Pass a `rich.text.Text` for styled text.
     """
 
     def __init__(self, **options):

@@ -1,4 +1,4 @@
-"""Failures that leave work unfinished: a full disk, a process that was killed."""
+"""Failures that leave work unfinished, such as a full disk or a killed process."""
 
 import errno
 from pathlib import Path
@@ -7,14 +7,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unfinished(RuntimeError):
-    """A command had to end before its work was done; started again, it continues."""
+    """A command ended before its work was done. Run again, it resumes."""
 
 
 def explain(error: BaseException, folder: Path) -> str:
-    """Say what went wrong and what to do about it.
+    """Return what went wrong and what to do about it.
 
     Args:
-        folder: that is written; errors of writing do not name their file.
+        error: Error to explain.
+        folder: Folder that was being written, because write errors do not name their file.
     """
     if not isinstance(error, OSError) or error.errno is None:
         return str(error)

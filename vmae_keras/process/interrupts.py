@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM, from the first instruction of a command to its last.
+"""Handling of Ctrl-C and SIGTERM during a whole command.
 
-Until a command begins its work, either signal ends the process at once: packages that are imported could
-swallow an exception. Inside `unwinding` it raises `Stopped`, so that children are ended and temporary files
-deleted. Training replaces both by a stop after the running step. The exit code is 130 after Ctrl-C and 143
-after SIGTERM.
+Until a command begins its work, either signal ends the process at once, because packages could swallow an
+exception while they are imported. Inside `unwinding`, a signal raises `Stopped`, so that child processes
+are ended and temporary files deleted. Training installs its own handlers, which stop it after the current
+step. The exit code is 130 after Ctrl-C and 143 after SIGTERM.
 """
 
 import contextlib
@@ -13,19 +13,18 @@ import sys
 import time
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PASSED_ON_SECONDS = (
-    1.0  # within which a launcher passes on the Ctrl-C that its processes have had too
-)
+# A second signal within these seconds is ignored: it is a Ctrl-C that a launcher forwards once more.
+PASSED_ON_SECONDS = 1.0
 
-_received: tuple[int, float] | None = None  # the first signal, and when it came
+_received: tuple[int, float] | None = None  # the first signal, and its time
 _unwinding = _deferred = 0
 
 
 class Stopped(SystemExit):
-    """Ctrl-C or SIGTERM; a SystemExit, so that no `except Exception` keeps it.
+    """Ctrl-C or SIGTERM. It is a SystemExit, so that no `except Exception` catches it.
 
     Attributes:
-        told: whether it has been said how to continue.
+        told: Whether the user has been told how to resume.
     """
 
     def __init__(self, number: int):
@@ -34,19 +33,19 @@ class Stopped(SystemExit):
 
 
 def install():
-    """Handle both signals; to be called before anything heavy is imported."""
+    """Install handlers for both signals. Call it before anything heavy is imported."""
     for number in SIGNALS:
         signal.signal(number, _handle)
     sys.unraisablehook = _report_unraisable
 
 
 def received() -> int | None:
-    """Return the signal that this process received outside of training, if any."""
+    """Return the signal that this process received outside training, if any."""
     return _received and _received[0]
 
 
 def check():
-    """Raise `Stopped` again where a library swallowed it; to be called between pieces of work."""
+    """Raise `Stopped` again if a library swallowed it. Call it between pieces of work."""
     if _received and _unwinding:
         raise Stopped(_received[0])
 
@@ -65,7 +64,7 @@ def unwinding():
 
 @contextlib.contextmanager
 def deferred():
-    """Let no signal unwind the block, which imports packages, but what follows it."""
+    """Defer `Stopped` to the end of the block, which imports packages."""
     global _deferred
     _deferred += 1
     try:
@@ -78,7 +77,7 @@ def deferred():
 
 @contextlib.contextmanager
 def held():
-    """Block both signals in this thread. A process that it starts meanwhile never receives them."""
+    """Block both signals in this thread. Processes that it starts in the block never receive them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -96,7 +95,7 @@ def _handle(number, frame):
         _received = (number, now)
         if not (_deferred and _unwinding):
             _stop(number)
-    elif now - _received[1] > PASSED_ON_SECONDS:  # a second one
+    elif now - _received[1] > PASSED_ON_SECONDS:  # a second signal
         _end(number)
 
 
@@ -108,13 +107,13 @@ def _stop(number):
 
 def _end(number):
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # it may be in use right now
+        with contextlib.suppress(Exception):  # the stream may be in use
             stream.flush()
     os._exit(128 + number)
 
 
 def _report_unraisable(unraisable):
-    """End where Python itself swallows `Stopped`, as in a `__del__`."""
+    """End the process if Python swallows `Stopped`, as in a `__del__`."""
     if isinstance(unraisable.exc_value, Stopped):
         _end(_received[0])
     sys.__unraisablehook__(unraisable)

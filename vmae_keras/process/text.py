@@ -1,19 +1,19 @@
-"""Text from outside (names of files, labels, recipes, errors that quote them) as it may be shown."""
+"""Escaping of untrusted text (file names, labels, recipes, errors that quote them) for display."""
 
 import re
 
 _BYTES = re.compile("[\udc80-\udcff]+")  # bytes that Python could not decode
-# Control characters but tab and line feed, marks that turn the direction of writing, lone surrogates.
+# Control characters except tab and line feed, bidirectional control characters, lone surrogates.
 _UNSAFE = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: str) -> str:
-    r"""Escape what a terminal or a picture would not show as text: ESC becomes `\x1b`.
+    r"""Escape characters that a terminal or a picture would not show as text: ESC becomes `\x1b`.
 
-    Bytes of a file name that are no text in this locale are shown as UTF-8 if they are that, else as
-    `\xe9`.
+    Bytes of a file name that are not text in this locale are decoded as UTF-8 if possible, and otherwise
+    shown as `\xe9`.
     """
     text = _BYTES.sub(
         lambda found: (
@@ -25,5 +25,5 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Escape as `printable` does, and tabs and line breaks too: a name within a line of ours."""
+    """Escape as `printable` does, and also tabs and line breaks, for a name within a line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
