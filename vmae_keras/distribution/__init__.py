@@ -1,4 +1,4 @@
-"""Training on many devices: data, fully sharded and tensor parallel, by each backend's own means.
+"""Training on many devices with each backend's own tools: data, fully sharded and tensor parallel.
 
 from vmae_keras import distribution
 
@@ -18,27 +18,28 @@ from vmae_keras.distribution.launcher import Cluster, detect
 
 __all__ = ["Cluster", "Devices", "DistributionError", "detect", "start"]
 
-AUTO = "VMAE_CLUSTER"  # "auto": JAX finds the other processes by itself, as on a TPU pod
+AUTO = "VMAE_CLUSTER"  # with "auto", JAX finds the other processes by itself, as on a TPU pod
 
 
 def start(
     backend: str | None = None, devices: int | None = None, parallel: str = "data"
 ) -> Devices:
-    """The devices to train on; to be called before anything of Keras is.
+    """Start the devices to train on. Call it before anything else of Keras.
 
-    Under a launcher (torchrun, Slurm, TF_CONFIG, ...) every process calls it, and all wait for each other.
+    Under a launcher (torchrun, Slurm, TF_CONFIG, ...) every process must call it, and all wait for each
+    other.
 
     Args:
-        backend: see `vmae_keras.backend.select`.
-        devices: how many of those that this process sees; None takes one, or all where the process is one
-            of several or the model is to be split.
-        parallel: "data": each device has the whole model and a part of the batch. "fsdp": and each holds
-            a part of the weights, gathered layer by layer. "tensor": layers are divided. The last two on
-            JAX.
+        backend: See `vmae_keras.backend.select`.
+        devices: Number of devices to use, of those that this process sees. None takes one, or all if there
+            are several processes or the model is split.
+        parallel: "data": each device has the whole model and a part of the batch. "fsdp": in addition, the
+            weights are sharded, and gathered layer by layer. "tensor": layers are split. The last two work
+            only on JAX.
 
     Raises:
-        DistributionError: devices that are not there, or what the backend cannot do.
-        LauncherError: see `detect`.
+        DistributionError: The devices do not exist, or the backend does not support the request.
+        LauncherError: See `detect`.
     """
     name = select(backend)
     if parallel not in PARALLEL:
@@ -68,5 +69,7 @@ def start(
 
         started = TensorFlowDevices(devices, parallel, cluster)
     if cluster:
-        started.host = cluster.addresses[0].rsplit(":", 1)[0].strip("[]")  # of an IPv6 address
+        started.host = (
+            cluster.addresses[0].rsplit(":", 1)[0].strip("[]")
+        )  # IPv6 addresses have brackets
     return started

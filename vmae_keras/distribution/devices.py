@@ -1,4 +1,4 @@
-"""The devices that train one model together, and what its processes have to agree on."""
+"""The devices that train one model together, and communication between its processes."""
 
 import contextlib
 import hashlib
@@ -11,19 +11,20 @@ from vmae_keras.distribution.watch import Watch
 
 
 class DistributionError(ValueError):
-    """The devices asked for are not there, or cannot work together as asked."""
+    """The requested devices do not exist, or cannot work together as requested."""
 
 
 class Devices:
-    """One device, on which nothing has to be done; the base of each backend's many.
+    """A single device, which needs no communication; the base class of each backend's devices.
 
-    `vmae_keras.distribution` shows how they are used.
+    See `vmae_keras.distribution` for an example.
 
     Attributes:
-        count: devices of all processes together.
+        count: Number of devices in all processes.
         parallel: "data", "fsdp" or "tensor".
-        process, processes: this one's number, and how many there are.
-        host: under which the others reach the first process; None where it finds that out itself.
+        process, processes: Rank of this process, and number of processes.
+        host: Host at which the others reach process 0; None if process 0 finds out itself.
+        left: Whether `leave` has been called.
     """
 
     def __init__(self, count=1, parallel="data", process=0, processes=1):
@@ -33,18 +34,20 @@ class Devices:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Return whether this is process 0, the only one that writes files."""
         return self.process == 0
 
     @property
     def shares(self) -> int:
-        """In how many parts a batch is divided."""
+        """Return the number of parts into which a batch is divided."""
         return self.processes if self.parallel == "tensor" else self.count
 
     def check(self, batch_size: int, pairs: bool = False):
-        """Raises DistributionError where the devices do not divide a batch of all of them together.
+        """Raise DistributionError if the global batch size cannot be divided over the devices.
 
-        With `pairs` clips are mixed in pairs, which one process has to hold.
+        Args:
+            batch_size: Global batch size.
+            pairs: Whether clips are mixed in pairs, each of which must be in one process.
         """
         parts = self.processes * 2 if pairs and self.processes > 1 else 1
         parts = math.lcm(self.shares, parts)
@@ -57,26 +60,27 @@ class Devices:
             )
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """In it models are built, compiled and trained."""
+        """Return the context in which to build, compile and train models."""
         return contextlib.nullcontext()
 
     def local(self) -> contextlib.AbstractContextManager:
-        """In it a model is built and used that this process has for itself."""
+        """Return the context in which to build and use a model that only this process has."""
         return contextlib.nullcontext()
 
     def join(self, model):
-        """Makes the weights of a built and compiled model equal everywhere, and `fit` keep them so."""
+        """Make a built and compiled model's weights equal on all devices, and make `fit` keep them so."""
         if getattr(model, "optimizer", None) and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
 
     def batches(self, batches: Iterable) -> Iterable:
-        """This process's parts of batches, as NumPy arrays -> what `fit` takes."""
+        """Convert this process's parts of the batches, as NumPy arrays, to what `fit` takes."""
         return batches
 
     def share(self, arrays: tuple, batch_size: int) -> tuple[tuple | None, int]:
-        """Arrays that every process has -> what `fit` and `evaluate` take of them, and its batch size.
+        """Return the rows to pass to `fit` and `evaluate`, and their batch size.
 
-        Rows that the devices cannot divide are left out; None where none are left.
+        All processes call it with the same arrays. Rows that cannot be divided over the devices are
+        dropped; the result is None if no rows are left.
         """
         arrays = self.divisible(arrays)
         if arrays is None or self.processes == 1:
@@ -88,12 +92,16 @@ class Devices:
         return _rows(arrays, np.concatenate(mine)), batch_size // self.processes
 
     def divisible(self, arrays: tuple) -> tuple | None:
-        """As many of the rows as the devices can divide; None where there are none."""
+        """Return as many rows as can be divided over the devices; None if there are none."""
         count = _length(arrays) // self.shares * self.shares
         return _rows(arrays, slice(count)) if count else None
 
     def watch(self, on_lost: Callable[[int, str], None]):
-        """Has `on_lost(process, host)` called as soon as another process is gone; all must call it."""
+        """Start to watch the other processes. All processes must call it.
+
+        Args:
+            on_lost: Function of a process and its host, called as soon as that process is gone.
+        """
         mine = Watch.listen(self.processes, self.host) if self.first else None
         address = mine.address.encode() if mine else b""
         told = self.sum(np.frombuffer(address.ljust(256, b"\0"), "uint8"))
@@ -104,32 +112,33 @@ class Devices:
         self._watch = mine
 
     def leave(self):
-        """Ends what `watch` began: from here on processes may end one by one."""
+        """End the watch: from now on, processes may end one by one."""
         self.left = True
         if self._watch:
             self._watch.leave()
 
     def sum(self, values) -> np.ndarray:
-        """(k,) numbers of each process -> (k,) float32 sums over the processes; all must call it."""
+        """Sum (k,) numbers over the processes, to (k,) in float32. All processes must call it."""
         return np.asarray(values, "float32")
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Whether each holds in any process; all must call it."""
+        """Return for each flag whether it is set in any process. All processes must call it."""
         return tuple(bool(total) for total in self.sum(flags))
 
     def wait(self):
-        """Until all processes are here."""
+        """Wait for all processes to call it."""
         self.sum([0])
 
     def same(self, text: str) -> bool:
-        """Return whether all processes say the same; all must call it."""
-        # Bits, of which float32 counts 2^24 processes exactly: all have a bit, or none has it.
+        """Return whether all processes pass the same text. All processes must call it."""
+        # Each bit of the digest is summed, which float32 does exactly for up to 2^24 processes. The texts
+        # are equal if every sum is 0 or the number of processes.
         digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), "uint8")
         own = np.unpackbits(digest).astype("int64")
         return self.processes == 1 or bool(np.all(self.sum(own) == self.processes * own))
 
     def mean(self, logs: dict[str, float]) -> dict[str, float]:
-        """What `fit` tells each process -> what holds for all devices together."""
+        """Return the mean over all devices of the logs that `fit` gives each process."""
         return logs
 
 

@@ -1,4 +1,4 @@
-"""JAX: `keras.distribution` over the devices of one process, or of all processes of a job."""
+"""JAX: `keras.distribution` over the devices of one process or of all processes of a job."""
 
 import contextlib
 import os
@@ -14,17 +14,17 @@ from vmae_keras.distribution.layout import split_axis
 
 
 class JaxDevices(Devices):
-    """See `Devices`. Values, losses and draws are those of the whole batch; XLA divides the work."""
+    """JAX's `Devices`. Values, losses and draws are those of the global batch; XLA divides the work."""
 
     def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None, auto: bool):
         if devices:
-            # Of CPUs, which share this machine's cores. Where JAX runs already it has what it has.
+            # On CPUs, the devices share this machine's cores. If JAX already runs, their number is fixed.
             with contextlib.suppress(RuntimeError):
                 jax.config.update("jax_num_cpu_devices", devices)
         if auto:
             keras.distribution.initialize()
         elif cluster:
-            if (cluster.local_processes or 1) > 1:  # each takes the GPU of its number
+            if (cluster.local_processes or 1) > 1:  # each process takes the GPU of its local rank
                 os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", str(cluster.local_process))
             keras.distribution.initialize(cluster.addresses[0], cluster.processes, cluster.process)
         local = len(jax.local_devices())
@@ -56,7 +56,7 @@ class JaxDevices(Devices):
 
 
 class _NoDistribution:
-    """Inside, models and data are this process's own."""
+    """A context in which models and data are local to this process."""
 
     def __enter__(self):
         self.held = keras.distribution.distribution()
@@ -67,7 +67,7 @@ class _NoDistribution:
 
 
 class Layouts(keras.distribution.ModelParallel):
-    """Lays weights out as `split_axis` says, by their sizes too, which a `LayoutMap` does not know."""
+    """Layouts of weights by `split_axis`, which also depends on shapes, unlike a `LayoutMap`."""
 
     def __init__(self, mesh: keras.distribution.DeviceMesh, parallel: str):
         layouts = keras.distribution.LayoutMap(mesh)
@@ -81,16 +81,16 @@ class Layouts(keras.distribution.ModelParallel):
         shape = tuple(variable.shape)
         axis = split_axis(variable.path, shape, self.parallel, parts)
         if getattr(variable, "_layout", None) is not None or axis is None:
-            return layout  # of the optimizer's variables: their weights'
+            return layout  # an optimizer's variable has its weight's layout
         axes = [self.split_name if each == axis else None for each in range(len(shape))]
         return keras.distribution.TensorLayout(axes, self.device_mesh)
 
 
 def keras_distribution(devices: list, parallel: str, processes: int = 1) -> Layouts:
-    """How Keras spreads a model and its batches over JAX's devices, those of each process together.
+    """Return the distribution of a model and its batches over JAX's devices, which are grouped by process.
 
-    Data and fully sharded parallel use all devices alike. Tensor parallel splits layers over the devices
-    of a process, which are close to each other, and the batch over the processes.
+    Data and fully sharded parallel treat all devices alike. Tensor parallel splits layers over the devices
+    of a process, which are close to each other, and the batch over processes.
     """
     names = [f"{device.platform}:{device.id}" for device in devices]
     shape, axes = (len(names),), ["batch"]

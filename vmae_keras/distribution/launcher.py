@@ -1,4 +1,4 @@
-"""Who the processes of a job are, read from what their launcher tells each of them."""
+"""Detection of the processes of a job, from the environment variables of its launcher."""
 
 import itertools
 import json
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 
 
 class LauncherError(ValueError):
-    """The launcher's variables are incomplete, or contradict each other."""
+    """The launcher's variables are incomplete or contradict each other."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The processes of one job, as its launcher tells each of them.
+    """The processes of one job, as its launcher describes them to each process.
 
     Attributes:
-        processes: how many there are.
-        process: this one's number, 0 .. processes - 1.
-        addresses: "host:port", free for the backend to listen on: of the first process alone, or of each
-            process in order.
-        local_process: this one's number among those of its machine.
-        local_processes: how many those are; None where the launcher does not say.
-        launcher: its name, for people.
+        processes: Number of processes.
+        process: Rank of this process, 0 .. processes - 1.
+        addresses: "host:port" of process 0 only, or of each process in order. The ports are free for the
+            backend to listen on.
+        local_process: Rank of this process on its machine.
+        local_processes: Number of processes on its machine; None if the launcher does not say.
+        launcher: Name of the launcher, for display.
 
     Raises:
-        LauncherError: the numbers do not fit together, or an address lacks host or port.
+        LauncherError: The numbers contradict each other, or an address lacks host or port.
     """
 
     processes: int
@@ -62,13 +62,13 @@ _ALONE = Cluster(1, 0, ("localhost:0",), 0, 1, "a launcher of one process")
 
 
 def detect(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """The job that this process belongs to; None where it is alone.
+    """Return the job that this process belongs to; None if it is a single process.
 
-    The first of these that there is decides: TF_CONFIG, torchrun's variables (RANK, WORLD_SIZE, ..., also
+    The first of these that is set decides: TF_CONFIG, torchrun's variables (RANK, WORLD_SIZE, ..., also
     set by hand), Keras's (KERAS_DISTRIBUTION_...), those of a Slurm step. Empty variables count as unset.
 
     Raises:
-        LauncherError: they are incomplete, or contradict each other.
+        LauncherError: The variables are incomplete or contradict each other.
     """
     given = {name: value for name, value in environment.items() if value.strip()}
     for read in (_tf_config, _torchrun, _keras, _slurm):
@@ -78,12 +78,15 @@ def detect(environment: Mapping[str, str] = os.environ) -> Cluster | None:
 
 
 def _tf_config(given):
-    """Source: TensorFlow's `TFConfigClusterResolver`, `multi_worker_util.id_in_cluster`."""
+    """Read TF_CONFIG.
+
+    Source: TensorFlow's `TFConfigClusterResolver`, `multi_worker_util.id_in_cluster`.
+    """
     if "TF_CONFIG" not in given:
         return None
     try:
         config = json.loads(given["TF_CONFIG"])
-        if "cluster" not in config:  # TensorFlow too takes this for one process
+        if "cluster" not in config:  # a single process, as in TensorFlow
             return None
         jobs, kind, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])
         chiefs, workers = tuple(jobs.get("chief", ())), tuple(jobs.get("worker", ()))
@@ -109,7 +112,7 @@ def _tf_config(given):
 
 
 def _torchrun(given):
-    """Source: the "Environment Variables" of `torch.distributed.run`."""
+    """Read torchrun's variables. Source: the "Environment Variables" of `torch.distributed.run`."""
     if not {"RANK", "WORLD_SIZE"} & given.keys():
         return None
     process, processes = _numbers(given, "torchrun", "RANK", "WORLD_SIZE")
@@ -117,20 +120,20 @@ def _torchrun(given):
         return _ALONE
     host = _values(given, "torchrun", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")[0]
     (port,) = _numbers(given, "torchrun", "MASTER_PORT")
-    # torchrun itself listens on its port then, where PyTorch looks for it; JAX would die of that.
+    # In this case torchrun itself listens on the port. PyTorch expects that, but JAX would abort.
     port += given.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     local_process = _numbers(given, "torchrun", "LOCAL_RANK")[0] if "LOCAL_RANK" in given else 0
     local_processes = None
     if "LOCAL_WORLD_SIZE" in given:
         (local_processes,) = _numbers(given, "torchrun", "LOCAL_WORLD_SIZE")
-    known = processes if local_processes == processes else 1  # all, where all are on one machine
+    known = processes if local_processes == processes else 1  # all, if all are on one machine
     host = f"[{host}]" if ":" in host else host
     addresses = tuple(f"{host}:{port + number}" for number in range(known))
     return Cluster(processes, process, addresses, local_process, local_processes, "torchrun")
 
 
 def _keras(given):
-    """Source: the documentation of `keras.distribution.initialize`."""
+    """Read Keras's variables. Source: the documentation of `keras.distribution.initialize`."""
     start = "KERAS_DISTRIBUTION_"
     names = tuple(start + name for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
     if not set(names) & given.keys():
@@ -143,10 +146,10 @@ def _keras(given):
 
 
 def _slurm(given):
-    """The tasks of a step, as srun starts them.
+    """Read the variables of a Slurm step, whose tasks srun starts.
 
-    Slurm sets SLURM_NTASKS, and SLURM_PROCID=0, for the shell of an sbatch script too, and keeps the job's
-    SLURM_NTASKS in an interactive shell; what begins with SLURM_STEP_ is srun's alone.
+    Slurm also sets SLURM_NTASKS and SLURM_PROCID=0 for the shell of an sbatch script, and keeps the job's
+    SLURM_NTASKS in an interactive shell. Only srun sets the variables that start with SLURM_STEP_.
 
     Source: Slurm's src/common/env.c; JAX's `SlurmCluster` for the port.
     """
@@ -177,7 +180,7 @@ def _slurm(given):
             f"SLURM_PROCID={process}, the task {local_process} of node {node} of {counted} tasks. "
             "Start them with srun --distribution=block."
         )
-    ports = 2**12  # JAX's choice: the last so many, by the job's number
+    ports = 2**12  # as in JAX: one of the last 2^12 ports, by the job's number
     addresses = tuple(
         f"{host}:{65536 - ports + (job + local) % ports}"
         for host, count in zip(hosts, counts, strict=True)
@@ -187,13 +190,13 @@ def _slurm(given):
 
 
 def expand_hosts(text: str) -> list[str]:
-    """Slurm's short form of a list of hosts, "node[01-03,07],gpu1" -> each host, in order.
+    """Expand Slurm's short form of a list of hosts, such as "node[01-03,07],gpu1", in order.
 
     Raises:
-        LauncherError: it is not of that form.
+        LauncherError: The list does not have this form.
     """
     hosts = []
-    for entry in re.split(r",(?![^\[]*\])", text):  # at commas outside of brackets
+    for entry in re.split(r",(?![^\[]*\])", text):  # at commas outside brackets
         parts = re.findall(r"[^][]+|\[[^][]+\]", entry)
         choices = [_expand_ranges(part[1:-1]) if part[0] == "[" else [part] for part in parts]
         if "".join(parts) != entry or not entry or not all(choices):
@@ -206,7 +209,7 @@ def expand_hosts(text: str) -> list[str]:
 
 
 def _expand_ranges(text):
-    """ "01-03,07" -> ["01", "02", "03", "07"]; [] where it is not of that form."""
+    """Expand "01-03,07" to ["01", "02", "03", "07"]. Return [] if the text does not have this form."""
     numbers = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
@@ -218,7 +221,7 @@ def _expand_ranges(text):
 
 
 def _expand_counts(text):
-    """Slurm's short form of a count for each node, "2(x3),1" -> [2, 2, 2, 1]"""
+    """Expand Slurm's short form of a count per node, such as "2(x3),1" to [2, 2, 2, 1]."""
     counts = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
@@ -231,7 +234,7 @@ def _expand_counts(text):
 
 
 def _of_all(addresses, process, launcher):
-    """A cluster of which all addresses are known, and thereby who shares a machine with whom."""
+    """Return a cluster with known addresses, which also tell the processes on each machine."""
     hosts = [address.rpartition(":")[0] for address in addresses]
     host = hosts[process]
     local_process, local_processes = hosts[:process].count(host), hosts.count(host)

@@ -1,8 +1,8 @@
-"""Which axis of which weight is split over devices, under each way to share a model. Clauses LAYOUT-*."""
+"""Layout of weights: which axes are split over devices, by kind of parallelism. Clauses LAYOUT-*."""
 
 import re
 
-# (end of a weight's path, the axes that may be split); every other weight is whole on each device.
+# (End of a weight's path, axes that may be split). Every other weight is whole on each device.
 _RULES = {
     "data": (),
     "fsdp": ((r"(kernel(_[ab])?|positions)$", (0, 1)),),
@@ -15,13 +15,15 @@ _RULES = {
 
 
 def split_axis(path: str, shape: tuple[int, ...], parallel: str, parts: int) -> int | None:
-    """The axis along which a weight lies in equal parts on `parts` devices; None: whole on each.
+    """Return the axis along which a weight is split evenly over devices; None if it is whole on each.
 
-    The optimizer's variables for a weight lie as the weight does.
+    The optimizer's variables for a weight have the layout of the weight.
 
     Args:
-        path: the weight's, as in "encoder/block_3/mlp/hidden/kernel".
+        path: Path of the weight, as in "encoder/block_3/mlp/hidden/kernel".
+        shape: Shape of the whole weight.
         parallel: "data", "fsdp" or "tensor".
+        parts: Number of devices to split over.
 
     Source: Megatron-LM section 3 for "tensor", ZeRO stage 3 for "fsdp"; clauses LAYOUT-1 to LAYOUT-3.
     """

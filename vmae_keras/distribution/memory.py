@@ -1,4 +1,4 @@
-"""How much memory pretraining takes on each device, from sizes alone: nothing is built, no Keras needed."""
+"""Estimate of the memory that pretraining needs on each device, without Keras or building a model."""
 
 import collections
 import dataclasses
@@ -12,21 +12,23 @@ from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.layout import split_axis
 from vmae_keras.weights.names import shapes
 
-MOMENTS = 2  # of AdamW
+MOMENTS = 2  # moments that AdamW keeps per weight
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceMemory:
-    """Bytes on each device. Exact, but for a few counters: weights, optimizer, batch; else estimates.
+    """Bytes on each device.
+
+    Weights, optimizer and batch are exact except for a few counters; the rest are estimates.
 
     Args:
-        weights: its parts of them, float32.
-        optimizer: moments, moving average, accumulated gradients.
-        gradients: its parts, all at once.
-        copies: kernels as they are multiplied, where they are gathered or cast to 16 bits.
-        batch: its clips and their ids.
-        activations: kept for the backward pass.
-        attention: besides, where attention is no single kernel.
+        weights: The device's parts of the weights, float32.
+        optimizer: Moments, moving average, accumulated gradients.
+        gradients: The device's parts of the gradients, all at once.
+        copies: Kernels as they are multiplied, if they are gathered or cast to 16 bits.
+        batch: The device's clips and their ids.
+        activations: Activations kept for the backward pass.
+        attention: Additional bytes if attention is not a single fused kernel.
 
     Source: clauses MEMORY-1 to MEMORY-6.
     """
@@ -41,25 +43,26 @@ class DeviceMemory:
 
     @property
     def state(self) -> int:
-        """Weights and optimizer: what lies there from step to step."""
+        """Return the bytes that persist from step to step: weights and optimizer."""
         return self.weights + self.optimizer
 
     @property
     def total(self) -> int:
-        """All of it, with attention as a single kernel."""
+        """Return the bytes of everything, with attention as a single fused kernel."""
         return self.state + self.gradients + self.copies + self.batch + self.activations
 
 
 def pretraining_memory(config: VideoMAEConfig, recipe, devices: Devices) -> DeviceMemory:
-    """What a recipe's step takes; see `DeviceMemory`.
+    """Return the memory that a training step of a recipe needs on each device.
 
     Args:
-        recipe: a `Recipe`.
-        devices: their number, and how they share the model; its processes are tensor parallel's groups.
+        config: Configuration of the model.
+        recipe: A `Recipe`.
+        devices: Number of devices and kind of parallelism. Its processes are tensor parallel's groups.
 
     Raises:
-        DistributionError: the devices do not divide the batch, or the groups the devices.
-        ValueError: a mask that does not fit the configuration.
+        DistributionError: The batch does not divide over the devices, or the devices over the groups.
+        ValueError: A mask does not fit the configuration.
     """
     devices.check(recipe.batch_size)
     if devices.count % devices.processes:
@@ -97,7 +100,7 @@ def _part(path, shape, parallel, devices):
 
 
 def _blocks(config, multiplied, split, visible, decoded, width, remat):
-    """(bytes kept, bytes of attention's matrices) of all blocks, for one clip."""
+    """Return the kept bytes of all blocks, and the bytes of their attention matrices, for one clip."""
     inputs = kept = matrices = largest = largest_matrix = 0
     seen = visible + config.class_token
     for stack, tokens, dim, depth, heads in (
@@ -105,10 +108,10 @@ def _blocks(config, multiplied, split, visible, decoded, width, remat):
         ("decoder", seen + decoded, config.decoder_dim, config.decoder_depth, config.decoder_heads),
     ):
         hidden = multiplied[f"{stack}/block_0/mlp/hidden/kernel"][1]
-        shared = math.gcd(heads, split)  # so many devices have heads of their own
+        shared = math.gcd(heads, split)  # number of devices over which the heads are split
         numbers = 2 * dim + 4 * dim // shared + 2 * hidden
         block = tokens * (width * numbers + 8 * dim)
-        # Softmax computes in float32; in mixed precision a copy in 16 bits multiplies the values.
+        # Softmax computes in float32. Mixed precision also keeps the 16-bit copy that multiplies the values.
         matrix = (4 if width == 4 else 6) * (heads // shared) * tokens**2
         inputs += depth * tokens * dim * width
         kept += depth * block

@@ -1,4 +1,4 @@
-"""TensorFlow: `MirroredStrategy` in one process, `MultiWorkerMirroredStrategy` over many."""
+"""TensorFlow: `MirroredStrategy` in one process, `MultiWorkerMirroredStrategy` over several."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from vmae_keras.distribution.launcher import Cluster
 
 
 class TensorFlowDevices(Devices):
-    """See `Devices`. Each device has a replica of the model, and its part of a batch."""
+    """TensorFlow's `Devices`. Each device has a replica of the model and its part of a batch."""
 
     def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None):
         if parallel != "data":
@@ -43,13 +43,13 @@ class TensorFlowDevices(Devices):
                 f"{model.optimizer.gradient_accumulation_steps}. Take --set accumulate=1 with more "
                 "devices or a smaller batch, or --backend jax or torch."
             )
-        # It is built; Keras would take batches from the data to build it, and those are lost then.
+        # The model is built already. Keras would build it from batches of the data, which would be lost.
         model._maybe_symbolic_build = lambda *_, **__: None
 
     def batches(self, batches):
         here = self.count // self.processes
         parts = (part for batch in batches for part in _split(batch, here))
-        # In a thread, where the strategy's scope is not: what makes the batches is this process's own.
+        # In another thread, outside the strategy's scope, because the generator of batches is local.
         with ThreadPoolExecutor(1) as thread:
             first = thread.submit(next, parts).result()
         signature = tf.nest.map_structure(
@@ -65,7 +65,7 @@ class TensorFlowDevices(Devices):
         )
 
     def share(self, arrays, batch_size):
-        # The strategy divides each batch of arrays itself, among processes too.
+        # The strategy itself divides each batch of arrays, also over processes.
         return self.divisible(arrays), batch_size
 
     def sum(self, values):
@@ -86,7 +86,7 @@ class TensorFlowDevices(Devices):
 
 
 def _device_names(devices, cluster):
-    """Of GPUs, or of CPUs, which then share this machine's cores."""
+    """Return the names of GPUs, or of logical CPUs that share this machine's cores."""
     cards = tf.config.list_physical_devices("GPU")
     if cluster and (cluster.local_processes or 1) > 1 and len(cards) > 1:
         if cluster.local_process >= len(cards):
@@ -112,7 +112,7 @@ def _device_names(devices, cluster):
 
 
 def _tell_cluster(cluster):
-    """The strategy reads who its workers are from $TF_CONFIG."""
+    """Set $TF_CONFIG, from which the strategy reads its workers."""
     if "TF_CONFIG" in os.environ:
         return
     if len(cluster.addresses) != cluster.processes:
@@ -127,7 +127,10 @@ def _tell_cluster(cluster):
 
 
 def _mend_keras():
-    """Metrics of several workers are numbers, not batches: https://github.com/keras-team/keras/issues/20585"""
+    """Patch Keras to average the metrics of several workers, which are scalars, not batches.
+
+    See https://github.com/keras-team/keras/issues/20585.
+    """
     from keras.src.backend.tensorflow import trainer
 
     def reduce_per_replica(values, strategy, reduction):
@@ -139,6 +142,6 @@ def _mend_keras():
 
 
 def _split(batch, parts):
-    """A structure of arrays -> structures of each `1 / parts` of them."""
+    """Split every array of a structure into equal parts; return one structure per part."""
     flat = [np.split(array, parts) for array in tf.nest.flatten(batch)]
     return [tf.nest.pack_sequence_as(batch, part) for part in zip(*flat, strict=True)]

@@ -1,8 +1,8 @@
-"""PyTorch: one process for each device, gradients averaged while the backward pass runs.
+"""PyTorch: one process per device, with gradients averaged during the backward pass.
 
 Keras 3.15 has no distribution for PyTorch. `DistributedDataParallel(model)` would average nothing in `fit`,
-which calls the model and not the wrapper; so the same is done with PyTorch's own hooks: gradients travel in
-buckets as soon as they are ready, and the backward pass ends when all have come back.
+which calls the model and not the wrapper. So this module does the same with PyTorch's hooks: gradients are
+reduced in buckets as soon as they are ready, and the backward pass ends when all buckets are reduced.
 """
 
 import os
@@ -16,11 +16,11 @@ from torch.autograd import Variable
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.launcher import Cluster
 
-BUCKET_BYTES = 25 * 2**20  # as DistributedDataParallel's
+BUCKET_BYTES = 25 * 2**20  # as in DistributedDataParallel
 
 
 class TorchDevices(Devices):
-    """See `Devices`. Launched by torchrun or Slurm, each process trains on the device of its number."""
+    """PyTorch's `Devices`. torchrun or Slurm starts one process per device, chosen by its local rank."""
 
     def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None):
         if parallel != "data":
@@ -47,10 +47,10 @@ class TorchDevices(Devices):
                 f"More processes than GPUs. Received: process {cluster.local_process} of this machine, "
                 f"which has {cards} GPUs, numbered from 0."
             )
-        if cards:  # of a single one, each process may have been given its own
+        if cards:  # if a process sees a single GPU, it may be its own
             torch.cuda.set_device(cluster.local_process % cards)
         address, port = cluster.addresses[0].rsplit(":", 1)
-        address = address.strip("[]")  # of an IPv6 address
+        address = address.strip("[]")  # IPv6 addresses have brackets
         for name, value in (
             ("MASTER_ADDR", address),
             ("MASTER_PORT", port),
@@ -76,12 +76,12 @@ class TorchDevices(Devices):
         return total.cpu().numpy()
 
     def mean(self, logs):
-        # Each process has seen as many clips, so that the mean of their means is the mean of all.
+        # All processes have seen equally many clips, so the mean of their means is the mean over all clips.
         return dict(zip(logs, (self.sum(list(logs.values())) / self.count).tolist(), strict=True))
 
 
 class Buckets:
-    """Averages the gradients of parameters over the processes, in buckets, during the backward pass."""
+    """Hooks that average the parameters' gradients over processes, in buckets, in the backward pass."""
 
     def __init__(self, parameters: list[torch.nn.Parameter]):
         self.ready, self.bytes, self.sent, self.open = [], 0, [], False
@@ -89,6 +89,7 @@ class Buckets:
             parameter.register_post_accumulate_grad_hook(self.add)
 
     def add(self, parameter):
+        """Add a parameter's gradient to the open bucket, and send the bucket if it is full."""
         if not self.open:
             self.open = True
             Variable._execution_engine.queue_callback(self.finish)
@@ -98,12 +99,14 @@ class Buckets:
             self.send()
 
     def send(self):
+        """Start to average the gradients of the open bucket."""
         flat = _flatten_dense_tensors(self.ready)
         flat /= dist.get_world_size()
         self.sent.append((self.ready, flat, dist.all_reduce(flat, async_op=True)))
         self.ready, self.bytes = [], 0
 
     def finish(self):
+        """Wait for all buckets, and store the averaged gradients."""
         if self.ready:
             self.send()
         for gradients, flat, work in self.sent:

@@ -1,7 +1,7 @@
-"""Tells the processes of a job at once that one of them is gone.
+"""Notification of all processes of a job as soon as one of them is gone.
 
-Backends notice it late, hang, or abort without a useful word. So each process holds a TCP connection to the
-first one: the kernel closes it the moment the process ends, however it ends.
+Backends notice late, hang, or abort without a useful message. So each process holds a TCP connection to
+process 0, which the kernel closes the moment the process ends, for whatever reason.
 """
 
 import os
@@ -12,24 +12,24 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-PATIENCE = 5  # seconds for a connection, and for the answer to a good-bye
+PATIENCE = 5  # timeout in seconds for a connection, and for the reply to "bye"
 
 
 class Watch:
-    """Notices at once when another process of the job is gone.
+    """A watch that notices at once when another process of the job is gone.
 
-        watch = Watch.listen(processes)                      # process 0, which tells the others its address
+        watch = Watch.listen(processes)                      # process 0, which sends the others its address
         watch = Watch.connect(address, process, processes)   # the others
         watch.start(on_lost)
         ...
         watch.leave()
 
-    A machine that vanishes without closing its connections is missed after 30 seconds; a process that hangs
-    is not missed, nor one that never connected. Where process 0 has left, the others go on watching each
-    other for as long as it lives.
+    A machine that vanishes without closing its connections is noticed after 30 seconds. A process that
+    hangs or never connected is not noticed. After process 0 has left, the others still watch each other for
+    as long as it is alive.
 
     Attributes:
-        address: "host:port:token" in process 0, for the others: the host's letters and 39 at most.
+        address: "host:port:token" in process 0, for the others; at most 39 characters longer than the host.
     """
 
     def __init__(self, connection: socket.socket, address: str = ""):
@@ -37,14 +37,15 @@ class Watch:
         self._connection, self._lines = connection, _lines(connection)
         self._first_host = ""
         self._thread, self._left = None, False
-        os.register_at_fork(after_in_child=connection.close)  # a child would keep it open
+        os.register_at_fork(after_in_child=connection.close)  # a forked child would keep it open
 
     @classmethod
     def listen(cls, processes: int, host: str | None = None) -> "Watch":
-        """The watch of process 0.
+        """Return the watch of process 0.
 
         Args:
-            host: this machine's name or address for the others; None takes the address that it sends from.
+            processes: Number of processes.
+            host: This machine's name or address for the others; None for the address that it sends from.
         """
         own, hubs = socket.socketpair()
         hub = _Hub(processes, hubs)
@@ -52,10 +53,10 @@ class Watch:
 
     @classmethod
     def connect(cls, address: str, process: int, processes: int) -> "Watch":
-        """The watch of process 1 .. processes - 1.
+        """Return the watch of process 1 .. processes - 1.
 
         Raises:
-            OSError: process 0 cannot be reached, or does not know the token or expect this process.
+            OSError: Process 0 cannot be reached, or rejects the token or this process.
         """
         host, port, token = address.rsplit(":", 2)
         connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
@@ -73,12 +74,12 @@ class Watch:
         return watch
 
     def start(self, on_lost: Callable[[int, str], None]):
-        """Calls on_lost(process, host) once, from a thread of its own, when a process is gone."""
+        """Call on_lost(process, host) once, from a separate thread, when a process is gone."""
         self._thread = threading.Thread(target=self._follow, args=(on_lost,), daemon=True)
         self._thread.start()
 
     def leave(self):
-        """Says good-bye, so that nobody takes the end for a loss; nothing is told here any more."""
+        """Sign off, so that this process's end does not count as a loss. `on_lost` is no longer called."""
         self._left = True
         _say(self._connection, "bye")
         with suppress(OSError):
@@ -86,14 +87,14 @@ class Watch:
         if self._thread is None:
             self.start(lambda *_: None)
         if self._thread is not threading.current_thread():
-            self._thread.join(PATIENCE)  # it ends when process 0 has heard the good-bye
+            self._thread.join(PATIENCE)  # it ends when process 0 has received "bye"
 
     def _follow(self, on_lost):
-        lost = (0, self._first_host)  # if the connection ends without a word
+        lost = (0, self._first_host)  # if the connection ends without a message
         with self._connection:
             for line in self._lines:
                 word, *rest = line.split(" ", 2)
-                if word == "lost":  # the first, for all alike; the others end because of it
+                if word == "lost":  # only the first counts: others end because of it
                     lost = (int(rest[0]), rest[1])
                     break
                 lost = None  # process 0 has left
@@ -102,7 +103,7 @@ class Watch:
 
 
 class _Hub:
-    """In process 0: holds the connections of all, its own too, and tells all who is gone."""
+    """The hub in process 0, which holds the connections of all processes and reports who is gone."""
 
     def __init__(self, processes, own):
         self.token = secrets.token_hex(16)
@@ -132,10 +133,10 @@ class _Hub:
         self._close()
 
     def _admit(self):
-        """The number of the process that knocks; None for strangers."""
+        """Accept a connection. Return its process's number; None if it is not of this job."""
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # it has gone again
+        except OSError:  # the connection was closed again
             return None
         connection.settimeout(1)
         hello, _, host = next(_lines(connection), "").rpartition(" ")
@@ -156,7 +157,7 @@ class _Hub:
             word = connection.recv(64)
         except OSError:
             word = b""
-        if word:  # there is none but "bye"
+        if word:  # the only message is "bye"
             self._left.add(process)
             if process == 0:
                 self._tell("left")
@@ -168,8 +169,9 @@ class _Hub:
             self._tell(f"lost {process} {host}")
 
     def _tell(self, line):
-        self._told.append(line)  # for who comes later
-        for process in sorted(self._members, reverse=True):  # this one, which may end then, at last
+        self._told.append(line)  # for processes that connect later
+        # Process 0 comes last, because it may end then.
+        for process in sorted(self._members, reverse=True):
             _say(self._members[process][0], line)
 
     def _close(self):
@@ -179,12 +181,12 @@ class _Hub:
 
 
 def _say(connection, line):
-    with suppress(OSError):  # the other end is gone, as will be heard
+    with suppress(OSError):  # the other end is gone, which its connection will show
         connection.sendall(f"{line}\n".encode())
 
 
 def _lines(connection):
-    """What is said, until the connection ends."""
+    """Yield the lines received, until the connection ends."""
     rest = b""
     with suppress(OSError):
         while data := connection.recv(1024):
@@ -195,15 +197,18 @@ def _lines(connection):
 def _keep_alive(connection):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):  # not every system has them
+        if hasattr(socket, name):  # not every system has these options
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _own_address():
-    """That of the way out of this machine; its name may be unknown to others, or mean itself to itself."""
+    """Return the address of this machine's default route.
+
+    Its name may be unknown to other machines, or resolve to a loopback address.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # an address for documentation; nothing is sent
-        except OSError:  # there is no way out
+        except OSError:  # there is no route
             return "localhost"
         return probe.getsockname()[0]
