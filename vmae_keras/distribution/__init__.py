@@ -69,7 +69,6 @@ def start(
 
         started = TensorFlowDevices(devices, parallel, cluster)
     if cluster:
-        started.host = (
-            cluster.addresses[0].rsplit(":", 1)[0].strip("[]")
-        )  # IPv6 addresses have brackets
+        # IPv6 addresses have brackets.
+        started.host = cluster.addresses[0].rsplit(":", 1)[0].strip("[]")
     return started

@@ -111,7 +111,7 @@ def _blocks(config, multiplied, split, visible, decoded, width, remat):
         shared = math.gcd(heads, split)  # number of devices over which the heads are split
         numbers = 2 * dim + 4 * dim // shared + 2 * hidden
         block = tokens * (width * numbers + 8 * dim)
-        # Softmax computes in float32. Mixed precision also keeps the 16-bit copy that multiplies the values.
+        # Softmax computes in float32; mixed precision also keeps a 16-bit copy, to multiply the values.
         matrix = (4 if width == 4 else 6) * (heads // shared) * tokens**2
         inputs += depth * tokens * dim * width
         kept += depth * block

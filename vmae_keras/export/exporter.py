@@ -35,9 +35,8 @@ from vmae_keras.runs.settings import evaluation_views
 
 MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
 _KINDS = {"classifier": "classifier", "encoder": "encoder", "pretraining": "pretrain"}
-CALIBRATION = (
-    8  # clips that int8's ranges are measured on; each takes about ten seconds with a ViT-S
-)
+# Clips that int8's ranges are measured on; each takes about ten seconds with a ViT-S.
+CALIBRATION = 8
 
 
 def export(

@@ -10,9 +10,8 @@ from keras import ops
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
 EPSILON = 1e-6
-HEAD_DIM = (
-    32  # width of the attentive probe's attention heads; there is one head if 32 does not divide D
-)
+# Width of the attentive probe's attention heads. There is a single head if 32 does not divide D.
+HEAD_DIM = 32
 
 
 class SideBySide(keras.layers.Layer):
