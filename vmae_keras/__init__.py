@@ -4,7 +4,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-# Loaded on first use: the command line and the workers of the data pipeline need no Keras.
+# Imported lazily: the command line and the data pipeline's workers do not need Keras.
 _HOME = {
     "VideoClassifier": "vmae_keras.classifier",
     "VideoEncoder": "vmae_keras.encoder",

@@ -1,4 +1,4 @@
-"""The encoder with a head: clips -> logits, for fine-tuning a pretrained VideoMAE."""
+"""Video classifier: the encoder with a head, for fine-tuning a pretrained VideoMAE."""
 
 import keras
 import numpy as np
@@ -13,24 +13,26 @@ from vmae_keras.weights.tensor_files import WeightsError
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class VideoClassifier(Backbone):
-    """A video (B, T, H, W, C), uint8 or float in [0, 1], to logits (B, K) in the compute dtype.
+    """Classifier of videos: (B, T, H, W, C), uint8 or float in [0, 1] -> logits (B, K).
 
         classifier = VideoClassifier(model.config.replace(drop_path=0.1), classes=400)
-        classifier.load_encoder(model)  # of a pretrained `VideoMAE`
+        classifier.load_encoder(model)  # `model` is a pretrained `VideoMAE`
         classifier.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 
+    The logits have the compute dtype.
+
     Args:
-        config: sizes and options, a `VideoMAEConfig` or its dict; the decoder's are not used.
-        classes: K.
-        labels: the names of the classes, K of them; None where they are not known.
-        pooling: "mean" of all tokens before `fc_norm`, or the "first" token after the encoder's norm.
-        head_dropout: share of the head's input that is dropped in training.
-        init_scale: what the head's first kernel is multiplied with.
-        remat: recompute the blocks in the backward pass: less memory, about a third more time.
+        config: Sizes and options, a `VideoMAEConfig` or its dict. The decoder's are not used.
+        classes: Number of classes K.
+        labels: Names of the K classes, or None if unknown.
+        pooling: "mean" of all tokens, followed by `fc_norm`, or the "first" token after the encoder's norm.
+        head_dropout: Dropout rate of the head's input.
+        init_scale: Factor for the initial values of the head's kernel.
+        remat: Recompute the blocks in the backward pass. Saves memory and takes about a third more time.
 
     Raises:
-        ValueError: an unknown pooling, no class, labels that are not one for each class, or a video
-            whose shape does not fit.
+        ValueError: The pooling is unknown, there is no class, the number of labels is not the number of
+            classes, or the shape of a video does not fit.
 
     Source: official `VisionTransformer` of `modeling_finetune.py`; clauses FT-1 to FT-5.
     """
@@ -60,7 +62,7 @@ class VideoClassifier(Backbone):
         self.classes, self.labels = classes, None if labels is None else tuple(labels)
         self.head_dropout, self.init_scale = head_dropout, init_scale
         dtype = self.dtype_policy
-        if head_dropout:  # by a name of its own, under which a checkpoint finds its state again
+        if head_dropout:  # a unique name, so that a checkpoint can restore its state
             self.seed_generator = keras.random.SeedGenerator(name=f"{name}_head_dropout")
         self.head = keras.layers.Dense(
             classes,
@@ -71,34 +73,37 @@ class VideoClassifier(Backbone):
         self.build()
 
     def build(self, input_shape=None):
-        """All sizes are known: the weights exist as soon as the model does."""
+        """Create the weights. The constructor calls this, since all sizes are known."""
         if not self.built:
             self.head.build((None, self.config.dim))
             super().build()
 
     def call(self, video, training=False):
-        """(B, T, H, W, C) -> (B, K)"""
+        """Return logits: (B, T, H, W, C) -> (B, K)."""
         x = self.features(video, training=training)  # (B, D)
         if training and self.head_dropout:
             x = self._dropped(x)
         return self.head(x)
 
     def _dropped(self, x):
-        """Clause FT-3. Not by `keras.random.dropout`, which on PyTorch draws beside the seed's state."""
+        """Apply dropout. Clause FT-3.
+
+        `keras.random.dropout` would ignore the seed generator's state on PyTorch.
+        """
         survive = 1.0 - self.head_dropout
         draw = backend.uniform_of_batch(ops.shape(x), axis=0, seed=self.seed_generator)
         return x * ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
     def with_classes(self, rows, labels=None):
-        """A classifier of other classes out of this one's: K710's head made into K400's.
+        """Return a classifier whose head is mapped to other classes, such as K710's to K400's.
 
         Args:
-            rows: for each new class, the number of this model's class whose weights it takes; see
+            rows: For each new class, the index of the class in this model whose weights it takes. See
                 `vmae_keras.weights.classes.match_classes`.
-            labels: the new classes' names; None takes this model's.
+            labels: Names of the new classes; None takes this model's.
 
         Raises:
-            ValueError: a number that is no class of this model.
+            ValueError: An index is not a class of this model.
 
         Source: clause WEIGHT-7.
         """
@@ -130,7 +135,7 @@ class VideoClassifier(Backbone):
 
     @staticmethod
     def preset_arguments(stored, config, arguments):
-        """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        """Return the configuration, arguments and weights to leave fresh for `Preset.from_preset`."""
         arguments = dict(arguments)
         new_head = arguments.pop("new_head", False)
         labels = arguments.get("labels")

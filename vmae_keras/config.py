@@ -1,4 +1,4 @@
-"""The frozen description of a VideoMAE model."""
+"""Frozen configuration of a VideoMAE model."""
 
 import dataclasses
 import math
@@ -8,25 +8,25 @@ from vmae_keras.variants import ACTIVATIONS, VARIANTS
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A configuration comes with files of strangers, too: sizes beyond these are a mistake or an attack.
+# A configuration may come from an untrusted file. Larger sizes are a mistake or an attack.
 DEEPEST = 1024  # blocks
-LARGEST = 2**16  # of every other size
+LARGEST = 2**16  # limit of every other size
 MOST_TOKENS = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Sizes and options of one transformer: the encoder's or the decoder's.
+    """Sizes and options of one transformer, the encoder or the decoder.
 
     Args:
-        dim, depth, heads, mlp_dim: Sizes; `dim` is a multiple of `heads`.
-        drop_path: Rate of the last block; the rates rise linearly from 0 at the first.
+        dim, depth, heads, mlp_dim: Sizes. `dim` is a multiple of `heads`.
+        drop_path: Rate of the last block. The rates rise linearly from 0 in the first block.
         layer_scale: Initial value of the residual scales; 0 for none.
         cosine_attention: L2-normalised queries and keys with a learned logit scale per head.
-        epsilon: Epsilon of the LayerNorms of the blocks.
+        epsilon: Epsilon of the LayerNorms in the blocks.
         activation: Activation of the MLPs, one of `ACTIVATIONS`.
-        query_value_bias: Whether queries and values have biases; keys have none.
-        kernel_std: See `initializers.block_kernel`.
+        query_value_bias: Whether queries and values have biases. Keys never do.
+        kernel_std: Standard deviation of the initial kernels; see `initializers.block_kernel`.
         final_norm: Whether a LayerNorm follows the last block.
         final_epsilon: Epsilon of the final norm; None for `epsilon`.
 
@@ -50,36 +50,37 @@ class Stack:
 
 @dataclasses.dataclass(frozen=True)
 class VideoMAEConfig:
-    """Sizes and options of one VideoMAE; everything else is derived from it.
+    """Sizes and options of a VideoMAE.
 
-    Sizes are in frames, pixels and units of width. The encoder mask and the decoder mask are no
-    part of it: a batch carries the ids of the tokens to see and to decode.
+    Sizes are in frames, pixels and units of width. Encoder and decoder masks are not part of the
+    configuration: a batch carries the ids of its visible and decoded tokens.
 
     Args:
-        frames, height, width, channels: the clip, (T, H, W, C).
-        tubelet: (p0, p1, p2), the frames, rows and columns of one token.
-        dim, depth, heads, mlp_dim: the encoder.
-        decoder_dim, decoder_depth, decoder_heads, decoder_mlp_dim: the decoder.
-        norm_pix: predict pixels normalised per tubelet and channel; otherwise raw pixels in [0, 1].
-        drop_path: rate of the last block of encoder and decoder; the rates rise linearly from 0.
-        layer_scale: initial value of the residual scales; 0 means that there are none.
-        cosine_attention: V2's option of L2-normalised queries and keys.
-        mean, std: per channel, subtracted from and divided into the encoder's input in [0, 1].
-            ImageNet's by default; 0 and 1 where there are not three channels.
-        layer_norm_epsilon: of every LayerNorm (1e-6 in the official code).
-        last_norm_epsilon: of the decoder's norm and of `fc_norm`, where it differs.
-        activation: of the MLPs, one of `ACTIVATIONS`.
-        query_value_bias: whether queries and values have biases.
-        encoder_norm: whether a LayerNorm follows the encoder of the pretraining model.
-        learned_positions: the encoder's positions are a weight, not the fixed table.
-        position_grid: (t, h, w) that the fixed table is made for, and resized from; None: the model's own.
-        class_token: a learned token before the visible ones, as in ViT and MAE; it is never masked.
-        planar_positions: the fixed tables are MAE's, of rows and columns, in place of the sinusoid.
-        bridge_bias: whether the layer from encoder to decoder has a bias, as in MAE.
-        mae_target: predict pixels after mean and std, normalised over a whole patch; see `target`.
+        frames, height, width, channels: Size of a clip, (T, H, W, C).
+        tubelet: Frames, rows and columns of one token, (p0, p1, p2).
+        dim, depth, heads, mlp_dim: Sizes of the encoder.
+        decoder_dim, decoder_depth, decoder_heads, decoder_mlp_dim: Sizes of the decoder.
+        norm_pix: Predict pixels normalised per tubelet and channel, instead of raw pixels in [0, 1].
+        drop_path: Rate of the last block of encoder and decoder. The rates rise linearly from 0.
+        layer_scale: Initial value of the residual scales; 0 for none.
+        cosine_attention: L2-normalised queries and keys, an option of V2.
+        mean, std: Per-channel normalisation of the encoder's input in [0, 1]. The default is ImageNet's
+            for three channels, else 0 and 1.
+        layer_norm_epsilon: Epsilon of the LayerNorms (1e-6 in the official code).
+        last_norm_epsilon: Epsilon of the decoder's norm and of `fc_norm`; None for `layer_norm_epsilon`.
+        activation: Activation of the MLPs, one of `ACTIVATIONS`.
+        query_value_bias: Whether queries and values have biases.
+        encoder_norm: Whether a LayerNorm follows the encoder of the pretraining model.
+        learned_positions: Learn the encoder's positions instead of using the fixed table.
+        position_grid: Grid (t, h, w) of the fixed table, which is resized to the model's own grid; None
+            for the model's own.
+        class_token: Put a learned token before the visible ones, as in ViT and MAE. It is never masked.
+        planar_positions: Use MAE's fixed tables over rows and columns instead of the sinusoid.
+        bridge_bias: Whether the layer from encoder to decoder has a bias, as in MAE.
+        mae_target: Predict pixels after mean and std, normalised over a whole patch; see `target`.
 
     Raises:
-        ValueError: sizes that do not divide, or values out of range.
+        ValueError: Sizes do not divide, or a value is out of range.
 
     Source: clauses CONFIG-1, CONFIG-2, OPTION-*, IMAGE-*; VideoMAE section 3, VideoMAE V2 section 3.
     """
@@ -222,22 +223,22 @@ class VideoMAEConfig:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """(t, h, w): tokens along time, height and width."""
+        """Number of tokens along time, height and width, (t, h, w)."""
         p0, p1, p2 = self.tubelet
         return self.frames // p0, self.height // p1, self.width // p2
 
     @property
     def num_tokens(self) -> int:
-        """N = t * h * w."""
+        """Number of tokens, N = t * h * w."""
         return math.prod(self.grid)
 
     @property
     def tubelet_size(self) -> int:
-        """P = p0 * p1 * p2 * C, the numbers in one tubelet."""
+        """Number of values in one tubelet, P = p0 * p1 * p2 * C."""
         return math.prod(self.tubelet) * self.channels
 
     def encoder_stack(self, **changes) -> Stack:
-        """Return the encoder of the pretraining model, with some values changed."""
+        """Return the `Stack` of the pretraining model's encoder, with some values changed."""
         sizes = {
             "dim": self.dim,
             "depth": self.depth,
@@ -248,7 +249,7 @@ class VideoMAEConfig:
         return Stack(**{**self._block_options(), **sizes, **changes})
 
     def decoder_stack(self) -> Stack:
-        """Return the decoder."""
+        """Return the `Stack` of the decoder."""
         return Stack(
             **self._block_options(),
             dim=self.decoder_dim,
@@ -269,19 +270,19 @@ class VideoMAEConfig:
         }
 
     def replace(self, **changes) -> "VideoMAEConfig":
-        """A copy with some fields changed, checked again."""
+        """Return a copy with some fields changed, and validate it."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict:
-        """Plain values, such that `VideoMAEConfig(**config.to_dict()) == config`."""
+        """Return a dict such that `VideoMAEConfig(**config.to_dict()) == config`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def variant(cls, name: str, **changes) -> "VideoMAEConfig":
-        """A published variant ("v1-b", "v2-g", "mae-b", ...) or a small one, with some fields changed.
+        """Return a variant ("v1-b", "v2-g", "mae-b", "tiny", ...) with some fields changed.
 
         Raises:
-            ValueError: no variant has this name.
+            ValueError: There is no variant with this name.
         """
         if name not in VARIANTS:
             raise ValueError(

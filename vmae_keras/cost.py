@@ -1,17 +1,23 @@
-"""What a forward pass costs: multiply-accumulates of its matrix products, for one clip."""
+"""Cost of a forward pass: multiply-accumulates in its matrix products, for one clip."""
 
 from vmae_keras.config import VideoMAEConfig
 
 
 def view_multiply_accumulates(config: VideoMAEConfig, classes: int = 400) -> int:
-    """Of a `VideoClassifier`: all N tokens, and a class token. Source: clauses COUNT-3, COUNT-5."""
+    """Return the cost of a `VideoClassifier`: all N tokens, and a class token if there is one.
+
+    Source: clauses COUNT-3, COUNT-5.
+    """
     tokens = config.num_tokens
     encoder = _encoder(config, tokens + config.class_token)
     return tokens * config.tubelet_size * config.dim + encoder + config.dim * classes
 
 
 def pretraining_multiply_accumulates(config: VideoMAEConfig, visible: int, decoded: int) -> int:
-    """Of a `VideoMAE` that sees `visible` and decodes `decoded` tokens. Source: clauses COUNT-4, -5."""
+    """Return the cost of a `VideoMAE` that encodes `visible` tokens and decodes `decoded` tokens.
+
+    Source: clauses COUNT-4, COUNT-5.
+    """
     seen = visible + config.class_token
     decoder = _transformer(
         seen + decoded, config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth
@@ -30,5 +36,5 @@ def _encoder(config, tokens):
 
 
 def _transformer(tokens, dim, mlp_dim, depth):
-    """qkv, projection and MLP of each token, and each token's attention to all."""
+    """Count qkv, projection and MLP of each token, and the attention of each token to all."""
     return depth * (tokens * (4 * dim**2 + 2 * dim * mlp_dim) + 2 * tokens**2 * dim)

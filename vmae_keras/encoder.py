@@ -1,4 +1,4 @@
-"""The encoder alone: clips -> features."""
+"""Video encoder without a decoder or head: clips -> features."""
 
 import keras
 from keras import ops
@@ -9,9 +9,9 @@ from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.presets import Preset, by_path
 from vmae_keras.tubelets import check_video, tubelets
 
-KERNEL_STD = 0.02  # of the blocks, as `trunc_normal_` of the official fine-tuning leaves them
+KERNEL_STD = 0.02  # of the blocks' kernels after `trunc_normal_` in the official fine-tuning
 
-# What must be equal for an encoder's weights to mean the same; their shapes do not show all of it.
+# Fields that two encoders must share to exchange weights. Weight shapes do not reveal all of them.
 _EQUAL = (
     "channels",
     "tubelet",
@@ -32,14 +32,14 @@ _EQUAL = (
 
 
 class Backbone(Preset, keras.Model):
-    """What encoder and classifier have in common; see `VideoEncoder`. Subclasses build themselves."""
+    """Base class of encoder and classifier; see `VideoEncoder`. Subclasses call `build` in `__init__`."""
 
     def __init__(self, config, *, pooling, remat, name, **kwargs):
         if pooling not in (None, "mean", "first"):
             raise ValueError(
                 f"`pooling` must be None, 'mean' or 'first'. Received: pooling={pooling!r}."
             )
-        # Videos of floats must not be rounded to half precision before they are normalised.
+        # Float videos must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
         self.pooling, self.remat = pooling, remat
@@ -57,7 +57,7 @@ class Backbone(Preset, keras.Model):
             )
 
     def build(self, input_shape=None):
-        """All sizes are known: the weights exist as soon as the model does."""
+        """Create the weights. The constructor calls this, since all sizes are known."""
         if self.built:
             return
         self.tubelet_embedding.build()
@@ -67,7 +67,10 @@ class Backbone(Preset, keras.Model):
         self.built = True
 
     def features(self, video, training=False):
-        """(B, T, H, W, C) -> (B, N, D), a class token before them; or (B, D) with a pooling"""
+        """Return features: (B, T, H, W, C) -> (B, N, D), or (B, D) with pooling.
+
+        Without pooling, a class token comes first: (B, 1 + N, D).
+        """
         check_video(video, self.config)
         tokens = tubelets(video, self.config.tubelet)  # (B, N, P)
         x = self.encoder(self.tubelet_embedding(tokens), training=training)  # (B, N, D)
@@ -78,18 +81,18 @@ class Backbone(Preset, keras.Model):
         return self.fc_norm(ops.mean(x[:, 1:] if self.config.class_token else x, axis=1))
 
     def load_encoder(self, model):
-        """Copies the tubelet embedding and the encoder of a `VideoMAE` or of another encoder.
+        """Copy the tubelet embedding and the encoder of a `VideoMAE` or of another encoder.
 
-        A decoder, its bridge and mask token, and a head have no place here and are left behind, as is
-        the encoder's final norm with mean pooling. More frames than `model` has are fine: its tokens
-        keep their positions. Another height or width needs `position_grid`: see `from_preset`.
+        The decoder, the bridge, the mask token and a head are ignored, and so is the encoder's final norm
+        if this model has mean pooling. This model may have more frames than `model`: tokens keep their
+        positions. Another height or width needs `position_grid`; see `from_preset`.
 
         Returns:
-            The names of this model's weights that were not copied and keep their values, such as
-            `fc_norm/gamma`, `fc_norm/beta`, `head/kernel`, `head/bias`.
+            The names of this model's weights that were not copied, such as `fc_norm/gamma`,
+            `fc_norm/beta`, `head/kernel`, `head/bias`.
 
         Raises:
-            ValueError: the configurations of the two encoders differ, or a weight is missing.
+            ValueError: The configurations of the two encoders differ, or a weight is missing.
         """
         values = [
             (name, getattr(self.config, name), getattr(model.config, name)) for name in _EQUAL
@@ -115,13 +118,13 @@ class Backbone(Preset, keras.Model):
                 f"{missing}. Build this model with its pooling and layer scales."
             )
         for name in copied:
-            # As numbers: on JAX two models must not share arrays, which training one gives away.
+            # Copy through NumPy: on JAX, training donates arrays, so two models must not share them.
             mine[name].assign(backend.to_numpy(theirs[name]))
         return [name for name in mine if name not in copied]
 
     def predict(self, x, *args, **kwargs):
-        """As `keras.Model.predict`, on videos or a data set of them."""
-        # Before JAX takes the weights out: its `predict` loses them on errors.
+        """Predict as `keras.Model.predict` does, on videos or a data set of them."""
+        # Check first: on JAX, an error inside `predict` loses the weights.
         if hasattr(x, "shape"):
             check_video(x, self.config)
         return super().predict(x, *args, **kwargs)
@@ -137,17 +140,18 @@ class Backbone(Preset, keras.Model):
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class VideoEncoder(Backbone):
-    """A video (B, T, H, W, C), uint8 or float in [0, 1], to features in the compute dtype.
+    """Encoder of videos: (B, T, H, W, C), uint8 or float in [0, 1] -> features in the compute dtype.
 
     Args:
-        config: sizes and options, a `VideoMAEConfig` or its dict; the decoder's are not used.
-        pooling: None for all tokens (B, N, D) behind the pretrained model's encoder norm, (B, 1 + N, D)
-            with a class token, which comes first; "mean" for `fc_norm` of the mean of the N (B, D);
-            "first" for the first token behind the norm (B, D), which is the class token if there is one.
-        remat: recompute the blocks in the backward pass: less memory, about a third more time.
+        config: Sizes and options, a `VideoMAEConfig` or its dict. The decoder's are not used.
+        pooling: None returns all tokens after the pretrained model's encoder norm, (B, N, D), or
+            (B, 1 + N, D) with the class token first. "mean" returns `fc_norm` of the mean of the N
+            tokens, (B, D). "first" returns the first token after the norm, (B, D), which is the class
+            token if there is one.
+        remat: Recompute the blocks in the backward pass. Saves memory and takes about a third more time.
 
     Raises:
-        ValueError: an unknown pooling, or a video whose shape does not fit.
+        ValueError: The pooling is unknown, or the shape of a video does not fit.
 
     Source: official `modeling_pretrain.py`, `modeling_finetune.py`; clauses ENC-*, FT-1, FT-2, IMAGE-3.
     """
@@ -159,13 +163,15 @@ class VideoEncoder(Backbone):
         self.build()
 
     def call(self, video, training=False):
-        """(B, T, H, W, C) -> (B, N, D), or (B, D) with a pooling"""
+        """Return features: (B, T, H, W, C) -> (B, N, D), or (B, D) with pooling."""
         return self.features(video, training=training)
 
     @staticmethod
     def preset_arguments(stored, config, arguments):
-        """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        """Return the configuration, arguments and weights to leave fresh for `Preset.from_preset`."""
         arguments = {"pooling": stored.pooling, **arguments}
         if arguments["pooling"] is None and "encoder/norm/gamma" not in stored.tensors:
-            config = config.replace(encoder_norm=False)  # a classifier with mean pooling has none
+            config = config.replace(
+                encoder_norm=False
+            )  # classifiers with mean pooling lack the norm
         return config, arguments, ()

@@ -1,4 +1,4 @@
-"""The initial values that Keras does not ship: torch's defaults, as the official code leaves them."""
+"""Initializers that Keras lacks: torch's defaults, which the official code relies on."""
 
 import contextlib
 import contextvars
@@ -12,10 +12,11 @@ _FILL = contextvars.ContextVar("fill", default=None)
 
 @contextlib.contextmanager
 def filled_by(fill):
-    """Within it kernels start as zeros, and `fill(block)` is called as soon as a block has its weights.
+    """Create kernels as zeros in this context, and call `fill(block)` as soon as a block is built.
 
-    Drawing what a file overwrites can take longer than reading it. And were all zeros there before the
-    first is overwritten, allocators would keep up to two thirds of their memory.
+    Drawing values that a file then overwrites can take longer than reading the file. Filling block by
+    block also saves memory: if all zeros existed before the first is overwritten, allocators would keep
+    up to two thirds of their memory.
     """
     token = _FILL.set(fill)
     try:
@@ -25,7 +26,7 @@ def filled_by(fill):
 
 
 def fill(block):
-    """Gives a block that has just been built its weights, where `filled_by` has some."""
+    """Fill a block that has just been built, inside of `filled_by`."""
     if _FILL.get():
         _FILL.get()(block)
 
@@ -35,7 +36,7 @@ _P = 0.5 * (1.0 + math.erf(1.0 / math.sqrt(2.0)))  # P(z < 1) of a standard norm
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class TruncatedNormal(keras.initializers.Initializer):
-    """Normal draws with deviation `std`, cut at one deviation (Keras's own cuts at two).
+    """Normal distribution truncated at one standard deviation `std` (Keras's own truncates at two).
 
     Source: official `trunc_normal_(std=0.02)` with a = -std, b = std; clause INIT-3.
     """
@@ -53,9 +54,9 @@ class TruncatedNormal(keras.initializers.Initializer):
 
 
 def block_kernel(std: float | None):
-    """Of a kernel inside a block: Xavier's uniform, or normal with deviation `std`.
+    """Return the initializer of a kernel in a block: Xavier uniform, or normal with deviation `std`.
 
-    A new one for each kernel: an initializer of Keras draws the same numbers whenever it is called.
+    Each kernel needs its own: a Keras initializer returns the same numbers on every call.
     Source: official pretraining (INIT-1) and fine-tuning (FT-5).
     """
     if _FILL.get():
@@ -66,13 +67,16 @@ def block_kernel(std: float | None):
 
 
 def torch_linear_kernel():
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): kaiming_uniform(a=sqrt(5)). Clause INIT-2."""
+    """Return torch's default for kernels: U(-1/sqrt(fan_in), 1/sqrt(fan_in)). Clause INIT-2.
+
+    Torch calls it kaiming_uniform(a=sqrt(5)).
+    """
     if _FILL.get():
         return keras.initializers.Zeros()
     return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 def torch_bias(fan_in: int):
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's default bias. Clause INIT-2."""
+    """Return torch's default for biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in)). Clause INIT-2."""
     bound = fan_in**-0.5
     return keras.initializers.RandomUniform(-bound, bound)

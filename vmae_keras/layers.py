@@ -1,4 +1,4 @@
-"""What the models are made of: the tubelet embedding and the transformer of encoder and decoder."""
+"""Layers of the models: the tubelet embedding and the transformer of encoder and decoder."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from vmae_keras.target import standardised
 
 LOG_SCALE_LIMIT = 4.6052  # of cosine attention; about log 100
 
-# What the names of `config.ACTIVATIONS` mean; clauses BLOCK-5, OPTION-1.
+# One function for each name in `variants.ACTIVATIONS`; clauses BLOCK-5, OPTION-1.
 ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=False),
     "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
@@ -41,14 +41,14 @@ ACTIVATIONS = {
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class TubeletEmbedding(keras.layers.Layer):
-    """Pixels of tokens -> what the encoder reads: normalised per channel, embedded, with positions.
+    """Tubelet embedding: normalises pixels per channel, projects them to width D and adds positions.
 
-    A dense layer on flattened tubelets: the official Conv3d, for the tokens we choose. A class token comes
-    first, if there is one.
+    A dense layer on flattened tubelets replaces the official Conv3d, so that only the selected tokens are
+    embedded. A class token, if there is one, comes first.
 
     Args:
-        config: a `VideoMAEConfig` or its dict.
-        normal_positions: learned positions start as in fine-tuning, not as in pretraining.
+        config: Sizes and options, a `VideoMAEConfig` or its dict.
+        normal_positions: Initialise learned positions as in fine-tuning, instead of as in pretraining.
 
     Source: clauses INPUT-2, EMBED-1, EMBED-2, POS-4, POS-5, IMAGE-1.
     """
@@ -82,9 +82,9 @@ class TubeletEmbedding(keras.layers.Layer):
             )
 
     def call(self, tokens, ids=None):
-        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> (B, V, D); all N in order without ids.
+        """Embed tubelets (B, V, P) of any dtype with ids (B, V) -> (B, V, D).
 
-        With a class token -> (B, 1 + V, D).
+        Without ids, the tubelets are all N in order. With a class token, return (B, 1 + V, D).
         """
         c, dtype = self.config, self.compute_dtype
         x = ops.cast(standardised(tokens, c), dtype)
@@ -96,7 +96,7 @@ class TubeletEmbedding(keras.layers.Layer):
         if c.class_token and c.learned_positions:
             first, positions = first + positions[0], positions[1:]
         if ids is not None:
-            # Out of a view: on TensorFlow the gradient of a weight's own rows would be sparse.
+            # Take from a reshaped tensor: on TensorFlow, taking from a weight has a sparse gradient.
             positions = ops.take(ops.reshape(positions, positions.shape), ids, axis=0)
         x = x + positions
         if first is None:
@@ -112,7 +112,7 @@ class TubeletEmbedding(keras.layers.Layer):
 
 
 class StackLayer(keras.layers.Layer):
-    """A part of a transformer, described by the transformer's `Stack` or its dict."""
+    """Base class of a transformer and its parts, configured by a `Stack` or its dict."""
 
     def __init__(self, stack, **kwargs):
         super().__init__(**kwargs)
@@ -133,14 +133,14 @@ class StackLayer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class Attention(StackLayer):
-    """Multi-head self-attention whose keys have no bias.
+    """Multi-head self-attention without a key bias.
 
     Source: official `Attention` and `CosAttention`; clauses BLOCK-3, BLOCK-4, BLOCK-8, OPTION-2.
     """
 
     def __init__(self, stack, **kwargs):
         super().__init__(stack, **kwargs)
-        # One (D, 3D) kernel: Xavier's bound depends on that shape.
+        # One (D, 3D) kernel, as in the official code: the bound of Xavier's uniform depends on the shape.
         self.qkv = self._dense(3 * self.stack.dim, "qkv", use_bias=False)
         self.projection = self._dense(self.stack.dim, "projection")
 
@@ -159,7 +159,7 @@ class Attention(StackLayer):
         self.projection.build((None, None, dim))
 
     def call(self, x, last=None):
-        """(B, N, D) -> (B, N, D), or (B, last, D): attention of the last tokens' queries only."""
+        """Attend: (B, N, D) -> (B, N, D), or (B, last, D) for the queries of the last tokens only."""
         count, dim, heads = x.shape[1], self.stack.dim, self.stack.heads
         qkv = self.qkv(x)  # (B, N, 3D)
         if self.stack.query_value_bias:
@@ -181,7 +181,7 @@ class Attention(StackLayer):
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class MLP(StackLayer):
-    """Two dense layers around an activation, by default the exact (erf) GELU; BLOCK-5, OPTION-1."""
+    """Two dense layers around an activation, by default the exact (erf) GELU. BLOCK-5, OPTION-1."""
 
     def __init__(self, stack, **kwargs):
         super().__init__(stack, **kwargs)
@@ -193,13 +193,13 @@ class MLP(StackLayer):
         self.output_.build((None, None, self.stack.mlp_dim))
 
     def call(self, x):
-        """(B, N, D) -> (B, N, D)"""
+        """Transform each token: (B, N, D) -> (B, N, D)."""
         return self.output_(ACTIVATIONS[self.stack.activation](self.hidden(x)))
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class Block(StackLayer):
-    """x += keep * scale1 * attention(norm1(x)); x += keep * scale2 * mlp(norm2(x)).
+    """Pre-norm block: x += keep * scale1 * attention(norm1(x)); x += keep * scale2 * mlp(norm2(x)).
 
     Source: official `Block`; clauses BLOCK-1, BLOCK-2, BLOCK-6, BLOCK-7.
     """
@@ -223,9 +223,10 @@ class Block(StackLayer):
             self.scale2 = self.add_weight(name="scale2", shape=(dim,), initializer=initializer)
 
     def call(self, x, keep=None, last=None):
-        """(B, N, D) -> (B, N, D), or (B, last, D) if only the last tokens are read.
+        """Apply the block: (B, N, D) -> (B, N, D), or (B, last, D) for the last tokens only.
 
-        `keep` (2, B): drop-path factors of the two branches, 0 or 1 / (1 - rate).
+        Args:
+            keep: Drop-path factors (2, B) of the two branches, 0 or 1 / (1 - rate); None for no drop-path.
         """
         y = self.attention(self.norm1(x), last=last)
         x = x if last is None else x[:, -last:]
@@ -245,7 +246,7 @@ class Transformer(StackLayer):
 
     Args:
         stack: Sizes and options, a `Stack` or its dict.
-        remat: Recompute each block in the backward pass instead of keeping its activations.
+        remat: Recompute each block in the backward pass instead of storing its activations.
     """
 
     def __init__(self, stack, *, remat=False, **kwargs):
@@ -270,7 +271,7 @@ class Transformer(StackLayer):
             fill(layer)
 
     def call(self, x, last=None, training=False):
-        """(B, N, D) -> (B, N, D), or (B, last, D): only the last tokens leave the last block."""
+        """Apply all blocks: (B, N, D) -> (B, N, D), or (B, last, D) for the last tokens only."""
         keep = self._keep(x) if training and self.stack.drop_path else None
         for index, block in enumerate(self.blocks):
             read = last if index == len(self.blocks) - 1 else None
@@ -280,14 +281,14 @@ class Transformer(StackLayer):
     def _apply(self, block, x, keep, last):
         if not self.remat:
             return block(x, keep=keep, last=last)
-        # `keras.remat(block)(x)` would freeze the block's weights on JAX; its `call` does not.
-        # The draws of drop-path come in as numbers, so recomputing cannot draw others.
+        # `keras.remat(block)(x)` would freeze the block's weights on JAX; wrapping its `call` does not.
+        # Drop-path factors are an argument, so that recomputing does not draw new ones.
         if keep is None:
             return keras.remat(lambda x: block.call(x, last=last))(x)
         return keras.remat(lambda x, keep: block.call(x, keep=keep, last=last))(x, keep)
 
     def _keep(self, x):
-        """(depth, 2, B): 1 / (1 - rate) with probability 1 - rate, else 0. Clause BLOCK-7."""
+        """Draw drop-path factors (depth, 2, B): 1 / (1 - rate) with probability 1 - rate, else 0. BLOCK-7."""
         survive = ops.reshape(ops.convert_to_tensor(1.0 - self.rates), (-1, 1, 1))
         draw = backend.uniform_of_batch(
             (len(self.blocks), 2, ops.shape(x)[0]), axis=2, seed=self.seed_generator

@@ -1,8 +1,8 @@
 """Encoder and decoder masks in NumPy: which tokens are visible, masked, decoded.
 
-A mask travels as sorted int32 token ids of a count that depends on the sizes and the ratio alone, so
-that every shape is static. Every function takes the generator that it draws from.
-Grid is (t, h, w); token id is (ti * h + hi) * w + wi.
+A mask is represented by sorted int32 token ids. Their number depends only on the sizes and the ratio, so
+that every shape is static. Every function takes the random generator to draw from.
+A grid is (t, h, w); the id of a token is (ti * h + hi) * w + wi.
 """
 
 import math
@@ -14,7 +14,7 @@ Ids = np.ndarray
 
 
 def tube(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """The same int(ratio * (h * w)) places hidden in every temporal slot; (visible, masked).
+    """Mask the same int(ratio * (h * w)) places in every temporal slot. Return (visible, masked).
 
     Source: VideoMAE section 3.3; clauses MASK-1, MASK-2.
     """
@@ -25,7 +25,7 @@ def tube(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Ids,
 
 
 def random(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """int(ratio * N) of all tokens hidden; (visible, masked). Clause MASK-3."""
+    """Mask int(ratio * N) of all tokens. Return (visible, masked). Clause MASK-3."""
     count = math.prod(grid)
     hidden = np.zeros(count, bool)
     hidden[_choose(count, int(ratio * count), ratio, grid, generator)] = True
@@ -33,7 +33,7 @@ def random(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Id
 
 
 def frame(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """int(ratio * t) whole temporal slots hidden; (visible, masked).
+    """Mask int(ratio * t) whole temporal slots. Return (visible, masked).
 
     Source: the ablation of VideoMAE section 4.2; clause MASK-4.
     """
@@ -44,7 +44,7 @@ def frame(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Ids
 
 
 def agnostic(grid: Grid, ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """int(N * (1 - ratio)) tokens kept, the lowest of random noise; (visible, masked).
+    """Keep the int(N * (1 - ratio)) tokens with the lowest random noise. Return (visible, masked).
 
     Source: space-time agnostic masking of mae_st; clause MASK-5.
     """
@@ -60,15 +60,15 @@ MASKS = {"tube": tube, "random": random, "frame": frame, "agnostic": agnostic}
 
 
 def running_cell(grid: Grid, ratio: float, generator: np.random.Generator) -> Ids:
-    """The ids that V2's decoder mask keeps, from a random phase of the running 2 x 2 cell.
+    """Draw the ids that V2's decoder mask keeps, from a random phase of the running 2 x 2 cell.
 
-    The count is that of the phase which keeps fewest: on grids with an even height and width all
-    phases keep equally many; elsewhere the surplus of a phase is dropped at random.
+    Every phase returns as many ids as the phase that keeps the fewest. On grids with an even height and
+    width all phases keep the same number; on others the surplus of a phase is dropped at random.
 
     Source: VideoMAE V2 section 3.2; clauses CELL-1 to CELL-4.
 
     Raises:
-        ValueError: the ratio hides none or all of the cell.
+        ValueError: The ratio hides none or all of the cell, or the grid is too small.
     """
     hidden = int(4 * ratio)
     if not 0 < hidden < 4:
@@ -96,15 +96,15 @@ def pretraining(
     ratio: float = 0.9,
     decoder_ratio: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """The ids of one clip: `visible` (V,), `decoded` (M,) and, with a decoder mask, `weight` (M,).
+    """Draw the masks of one clip: `visible` (V,), `decoded` (M,) and, with a decoder mask, `weight` (M,).
 
-    Without `decoder_ratio` (V1) all masked tokens are decoded. With it (V2) the running cell decides,
-    and `weight` is 1.0 where a decoded token is hidden from the encoder, else 0.0.
+    Without `decoder_ratio` (V1), all masked tokens are decoded. With it (V2), running cells select the
+    decoded tokens, and `weight` is 1.0 where a decoded token is hidden from the encoder, else 0.0.
 
     Source: clauses DUAL-1 to DUAL-3.
 
     Raises:
-        ValueError: unknown kind, or a ratio that leaves nothing visible or nothing masked.
+        ValueError: The kind is unknown, or the ratio leaves no token visible or none masked.
     """
     if kind not in MASKS:
         raise ValueError(f"`kind` must be one of {', '.join(MASKS)}. Received: kind={kind!r}.")
@@ -117,7 +117,7 @@ def pretraining(
 
 
 def _cells(grid, hidden, pointer):
-    """(N,) bool, True where not decoded: the queue, turned one place further at each slot."""
+    """Return (N,) bool, True where not decoded: 2 x 2 cells, rotated by one place in each slot."""
     t, h, w = grid
     queue = np.arange(4) < hidden
     slots = [

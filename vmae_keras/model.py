@@ -16,25 +16,25 @@ from vmae_keras.weights.tensor_files import WeightsError
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class VideoMAE(Preset, keras.Model):
-    """A masked autoencoder of video that holds its own loss: `compile(optimizer)`, `fit(batches)`.
+    """Masked autoencoder of video with a built-in loss: call `compile(optimizer)` and `fit(batches)`.
 
     A batch is a dict:
 
-    - `video`: uint8, or float in [0, 1]; (B, T, H, W, C).
+    - `video`: (B, T, H, W, C), uint8 or float in [0, 1].
     - `visible`: int32 (B, V), sorted ids of the tokens that the encoder sees.
-    - `decoded`: int32 (B, M), sorted ids of the tokens to predict. V1: the masked ones. V2: those that
-      the decoder mask keeps.
-    - `weight`: float32 (B, M), optional: 1 where a decoded token is hidden from the encoder, else 0.
-      Derived from the ids when absent.
+    - `decoded`: int32 (B, M), sorted ids of the tokens to predict. In V1 these are the masked tokens, in
+      V2 those that the decoder mask keeps.
+    - `weight`: float32 (B, M), optional. 1 where a decoded token is hidden from the encoder, else 0.
+      Derived from the ids if absent.
 
     `model(batch)` and `predict` return the predictions of the decoded tokens, (B, M, P).
 
     Args:
-        config: sizes and options, a `VideoMAEConfig` or its dict.
-        remat: recompute the blocks in the backward pass: less memory, about a third more time.
+        config: Sizes and options, a `VideoMAEConfig` or its dict.
+        remat: Recompute the blocks in the backward pass. Saves memory and takes about a third more time.
 
     Raises:
-        ValueError: a batch without a needed key, or with shapes or dtypes that do not fit.
+        ValueError: A batch lacks a key, or its shapes or dtypes do not fit.
 
     Source: VideoMAE section 3, VideoMAE V2 section 3, MAE; clauses EMBED-*, ENC-*, DEC-*, DUAL-*, LOSS-*,
     IMAGE-*.
@@ -43,7 +43,7 @@ class VideoMAE(Preset, keras.Model):
     kind = "pretraining"  # see `Preset`
 
     def __init__(self, config, *, remat=False, name="video_mae", **kwargs):
-        # Videos of floats must not be rounded to half precision before they are normalised.
+        # Float videos must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
         self.remat = remat
@@ -62,7 +62,7 @@ class VideoMAE(Preset, keras.Model):
         self.build()
 
     def build(self, input_shape=None):
-        """All sizes are known: the weights exist as soon as the model does."""
+        """Create the weights. The constructor calls this, since all sizes are known."""
         if self.built:
             return
         c = self.config
@@ -77,7 +77,7 @@ class VideoMAE(Preset, keras.Model):
         self.built = True
 
     def call(self, batch, training=False):
-        """dict -> (B, M, P)"""
+        """Return the predictions of the decoded tokens: dict -> (B, M, P)."""
         self.check(batch)
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
         c = self.config
@@ -85,7 +85,7 @@ class VideoMAE(Preset, keras.Model):
         tokens = take(tubelets(batch["video"], c.tubelet), visible)  # (B, V, P)
         seen = self.encode(tokens, visible, training=training)  # (B, V, D)
         places = ops.take(position, visible, axis=0)
-        if c.class_token:  # it is seen too, and has no place
+        if c.class_token:  # visible too, but without a position
             places = ops.pad(places, ((0, 0), (1, 0), (0, 0)))
         known = self.bridge(seen) + places  # (B, V, Dd)
         mask_token = ops.cast(self.mask_token, self.compute_dtype)
@@ -94,20 +94,20 @@ class VideoMAE(Preset, keras.Model):
         return self.head(self.decoder(both, last=decoded.shape[1], training=training))
 
     def encode(self, tokens, ids, training=False):
-        """Tubelets (B, V, P) of any dtype and their ids (B, V) -> features (B, V, D).
+        """Encode tubelets (B, V, P) of any dtype with ids (B, V) -> features (B, V, D).
 
-        With a class token, its feature comes before them.
+        With a class token, its feature comes first: (B, 1 + V, D).
         """
         return self.encoder(self.tubelet_embedding(tokens, ids), training=training)
 
     def target(self, batch):
-        """dict -> float32 (B, M, P): what `call` should have returned."""
+        """Return the target of `call`'s predictions: dict -> float32 (B, M, P)."""
         tokens = tubelets(batch["video"], self.config.tubelet)
         decoded = ops.cast(batch["decoded"], "int32")
         return target(take(tokens, decoded), self.config)
 
     def weight(self, batch):
-        """dict -> float32 (B, M): 1 where a decoded token is hidden from the encoder, else 0."""
+        """Return the loss weights: dict -> float32 (B, M), 1 where a decoded token is hidden, else 0."""
         if "weight" in batch:
             return ops.cast(batch["weight"], "float32")
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
@@ -115,9 +115,9 @@ class VideoMAE(Preset, keras.Model):
         return 1.0 - ops.cast(seen, "float32")
 
     def compile(self, optimizer="adamw", loss=None, **kwargs):
-        """As `keras.Model.compile`; the loss is the papers' mean squared error over hidden tokens.
+        """Compile as `keras.Model.compile` does, with the papers' mean squared error over hidden tokens.
 
-        It is sum(weight * error) / sum(weight) over the batch. Clauses LOSS-1, LOSS-2.
+        The loss is sum(weight * error) / sum(weight) over the batch. Clauses LOSS-1, LOSS-2.
         """
         loss = loss or keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
@@ -127,9 +127,10 @@ class VideoMAE(Preset, keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of a batch dict `x`; target and weights come from it, not from the arguments.
+        """Return the loss of a batch dict `x`, which also provides targets and weights.
 
-        Of a replica's part of a batch it is such that the replicas' mean is the whole batch's. SHARD-4.
+        `y` and `sample_weight` are ignored. A replica's loss is scaled such that the mean over replicas is
+        the loss of the global batch. Clause SHARD-4.
         """
         weight = self.weight(x)
         loss = super().compute_loss(
@@ -138,15 +139,14 @@ class VideoMAE(Preset, keras.Model):
         return loss * backend.relative_to_replicas(ops.sum(weight))
 
     def predict(self, x, *args, **kwargs):
-        """As `keras.Model.predict`, on a batch dict or a data set of them: (B, M, P)."""
-        if isinstance(
-            x, dict
-        ):  # before JAX takes the weights out: its `predict` loses them on errors
+        """Predict as `keras.Model.predict` does, on a batch dict or a data set of them: (B, M, P)."""
+        # Check first: on JAX, an error inside `predict` loses the weights.
+        if isinstance(x, dict):
             self.check(x)
         return super().predict(x, *args, **kwargs)
 
     def check(self, batch):
-        """Raises ValueError where a batch does not fit the model."""
+        """Raise ValueError if a batch does not fit the model."""
         missing = [key for key in ("video", "visible", "decoded") if key not in batch]
         if missing:
             raise ValueError(
@@ -172,7 +172,7 @@ class VideoMAE(Preset, keras.Model):
 
     @staticmethod
     def preset_arguments(stored, config, arguments):
-        """-> configuration, arguments, weights that stay fresh; see `Preset.from_preset`."""
+        """Return the configuration, arguments and weights to leave fresh for `Preset.from_preset`."""
         if stored.kind != "pretraining":
             raise WeightsError(
                 f"{stored.source} has no decoder: it holds a model of the kind {stored.kind!r}. Load it "

@@ -1,4 +1,4 @@
-"""The fixed position tables, and a table for another grid, in NumPy."""
+"""Fixed position tables, and resizing of a table to another grid, in NumPy."""
 
 import functools
 import math
@@ -10,9 +10,9 @@ Grid = tuple[int, int, int]
 
 @functools.lru_cache(maxsize=32)
 def sinusoid(count: int, dim: int) -> np.ndarray:
-    """float32 (count, dim): sine on even, cosine on odd columns, over the flattened token index.
+    """Return a table over flattened token ids: float32 (count, dim), sine on even, cosine on odd columns.
 
-    Computed in float64, then rounded: in float32 the angles of late tokens are off by 1e-4.
+    It is computed in float64 and then rounded. In float32, the angles of late tokens would be off by 1e-4.
 
     Source: VideoMAE section 3.4 and official `get_sinusoid_encoding_table`; clauses POS-1, POS-2.
     """
@@ -23,10 +23,10 @@ def sinusoid(count: int, dim: int) -> np.ndarray:
 def fixed(
     grid: Grid, dim: int, position_grid: Grid | None = None, planar: bool = False
 ) -> np.ndarray:
-    """float32 (t h w, dim): the table for a grid, or the one of `position_grid` resized to it.
+    """Return the table for a grid, or that of `position_grid` resized to it: float32 (t h w, dim).
 
     Args:
-        planar: MAE's table of one temporal slot, in place of the sinusoid over token ids.
+        planar: Use MAE's table of one temporal slot instead of the sinusoid over token ids.
 
     Source: clauses POS-1, POS-4, IMAGE-4.
     """
@@ -41,7 +41,7 @@ def fixed(
 
 
 def _planar(height, width, dim):
-    """Sine and cosine of the column, then of the row. MAE `util/pos_embed.py`; clause IMAGE-4."""
+    """Return sine and cosine of the column, then of the row. MAE `util/pos_embed.py`; clause IMAGE-4."""
     row, column = np.divmod(np.arange(height * width), width)
     period = np.power(10000.0, 4 * np.arange(dim // 4) / dim)
     angles = (place[:, None] / period for place in (column, row))
@@ -61,15 +61,15 @@ def _read_only(table):
 
 
 def resize(table: np.ndarray, grid: Grid, new_grid: Grid) -> np.ndarray:
-    """(t h w, d) on `grid` to (t' h' w', d) on `new_grid`, in the table's dtype.
+    """Resize a table (t h w, d) on `grid` to (t' h' w', d) on `new_grid`, in the table's dtype.
 
-    Linear in time, cubic in height and width, one axis after the other in float64; an axis of
-    unchanged length is left alone.
+    Interpolation is linear in time and cubic in height and width, one axis after the other in float64. An
+    axis of unchanged length is not touched.
 
-    Source: official `run_class_finetuning.py`, which resizes squares in space alone; clause POS-3.
+    Source: official `run_class_finetuning.py`, which resizes only squares and only in space; clause POS-3.
 
     Raises:
-        ValueError: the table does not have one row for each place of `grid`, or a grid has none.
+        ValueError: The table does not have one row for each place of `grid`, or a grid is empty.
     """
     table = np.asarray(table)
     if table.ndim != 2 or len(table) != math.prod(grid):
@@ -91,12 +91,12 @@ def resize(table: np.ndarray, grid: Grid, new_grid: Grid) -> np.ndarray:
 
 
 def _shares(count, new_count, kernel):
-    """(new_count, count): how much each old place contributes to each new one."""
+    """Return the contribution of each old place to each new one: (new_count, count)."""
     source = (np.arange(new_count) + 0.5) * count / new_count - 0.5
     shares = np.zeros((new_count, count))
     for offset in (-1, 0, 1, 2):
         neighbour = np.floor(source).astype(int) + offset
-        inside = np.clip(neighbour, 0, count - 1)  # outside: the edge again
+        inside = np.clip(neighbour, 0, count - 1)  # repeat the edge
         np.add.at(shares, (np.arange(new_count), inside), kernel(np.abs(source - neighbour)))
     return shares
 
@@ -113,5 +113,8 @@ def _cubic(distance, a=-0.75):
 
 
 def fixed_positions(config, dim):
-    """Return the table of an encoder or decoder of width `dim`: float32 (N, dim), no class token's row."""
+    """Return the fixed table of an encoder or decoder of width `dim`: float32 (N, dim).
+
+    It has no row for a class token.
+    """
     return fixed(config.grid, dim, config.position_grid, config.planar_positions)

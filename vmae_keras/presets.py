@@ -1,4 +1,4 @@
-"""`from_preset` and `save_to_preset`, by Keras's conventions, for whoever's weights they are."""
+"""`from_preset` and `save_to_preset`, as in Keras Hub, for weights of this and other libraries."""
 
 import dataclasses
 import json
@@ -30,32 +30,32 @@ _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}
 
 
 class Preset:
-    """What models have in common that can be loaded from presets and saved as one."""
+    """Base class of models that can be loaded from and saved to presets."""
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **changes):
-        """A model with published weights, or saved ones.
+        """Return a model with published or saved weights.
 
             VideoMAE.from_preset("hf://MCG-NJU/videomae-base")
             VideoClassifier.from_preset("hf://MCG-NJU/videomae-base", classes=10, drop_path=0.1)
             VideoEncoder.from_preset("vit_b_k710_dl_from_giant.pth", frames=32)
-            VideoMAE.from_preset("hf://facebook/vit-mae-base")  # of images: one frame
+            VideoMAE.from_preset("hf://facebook/vit-mae-base")  # an image model: one frame
 
         Args:
-            preset: a folder (of `save_to_preset`, of Hugging Face's VideoMAE, ViT or ViTMAE, of `vmae
-                pretrain`), a file (an official `.pth`, safetensors, `.keras`), or
-                `hf://owner/name[@revision][/file]`. What it is shows in its content, not in its name.
-            load_weights: without it, the same model with fresh weights.
-            changes: fields of the `VideoMAEConfig`, or arguments of the class. With other `frames`,
-                `height` or `width`, tokens keep their places (clauses POS-2 to POS-5), unless
-                `position_grid=None` says that the weights were trained at that size, with its own grid.
-                `heads` overrides what no shape tells. For a classifier, `classes` (or `labels`) other
-                than the file's ask for a new head, and so does `new_head=True` whatever they are.
+            preset: A folder (of `save_to_preset`, of a run of `vmae`, of Hugging Face's VideoMAE, ViT or
+                ViTMAE), a file (an official `.pth`, safetensors, `.keras`), or
+                `hf://owner/name[@revision][/file]`. The format is detected from the content, not the name.
+            load_weights: Load the weights; False returns the same model with fresh weights.
+            changes: Fields of the `VideoMAEConfig`, or arguments of the class. With other `frames`,
+                `height` or `width`, tokens keep their positions (clauses POS-2 to POS-5).
+                `position_grid=None` means that the weights were trained at that size, on its own grid.
+                `heads` sets the number of heads, which no weight's shape reveals. A classifier gets a new
+                head if `classes` or `labels` differ from the file's, and always with `new_head=True`.
 
         Raises:
-            WeightsError: a file that is damaged, hostile or no VideoMAE; weights that are missing, left
-                over or mis-shaped, all listed; a model of another kind.
-            HubError: the hub cannot be reached, or has no such model.
+            WeightsError: The file is damaged, malicious or not a VideoMAE; the model is of another kind; or
+                weights are missing, unexpected or of the wrong shape (all are listed).
+            HubError: The hub cannot be reached, or has no such model.
         """
         path, overrides, arguments = _opened(preset, changes)
         stored = read_stored(path, overrides)
@@ -71,15 +71,15 @@ class Preset:
         return model
 
     def save_to_preset(self, preset):
-        """Writes a folder that `from_preset` reads: config.json, metadata.json, model.weights.h5.
+        """Write a folder for `from_preset`: config.json, metadata.json, model.weights.h5.
 
-        Killed at any moment, it leaves no folder that could be taken for a whole one.
+        config.json is written last, so that a folder that was interrupted cannot pass for a complete one.
         """
         folder = Path(preset)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS).unlink(missing_ok=True)
         partial_file = folder / f"partial.{WEIGHTS}"
-        optimizer, self.optimizer = getattr(self, "optimizer", None), None  # is no part of a preset
+        optimizer, self.optimizer = getattr(self, "optimizer", None), None  # not part of a preset
         try:
             self.save_weights(partial_file)
         finally:
@@ -102,9 +102,9 @@ class Preset:
 
 
 def load(preset, **changes):
-    """The model that a preset holds: a `VideoMAE`, a `VideoClassifier` or a `VideoEncoder`.
+    """Return the model in a preset: a `VideoMAE`, a `VideoClassifier` or a `VideoEncoder`.
 
-    Args and errors are those of `from_preset`.
+    Arguments and errors are those of `Preset.from_preset`.
     """
     path, overrides, _ = _opened(preset, changes)
     kind = read_stored(path, overrides).kind
@@ -112,13 +112,13 @@ def load(preset, **changes):
 
 
 def preset_config(preset, **changes) -> VideoMAEConfig:
-    """The configuration that `from_preset` would build with, without building it."""
+    """Return the configuration that `from_preset` would use, without building the model."""
     path, overrides, _ = _opened(preset, changes)
     return _with_places(read_stored(path, overrides).config, overrides)
 
 
 class PresetHead(NamedTuple):
-    """The head of a classifier: how many classes, their names where they are known, what it reads."""
+    """Head of a classifier: number of classes, their names if known, and pooling."""
 
     classes: int
     labels: tuple[str, ...] | None
@@ -126,10 +126,10 @@ class PresetHead(NamedTuple):
 
 
 def preset_head(preset) -> PresetHead:
-    """Return what the head of a preset's classifier is, without building the model.
+    """Return the head of a preset's classifier, without building the model.
 
     Raises:
-        WeightsError: it holds no classifier.
+        WeightsError: The preset is not a classifier.
     """
     stored = read_stored(locate(preset), {})
     if not stored.classes:
@@ -138,7 +138,7 @@ def preset_head(preset) -> PresetHead:
 
 
 def stored_model(model) -> Stored:
-    """A model as one that was read from a file."""
+    """Return a model in memory as if it had been read from a file."""
     tensors = {
         path: Tensor(tuple(variable.shape), partial(_value, variable))
         for path, variable in by_path(model).items()
@@ -162,7 +162,7 @@ def _opened(preset, changes):
 
 
 def _config(model):
-    with without_remarks():  # Keras imports TensorFlow here, where it is installed
+    with without_remarks():  # Keras imports TensorFlow here if it is installed
         return model.get_config()
 
 
@@ -171,7 +171,7 @@ def _value(variable):
 
 
 def by_path(model):
-    """The weights by path, frozen ones too, without the model's name (WEIGHT-1, FT-4)."""
+    """Return the weights by path without the model's name, frozen ones included (WEIGHT-1, FT-4)."""
     return {v.path.removeprefix(f"{model.name}/"): v for v in model.weights}
 
 
@@ -214,14 +214,14 @@ def _build(cls, stored, load_weights, overrides, arguments):
 
 
 def _resized(table, old, new):
-    """Learned positions for another grid; the class token's row stays as it is."""
+    """Resize learned positions to another grid; the class token's row stays as it is."""
     rows = table.read()
     first = int(new.class_token)
     return np.concatenate([rows[:first], resize(rows[first:], old.grid, new.grid)])
 
 
 def _with_places(config, overrides):
-    """The configuration with changes; a fixed table for another height or width keeps its places."""
+    """Apply changes to a configuration; with another height or width, keep the fixed table's grid."""
     changed = config.replace(**overrides)
     if changed.learned_positions or changed.position_grid or "position_grid" in overrides:
         return changed

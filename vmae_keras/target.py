@@ -1,4 +1,4 @@
-"""What the model has to predict: the pixels of the decoded tubelets."""
+"""Prediction target: the pixels of the decoded tubelets."""
 
 import numpy as np
 from keras import ops
@@ -7,25 +7,25 @@ from vmae_keras.config import VideoMAEConfig
 
 
 def pixels(tubelets):
-    """uint8 or float tubelets -> float32 in [0, 1]; float input is taken to be in [0, 1] already."""
+    """Convert uint8 or float tubelets to float32 in [0, 1]; float input must be in [0, 1] already."""
     if "int" in str(tubelets.dtype):
         return ops.cast(tubelets, "float32") / 255.0
     return ops.cast(tubelets, "float32")
 
 
 def standardised(tubelets, config: VideoMAEConfig):
-    """(B, K, P) pixels of any dtype -> float32 (B, K, P), after mean and std. Clause INPUT-2."""
+    """Normalise pixels (B, K, P) of any dtype by mean and std -> float32 (B, K, P). Clause INPUT-2."""
     repeat = config.tubelet_size // config.channels
     mean, std = (np.tile(np.float32(values), repeat) for values in (config.mean, config.std))
     return (pixels(tubelets) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
 
 
 def target(tubelets, config: VideoMAEConfig):
-    """(B, M, P) pixels of any dtype -> float32 (B, M, P).
+    """Return the target of pixels (B, M, P) of any dtype: float32 (B, M, P).
 
-    With `norm_pix` each channel of each tubelet has mean 0 and (unbiased) deviation 1; the epsilon is
-    added to the deviation, outside the root. `mae_target` takes pixels after mean and std, all channels
-    of a tubelet together, and the epsilon inside the root.
+    With `norm_pix`, each channel of each tubelet is normalised to mean 0 and (unbiased) deviation 1, with
+    the epsilon added to the deviation, outside the root. `mae_target` starts from pixels after mean and
+    std, normalises all channels of a tubelet together, and adds the epsilon inside the root.
 
     Source: official `engine_for_pretraining.py`; clauses TARGET-1 to TARGET-4; MAE, IMAGE-6.
     """
@@ -35,7 +35,7 @@ def target(tubelets, config: VideoMAEConfig):
     count, size = x.shape[1:]
     together = 1 if config.mae_target else config.channels
     x = ops.reshape(x, (-1, count, size // together, together))
-    # From the first pixel on: the mean of equal pixels would round, and 1e-6 below magnify it.
+    # Subtract the first pixel: the mean of equal pixels would round, and the small divisor magnify that.
     x = x - x[:, :, :1]
     x = x - ops.mean(x, axis=2, keepdims=True)
     variance = ops.sum(ops.square(x), axis=2, keepdims=True) / (size // together - 1)

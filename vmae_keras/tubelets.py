@@ -1,4 +1,4 @@
-"""Clips to tubelets and back, and rows by id."""
+"""Conversion of clips to tubelets and back, and selection of rows by id."""
 
 from keras import ops
 
@@ -18,11 +18,11 @@ def check_video(video, config):
 
 
 def tubelets(video, tubelet: tuple[int, int, int]):
-    """(B, T, H, W, C) -> (B, N, P): cut a clip into tubelets, row-major, channel fastest.
+    """Cut clips of any dtype into tubelets: (B, T, H, W, C) -> (B, N, P), row-major, channel fastest.
 
-    Any dtype. No transpose exceeds rank 5, which is what LiteRT's builtin operators take.
+    No transpose exceeds rank 5, the limit of LiteRT's builtin operators.
 
-    Source: clauses TUBE-1, TUBE-2; the convolution of the official code sees the same numbers.
+    Source: clauses TUBE-1, TUBE-2; equal to the input windows of the official code's convolution.
     """
     _, frames, height, width, channels = video.shape
     p0, p1, p2 = tubelet
@@ -35,7 +35,7 @@ def tubelets(video, tubelet: tuple[int, int, int]):
 
 
 def untubelets(tokens, tubelet: tuple[int, int, int], grid: tuple[int, int, int]):
-    """(B, N, P) -> (B, T, H, W, C): the inverse of `tubelets`. Clause TUBE-2."""
+    """Invert `tubelets`: (B, N, P) -> (B, T, H, W, C). Clause TUBE-2."""
     p0, p1, p2 = tubelet
     t, h, w = grid
     channels = tokens.shape[-1] // (p0 * p1 * p2)
@@ -47,5 +47,5 @@ def untubelets(tokens, tubelet: tuple[int, int, int], grid: tuple[int, int, int]
 
 
 def take(rows, ids):
-    """(B, N, P), int32 (B, K) -> (B, K, P): each clip's rows by id."""
+    """Select the rows of each clip by id: (B, N, P), int32 (B, K) -> (B, K, P)."""
     return backend.take_rows(rows, ids)

@@ -1,4 +1,4 @@
-"""The names that a configuration knows: activations, and the sizes of the published models."""
+"""Names of the supported activations, and sizes of the published models."""
 
 ACTIVATIONS = (
     "gelu",
@@ -18,7 +18,10 @@ ACTIVATIONS = (
 
 
 def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):
-    """Field values from (dim, depth, heads) of both halves; hidden widths as in the official code."""
+    """Return field values from (dim, depth, heads) of encoder and decoder.
+
+    Hidden widths are rounded as in the official code.
+    """
     dim, depth, heads = encoder
     decoder_dim, decoder_depth, decoder_heads = decoder
     return {
@@ -38,24 +41,24 @@ _S, _B, _L, _H, _G = (384, 12, 6), (768, 12, 12), (1024, 24, 16), (1280, 32, 16)
 
 
 def _image(**options):
-    """Of image models: one frame, patches of 16 x 16, a class token."""
+    """Return the options of an image model: one frame, patches of 16 x 16, a class token."""
     return {"frames": 1, "tubelet": (1, 16, 16), "class_token": True, **options}
 
 
 def _vit(dim, depth, heads):
-    """A ViT: encoder and classifier. Its positions are learned; it has no decoder."""
+    """Return a ViT, encoder and classifier with learned positions. It has no decoder."""
     half = (0.5, 0.5, 0.5)
     sizes = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 4 * dim}
     return _image(**sizes, learned_positions=True, mean=half, std=half)
 
 
 def _mae(encoder):
-    """A masked autoencoder of images."""
+    """Return a masked autoencoder of images."""
     options = {"planar_positions": True, "bridge_bias": True, "mae_target": True}
     return _image(**_variant(encoder, (512, 8, 16)), **options)
 
 
-# "demo" and "tiny" are ours: one for the first five minutes on a CPU, one for tests.
+# "demo" and "tiny" are not published: "demo" is for a first try on a CPU, "tiny" for tests.
 VARIANTS = {
     "v1-s": _variant(_S, (192, 4, 3)),
     "v1-b": _variant(_B, (384, 4, 6)),
