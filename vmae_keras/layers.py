@@ -288,7 +288,7 @@ class Transformer(StackLayer):
         return keras.remat(lambda x, keep: block.call(x, keep=keep, last=last))(x, keep)
 
     def _keep(self, x):
-        """Draw drop-path factors (depth, 2, B): 1 / (1 - rate) with probability 1 - rate, else 0. BLOCK-7."""
+        """Draw factors (depth, 2, B): 1 / (1 - rate) with probability 1 - rate, else 0. Clause BLOCK-7."""
         survive = ops.reshape(ops.convert_to_tensor(1.0 - self.rates), (-1, 1, 1))
         draw = backend.uniform_of_batch(
             (len(self.blocks), 2, ops.shape(x)[0]), axis=2, seed=self.seed_generator

@@ -1,4 +1,4 @@
-"""What happens beside the training steps: the log, checkpoints, and reasons to stop."""
+"""Keras callbacks of training: log, checkpoints, early stopping and interruption."""
 
 import contextlib
 import math
@@ -18,12 +18,14 @@ from vmae_keras.runs.run import Run
 from vmae_keras.training import checkpoint
 from vmae_keras.training.tensorboard import TensorBoard
 
-SAVE_SECONDS = 60.0  # this much work and a logging interval may be lost to a kill, ...
-SAVE_SHARE = 0.05  # ... unless saving would take more than this share of the time
+SAVE_SECONDS = (
+    60.0  # save at most this often: a kill loses this much work and a logging interval ...
+)
+SAVE_SHARE = 0.05  # ... and less often if saving would take more than this share of the time
 
 
 class _Best(NamedTuple):
-    """The best validation: higher accuracy, then smaller loss."""
+    """Best validation so far: highest accuracy, then lowest loss."""
 
     accuracy: float
     minus_loss: float
@@ -35,28 +37,25 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class Progress(keras.callbacks.Callback):
-    """Logs, shows and saves at the end of each logging interval (an "epoch" of `fit`).
+    """Callback that logs, displays and saves after each logging interval (an "epoch" of `fit`).
 
     Args:
-        run: where to write.
-        display: a `vmae_keras.training.display.Display`, which shows the state of the run.
-        start: steps already done.
-        steps_per_epoch: to convert steps to epochs.
-        clips_per_step: for the throughput.
-        schedule: step -> learning rate.
-        patience: see `TrainingRecipe`.
-        devices: that train together; their processes decide alike.
+        run, display: Run to write to, and `vmae_keras.training.display.Display` that shows its state.
+        start: Number of steps already done.
+        steps_per_epoch, clips_per_step: Numbers of steps in an epoch of the data, and of clips in a step.
+        schedule: Function step -> learning rate.
+        patience: Epochs without a better validation before training ends; see `TrainingRecipe`.
+        devices: Devices that train together. Their processes take the same decisions.
 
     Attributes:
-        failure: a batch that could not be made, or a file that could not be written. Training ends after
-            the running step.
-        stopped_by: the signal that ended training.
+        failure: Error in making a batch or writing a file. Training ends after the running step.
+        stopped_by: Signal that ended training.
 
     Raises:
-        NonFiniteLoss: at the end of an interval, for a loss or a weight; it is not saved.
+        NonFiniteLoss: A loss or weight is not finite at the end of an interval. It is not saved.
     """
 
-    async_safe = True  # reads no numbers between intervals, so that steps need not wait
+    async_safe = True  # reads no tensors between intervals, so steps need not wait for it
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class Progress(keras.callbacks.Callback):
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step
         self.schedule = schedule
         self.saved_at, self.save_took = time.monotonic(), 0.0
-        # Of several processes the first may not have rewound the log yet.
+        # With several processes, the first may not have rewound the log yet.
         rows = [row for row in run.rows() if row["step"] <= start]
         done = [row["step"] for row in rows if row["validation_loss"] is not None]
         self.saved_step, self.validated = start, max(done, default=None)
@@ -83,26 +82,30 @@ class Progress(keras.callbacks.Callback):
         for row in rows:
             self.best = self._better(row) or self.best
         self.saved_best = self.best
-        self._keep_best()  # what lies after this step, or is of another run, is not this run's
+        self._keep_best()  # delete weights from later steps and from another run
         self.failure: Exception | None = None
-        self._news, self._made, self._begun = threading.Condition(), 0, 0  # batches and steps
+        self._news, self._made, self._begun = (
+            threading.Condition(),
+            0,
+            0,
+        )  # batches made, steps begun
         self.stopped_by = interrupts.received()
         self.stop_requested, self.stop_noted = self.stopped_by is not None, False
-        # What an earlier attempt logged after this step never was.
+        # Discard what an earlier attempt logged after this step.
         self.writer = TensorBoard(run.tensorboard, start + 1 if start else 0, run.writes)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began, self.began_step, self.ended = time.monotonic(), self.step, None
 
     def on_test_begin(self, logs=None):
-        # The validation's time does not count, but the steps that JAX has yet to finish do.
+        # Exclude validation from the throughput, but wait for steps that JAX still has to finish.
         keras.ops.convert_to_numpy(self.model.metrics[0].result())
         self.ended = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):
-        # Not at the batch's end: Keras calls that from another thread, and loses JAX's state then.
+        # Not at the batch's end: Keras calls that from another thread, where stopping loses JAX's state.
         if self.stop_requested and not self.stop_noted:
-            several = self.devices.processes > 1  # they stop after the same step
+            several = self.devices.processes > 1  # all processes stop after the same step
             self.display.note(f"Stopping after {'these steps' if several else 'this step'} ...")
             self.stop_noted = True
         if self.stop_requested and self.devices.processes == 1:
@@ -114,7 +117,7 @@ class Progress(keras.callbacks.Callback):
         self.display.update(self.step, None)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.step == self.began_step:  # there was no batch any more
+        if self.step == self.began_step:  # the batches had ended
             return
         logs = self.devices.mean(logs)
         self._check_finite("loss", logs["loss"])
@@ -131,7 +134,7 @@ class Progress(keras.callbacks.Callback):
         }
         self.record(row)
         wait = max(SAVE_SECONDS, self.save_took / SAVE_SHARE)
-        # By the clock of the process that writes; the others know nothing of what writing takes.
+        # The process that writes decides: the others do not know how long writing takes.
         due = self.devices.first and time.monotonic() - self.saved_at >= wait
         terminated = self.stopped_by == signal.SIGTERM
         stop, terminated, save = self.devices.any(self.stop_requested, terminated, due)
@@ -145,15 +148,15 @@ class Progress(keras.callbacks.Callback):
                 self.save()
 
     def record(self, row):
-        """Writes a row to the log, to TensorBoard and to the display."""
+        """Write a row to the log, to TensorBoard and to the display."""
         with self.writing():
             if better := self._better(row):
-                # Before the row, which a resumed run takes for the record of weights that are there.
+                # Save before logging: a resumed run expects the best weights of every logged row.
                 checkpoint.save(
                     self.run.best, self.step, self.model, keep=None, writes=self.run.writes
                 )
             self.run.append(row)
-            if better:  # only now: the weights before it are needed until both are written
+            if better:  # the previous best weights are needed until both are written
                 self.best = better
                 self._keep_best()
         if row.get("validation_loss") is not None:
@@ -167,9 +170,9 @@ class Progress(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def writing(self):
-        """End training after the running step where the block cannot write its file.
+        """End training after the running step if the block raises OSError.
 
-        Of several processes this one ends at once: the others are in their next step, and wait for it.
+        With several processes, raise at once: the others are in their next step and wait for this one.
         """
         try:
             yield
@@ -179,7 +182,7 @@ class Progress(keras.callbacks.Callback):
                 raise
 
     def until_failure(self, batches: Iterable) -> Iterable:
-        """Yield batches until one cannot be made, which ends training after the steps before it."""
+        """Yield batches. If one cannot be made, end training after the steps before it."""
         self._made, self._begun = 0, 0
         try:
             for batch in batches:
@@ -191,14 +194,14 @@ class Progress(keras.callbacks.Callback):
             with self._news:
                 self.fail(error)
                 self._news.notify()
-            if self.devices.processes > 1:  # the others wait for this one's part
+            if self.devices.processes > 1:  # the others wait for this process's part of the batch
                 raise
 
     def _wait_for_batch(self):
         """End the interval before a step that has no batch.
 
-        TensorFlow takes the batch inside of the step. By the time that it finds none, the step's draws (of
-        drop-path) are done, and a resumed run would draw others.
+        TensorFlow fetches the batch inside of the step, after drawing drop-path. A step without a batch
+        would change the random state, and a resumed run would draw differently.
         """
         if self.devices.count > 1 or not backend.fetches_inside_steps:
             return
@@ -206,7 +209,7 @@ class Progress(keras.callbacks.Callback):
             self._news.wait_for(lambda: self.failure or self._made > self._begun)
             self._begun += 1
             if self._made < self._begun:
-                raise StopIteration  # Keras takes it for the end of the batches
+                raise StopIteration  # Keras treats it as the end of the batches
 
     def fail(self, error: Exception):
         """End training after the running step, because of an error."""
@@ -216,7 +219,7 @@ class Progress(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _better(self, row):
-        """Return a row's validation where it is the best so far, and there is a patience; else None."""
+        """Return a row's validation if there is a patience and it is the best so far; else None."""
         if self.patience is None or row["validation_loss"] is None or not row["step"]:
             return None
         found = _Best(
@@ -226,7 +229,7 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def exhausted(self) -> bool:
-        """True once a validation came `patience` epochs or more after the best one. Clause FT-10."""
+        """True once a validation is at least `patience` epochs later than the best one. Clause FT-10."""
         if self.best is None or self.validated is None:
             return False
         return self.validated - self.best.step >= self.patience * self.steps_per_epoch
@@ -247,16 +250,13 @@ class Progress(keras.callbacks.Callback):
         return path
 
     def _keep_best(self):
-        """Keep the best weights, and those that were the best at the last checkpoint.
-
-        A run that resumes from that checkpoint goes back to the latter.
-        """
+        """Keep only the best weights, and the best at the last checkpoint, which a resumed run needs."""
         if self.run.writes:
             kept = {best.step for best in (self.best, self.saved_best) if best}
             checkpoint.keep(self.run.best, kept)
 
     def _check_weight(self, path, value):
-        """Refuse weights that the last update spoilt, of which no loss has been computed yet."""
+        """Raise if the last update made a weight non-finite, before any loss shows it."""
         self._check_finite(f"weight {path}", float(np.abs(value).max()))
 
     def _check_finite(self, name, value):
@@ -270,7 +270,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class AveragedValidation(keras.callbacks.Callback):
-    """Validates by the moving averages of the weights, where the optimizer keeps them."""
+    """Callback that validates with the moving averages of the weights, if the optimizer keeps them."""
 
     async_safe = True
 
@@ -283,7 +283,7 @@ class AveragedValidation(keras.callbacks.Callback):
     def _swap(self):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if optimizer.averages is None or not int(optimizer.iterations + 0):
-            return  # before the first update there is nothing to average
+            return  # averages are empty before the first update
         for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):
             held = keras.ops.copy(weight.value)  # PyTorch assigns in place
             weight.assign(average.value)
@@ -292,7 +292,7 @@ class AveragedValidation(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def stop_on_interrupt(progress: Progress):
-    """The first Ctrl-C (or SIGTERM) lets the running step end; a second one interrupts at once."""
+    """Stop after the running step on the first Ctrl-C or SIGTERM, and at once on the second."""
     previous = {}
     first = None
 

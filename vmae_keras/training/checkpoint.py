@@ -1,7 +1,7 @@
-"""Checkpoints: every variable of model and optimizer by its path, in one safetensors file.
+"""Checkpoints: all variables of model and optimizer by path, in one safetensors file.
 
-Keras's own `.weights.h5` leaves out the states of random seeds, so that a resumed run would draw other
-drop-path decisions. A file written here also moves between backends.
+Keras's own `.weights.h5` lacks the states of random seeds, so a resumed run would draw different drop-path
+decisions. Checkpoints written here can also be read on another backend.
 """
 
 import os
@@ -19,11 +19,11 @@ from vmae_keras.process.failures import FULL
 from vmae_keras.runs.checkpoint_files import checkpoint_name, list_checkpoints, step_of
 
 _OPTIMIZER = "optimizer/"
-_WRITING = "writing"  # a folder, since safetensors gives its unfinished file another name each time
+_WRITING = "writing"  # a folder, because safetensors names its temporary file differently each time
 
 
 class CheckpointError(ValueError):
-    """A checkpoint does not fit the model, or there is none."""
+    """A checkpoint is damaged or does not fit the model."""
 
 
 def save(
@@ -34,19 +34,20 @@ def save(
     writes: bool = True,
     check: Callable[[str, np.ndarray], None] | None = None,
 ) -> Path:
-    """Write `step-XXXXXXXX.safetensors` atomically; the newest `keep` remain, or all with None.
+    """Write `step-XXXXXXXX.safetensors` atomically, and delete all but the newest `keep` checkpoints.
 
-    Killed at any moment, it leaves either the old files or the new one, never a part of one. On a full disk
-    the older ones of several make room.
+    A kill at any moment never leaves a partial checkpoint. If the disk is full, all but the newest
+    checkpoint are deleted before a second try.
 
     Args:
-        writes: of processes that train together, each holding a part of the weights perhaps, all call
-            this and one writes.
-        check: called with the path and value of each variable of the model before anything is
-            written; what it raises ends the saving.
+        keep: Number of checkpoints to keep; None keeps all.
+        writes: Whether this process writes. All processes that train together must call this function,
+            since each may hold only a part of the weights, but only one writes.
+        check: Function called with the path and value of each variable of the model before anything is
+            written. Its exceptions propagate.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written; nothing remains of the new file.
+        OSError: The disk is full, or the folder cannot be written. No part of the new file remains.
     """
     path = folder / checkpoint_name(step)
     tensors = {}
@@ -73,10 +74,10 @@ def save(
 
 
 def clean(*folders: Path):
-    """Delete what a killed process left half-written in folders of checkpoints."""
+    """Delete partial files that a killed process left in folders of checkpoints."""
     for folder in folders:
         shutil.rmtree(folder / _WRITING, ignore_errors=True)
-        (folder / "writing.partial").unlink(missing_ok=True)  # as earlier versions called it
+        (folder / "writing.partial").unlink(missing_ok=True)  # the name in earlier versions
 
 
 def _write(path, tensors, step):
@@ -98,11 +99,11 @@ def _write(path, tensors, step):
 
 
 def restore(path: Path, model) -> int:
-    """Sets every variable of the model, and of its built optimizer if it has one; returns the step.
+    """Restore every variable of the model, and of its built optimizer if it has one; return the step.
 
     Raises:
-        CheckpointError: variables that are missing, left over or of another shape, all listed; or the
-            file is damaged.
+        CheckpointError: The file is damaged, or variables are missing, unexpected or of the wrong shape
+            (all are listed).
     """
     try:
         return _restore(path, model)
@@ -116,7 +117,7 @@ def _restore(path, model):
     variables = _variables(model)
     with safe_open(path, "numpy") as file:
         stored = set(file.keys())
-        if not getattr(model, "optimizer", None):  # to use a model, not to train it further
+        if not getattr(model, "optimizer", None):  # the model is for use, not for further training
             stored = {name for name in stored if not name.startswith(_OPTIMIZER)}
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in stored}
         faults = [f"missing: {name}" for name in sorted(variables.keys() - stored)]
@@ -134,14 +135,14 @@ def _restore(path, model):
 
 
 def keep(folder: Path, steps: Collection[int]) -> None:
-    """Delete the checkpoints of all other steps."""
+    """Delete the checkpoints of all steps but `steps`."""
     for path in list_checkpoints(folder):
         if step_of(path) not in steps:
             path.unlink()
 
 
 def _variables(model):
-    """All variables by path, the optimizer's under a prefix of their own."""
+    """Return all variables by path, the optimizer's with a prefix."""
     optimizer = getattr(model, "optimizer", None)
     own = {variable.path for variable in model.variables}
     pairs = [(variable.path, variable) for variable in model.variables]

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a progress bar, or plain lines where there is no terminal."""
+"""Progress display of training: a progress bar, or plain lines without a terminal."""
 
 import time
 
@@ -7,16 +7,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from vmae_keras import backend
 from vmae_keras.process.console import Console
 
-LINE_SECONDS = 10.0  # without a terminal, at most one line in this time
+LINE_SECONDS = 10.0  # without a terminal, print at most one line in this time
 
 
 class Display:
-    """Shows loss, learning rate, clips per second and the time left."""
+    """Display of loss, learning rate, clips per second and time left."""
 
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            # Within 80 columns, the time left included.
+            # All columns fit into 80 characters.
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=10),
             TextColumn("{task.fields[state]}"),
@@ -39,7 +39,7 @@ class Display:
     def start(
         self, settings, model, step, total_steps, steps_per_epoch, training, held_out, devices
     ):
-        """One paragraph on what is about to happen."""
+        """Print a summary of data, model, backend and schedule, and start the bar."""
         recipe, config = settings.recipe, settings.config
         clips = recipe.batch_size * recipe.repeats
         where = backend.device()
@@ -70,7 +70,11 @@ class Display:
         )
 
     def update(self, step, row):
-        """After each step; `row` at the end of a logging interval."""
+        """Show the state after a step.
+
+        Args:
+            row: Row of the log at the end of a logging interval, else None.
+        """
         self.bar.update(self.task, completed=step, epoch=self._epoch(step))
         if row is None:
             return
@@ -91,6 +95,7 @@ class Display:
             self.console.print(text, soft_wrap=True)
 
     def note(self, text):
+        """Print a line of text."""
         self.console.print(text)
 
     def _epoch(self, step):

@@ -1,4 +1,4 @@
-"""Distillation from files to a run folder: a student learns what a teacher makes of the same clips."""
+"""Distillation: train a student to match a teacher on the same clips, from files to a run folder."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop
 from vmae_keras.training.fine_tuning import classifier
 
-EPSILON = 1e-6  # of the normalised features
+EPSILON = 1e-6  # in the normalisation of features
 
 
 class SoftenedCrossentropy(keras.losses.Loss):
@@ -26,16 +26,16 @@ class SoftenedCrossentropy(keras.losses.Loss):
         self.temperature = temperature
 
     def call(self, target, logits):
-        """(B, K), (B, K) -> (B,)"""
+        """Return the loss of each clip: (B, K), (B, K) -> (B,)."""
         entropy = ops.categorical_crossentropy(target, logits / self.temperature, from_logits=True)
         return self.temperature**2 * entropy
 
 
 def load_teacher(preset, config, recipe):
-    """The teacher of clips as `config` has them: a `VideoClassifier`, or an encoder that pools.
+    """Return the teacher for clips of `config`'s size: a `VideoClassifier`, or an encoder with pooling.
 
     Raises:
-        WeightsError, HubError: see `Preset.from_preset`.
+        WeightsError, HubError: The preset cannot be loaded; see `Preset.from_preset`.
     """
     clip = {"frames": config.frames, "height": config.height, "width": config.width}
     if recipe.match == "classes":
@@ -44,8 +44,10 @@ def load_teacher(preset, config, recipe):
 
 
 def answers(teacher, videos: np.ndarray, recipe) -> np.ndarray:
-    """(B, T, H, W, C) -> what the student is to say, float32: probabilities (B, K), or features (B, D)
-    of mean 0 and variance 1 for each clip. Clauses DISTILL-1, DISTILL-2.
+    """Return the student's targets: clips (B, T, H, W, C) -> float32.
+
+    The targets are probabilities (B, K), or features (B, D) normalised to mean 0 and variance 1 for each
+    clip. Clauses DISTILL-1, DISTILL-2.
     """
     out = backend.predict(teacher, videos)
     if recipe.match == "features":
@@ -57,13 +59,14 @@ def answers(teacher, videos: np.ndarray, recipe) -> np.ndarray:
 
 
 def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool = False):
-    """The compiled student and its learning-rate schedule; see `finetune.build`."""
+    """Return the compiled student and its learning-rate schedule; see `fine_tuning.build`."""
     recipe = settings.recipe
     student = classifier(settings, restored)
     optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
     if recipe.match == "classes":
         loss = SoftenedCrossentropy(recipe.temperature)
-        metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]  # agreement with the teacher
+        # The accuracy is the agreement with the teacher.
+        metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     else:
         loss, metrics = keras.losses.MeanSquaredError(dtype="float32"), []
     student.compile(optimizer, loss, metrics=metrics)
@@ -79,16 +82,16 @@ def distill(
     workers: int = 0,
     devices: Devices | None = None,
 ) -> loop.Outcome:
-    """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
+    """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
-    As `pretrain`, whose arguments and errors these are, and those of the presets of teacher and start.
+    Arguments and errors are those of `pretrain`, plus errors of loading the teacher and the start.
     """
     recipe, devices = settings.recipe, devices or Devices()
     devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
     training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
     with devices.local():
         teacher = load_teacher(settings.teacher, settings.config, recipe)
-    clips = fine_tuning_clips(settings.config, recipe, classes=1)  # no label is read
+    clips = fine_tuning_clips(settings.config, recipe, classes=1)  # labels are not used
     skipped = run.skipped_files()
 
     def batches(first):

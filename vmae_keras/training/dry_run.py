@@ -1,8 +1,8 @@
-"""A dry run: the training step of a model, compiled by JAX for many devices, with nothing allocated.
+"""Dry run: compile the training step of a model with JAX for many devices, without allocating anything.
 
-`python -m vmae_keras.training.dry_run SETUP... RESULT...` makes some, in a process of their own, as JAX
-must know how many devices to simulate before it starts. A setup is the JSON of a `Setup`, a result that
-of a `Result`.
+`python -m vmae_keras.training.dry_run SETUP... RESULT...` runs in a process of its own, because JAX must
+know how many devices to simulate before it starts. SETUP is the JSON of a `Setup`, RESULT that of a
+`Result`.
 """
 
 import collections
@@ -52,7 +52,7 @@ class DryRunError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What is to be compiled: a pretraining step, over how many devices, shared in which way."""
+    """Pretraining step to compile: model, recipe, devices and way to divide the work over them."""
 
     config: VideoMAEConfig
     recipe: PretrainingRecipe
@@ -75,7 +75,7 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Arrays that the compiled step communicates: how, the shape that each device gets, how many."""
+    """Kind of communication in the compiled step: operation, shape per device, dtype and count."""
 
     kind: str
     shape: tuple[int, ...]
@@ -84,22 +84,22 @@ class Collective:
 
     @property
     def bytes(self) -> int:
-        """Of all of them, as each device receives it."""
+        """Bytes that each device receives in all of them."""
         return self.count * math.prod(self.shape) * _BYTES[self.dtype]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the compiler said of one device; bytes.
+    """Memory and communication of one device, as reported by the compiler.
 
     Args:
-        state_bytes, batch_bytes: of weights and optimizer, and of the batch, by the shapes of their parts.
-        argument_bytes: of all that the step takes, as XLA counts: state, batch, a few counters.
-        temporary_bytes: of what XLA keeps besides, in its plan for a CPU, which another device's need
-            not resemble.
-        collectives: of the compiled step.
-        lower_seconds, compile_seconds: time taken.
-        host_bytes: the most memory that the process ever held; the model was never in it.
+        state_bytes, batch_bytes: Size of weights and optimizer, and of the batch, from the shapes of this
+            device's shards.
+        argument_bytes: Size of all arguments of the step, as counted by XLA: state, batch, a few counters.
+        temporary_bytes: Size of XLA's temporary buffers on a CPU. It may differ a lot on other devices.
+        collectives: Communication of the compiled step.
+        lower_seconds, compile_seconds: Time taken.
+        host_bytes: Peak memory of the process, which never held the model.
     """
 
     state_bytes: int
@@ -124,10 +124,10 @@ class Result:
 
 
 def dry_run(setups: list[Setup]) -> list[Result]:
-    """Compiles each step, one after the other, in one process with that many simulated devices.
+    """Compile each step, one after the other, in one worker process with simulated devices.
 
     Raises:
-        DistributionError: the devices do not divide the batch.
+        DistributionError: The batch cannot be divided over the devices.
         DryRunError: JAX is not installed, or the process failed.
     """
     if not backend.installed(("jax",)):
@@ -153,7 +153,7 @@ def dry_run(setups: list[Setup]) -> list[Result]:
 
 
 def compile_step(setup: Setup) -> Result:
-    """The same in this process, of which JAX's first devices are taken."""
+    """Compile one step in this process, for the first of JAX's devices."""
     import jax
 
     from vmae_keras.distribution.jax_devices import keras_distribution
@@ -178,7 +178,7 @@ def compile_step(setup: Setup) -> Result:
     }
     began = time.perf_counter()
     with distribution.scope():
-        # As Keras's `make_train_function` does, which reads the shardings off allocated arrays.
+        # Keras's `make_train_function` does the same, but reads the shardings from allocated arrays.
         shardings = tuple([part.sharding for part in parts] for parts in state)
         step = jax.jit(model.train_step, donate_argnums=0, out_shardings=(None, shardings))
         lowered = step.lower(state, (batch,))
@@ -198,7 +198,7 @@ def compile_step(setup: Setup) -> Result:
 
 
 def _abstract(setup, distribution):
-    """A compiled model, and its optimizer, whose variables have shapes and layouts and no values."""
+    """Return a model compiled with its optimizer, whose variables have shapes and layouts but no values."""
     import keras
 
     from vmae_keras.initializers import filled_by
@@ -213,12 +213,12 @@ def _abstract(setup, distribution):
         for variable in model.variables:  # as Keras does when it allocates one
             variable._layout = distribution.get_variable_layout(variable)
         model.optimizer.build(model.trainable_variables)
-    keras.utils.clear_session()  # it has noted which variables are still to be allocated
+    keras.utils.clear_session()  # forget the list of variables that are still to be allocated
     return model
 
 
 def _batch(setup):
-    """Name -> shape and dtype of what `fit` takes."""
+    """Return shape and dtype of each array in a batch for `fit`, by name."""
     config, recipe = setup.config, setup.recipe
     clips = recipe.batch_size * recipe.repeats
     ids = recipe.draw_masks(config.grid, np.random.default_rng(0))
@@ -235,20 +235,20 @@ def _part(variable, distribution):
 
 
 def _bytes(part):
-    """On one device."""
+    """Return the size of an array's shard on one device."""
     return math.prod(part.sharding.shard_shape(part.shape)) * np.dtype(part.dtype).itemsize
 
 
 def _host_bytes():
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux `getrusage` begins with what the parent process held
+    if status.exists():  # on Linux, `getrusage` includes the parent process's peak
         return int(re.search(r"VmHWM:\s*(\d+)", status.read_text("utf-8"))[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
-    """The communications in the text of a compiled program, in no order."""
+    """Return the collectives in the text of a compiled program, in no particular order."""
     found = collections.Counter()
     operation = rf"= (\(.*?\)|\S+) ({'|'.join(COLLECTIVES)})\("
     for results, kind in re.findall(operation, text):
@@ -259,7 +259,7 @@ def collectives(text: str) -> tuple[Collective, ...]:
 
 
 def exchanged(found: tuple[Collective, ...]) -> dict[str, tuple[int, int]]:
-    """Kind -> how many arrays, and their bytes on each device."""
+    """Return, for each kind, the number of arrays and their bytes on each device."""
     counts, sizes = collections.Counter(), collections.Counter()
     for each in found:
         counts[each.kind] += each.count
@@ -268,13 +268,15 @@ def exchanged(found: tuple[Collective, ...]) -> dict[str, tuple[int, int]]:
 
 
 def main(paths: list[Path]):
-    """Compiles the setups of the first half of the files, and writes the results into the second."""
+    """Compile the setups in the first half of the files, and write the results to the second half."""
     import jax
 
     half = len(paths) // 2
     setups = [Setup.load(path) for path in paths[:half]]
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # storing g's step takes another 2 GB
+    jax.config.update(
+        "jax_enable_compilation_cache", False
+    )  # caching the step of ViT-g takes 2 GB more
     jax.config.update("jax_num_cpu_devices", max(setup.devices for setup in setups))
     for setup, path in zip(setups, paths[half:], strict=True):
         compile_step(setup).save(path)

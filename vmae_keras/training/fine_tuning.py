@@ -1,4 +1,4 @@
-"""Fine-tuning from labelled files to a run folder: data, classifier, `fit`."""
+"""Fine-tuning: train a classifier, from labelled files to a run folder."""
 
 import keras
 
@@ -21,13 +21,13 @@ from vmae_keras.weights.classes import match_classes
 def classifier(
     settings: FineTuningSettings | DistillationSettings, restored: bool = False
 ) -> VideoClassifier:
-    """The model to train; what no preset gives is drawn by the seed.
+    """Return the model to train. Weights that do not come from a preset are drawn with the run's seed.
 
     Args:
-        restored: the weights come from a checkpoint, so the preset is not read again.
+        restored: Whether a checkpoint will be restored, so that the preset need not be read.
 
     Raises:
-        WeightsError, HubError: see `Preset.from_preset`.
+        WeightsError, HubError: The preset cannot be loaded; see `Preset.from_preset`.
     """
     recipe = settings.recipe
     backend.set_seed(settings.seed)
@@ -44,19 +44,22 @@ def classifier(
         model = _started(settings, arguments)
     else:
         model = VideoClassifier(settings.config, **arguments)
-    model.trainable = True  # whatever the start was when it was saved
+    model.trainable = True  # the start may have been saved with frozen weights
     _choose_trained(model, recipe)
     return model
 
 
 def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
-    """The compiled classifier and its learning-rate schedule; arguments and errors as of `classifier`."""
+    """Return the compiled classifier and its learning-rate schedule.
+
+    Arguments and errors are those of `classifier`.
+    """
     recipe = settings.recipe
     model = classifier(settings, restored)
     optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
     model.compile(
         optimizer,
-        # Logits of half precision would round the losses of confident predictions.
+        # In half precision, the loss of confident predictions would be rounded.
         keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float32"),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
@@ -66,7 +69,7 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
 
 def _started(settings, arguments):
     config = settings.config.to_dict()
-    if settings.head == "new":  # for a student it always is
+    if settings.head == "new":  # always the case in distillation
         return VideoClassifier.from_preset(settings.start, new_head=True, **arguments, **config)
     whole = {name: arguments[name] for name in ("head_dropout", "remat", "dtype")}
     model = VideoClassifier.from_preset(settings.start, **whole, **config)
@@ -74,7 +77,7 @@ def _started(settings, arguments):
 
 
 def _choose_trained(model, recipe):
-    """Freezes what the recipe does not train. Clauses FT-8, FT-9."""
+    """Freeze the weights that the recipe does not train. Clauses FT-8, FT-9."""
     if not recipe.freeze_encoder and recipe.lora_rank is None:
         return
     for weight in model.weights:
@@ -96,9 +99,9 @@ def finetune(
     workers: int = 0,
     devices: Devices | None = None,
 ) -> loop.Outcome:
-    """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
+    """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
-    As `pretrain`, whose arguments and errors these are, and those of the preset that it starts from.
+    Arguments and errors are those of `pretrain`, plus errors of loading the start.
     """
     recipe, devices = settings.recipe, devices or Devices()
     devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))

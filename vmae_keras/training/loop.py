@@ -1,4 +1,4 @@
-"""The loop that every stage of training shares: `fit` by logging intervals, stopped, saved, continued."""
+"""Training loop of all stages: `fit` in logging intervals, with stopping, saving and resuming."""
 
 import dataclasses
 import itertools
@@ -20,17 +20,20 @@ from vmae_keras.training import checkpoint
 from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
-LOG_STEPS = 10  # a row of the log is the mean loss of this many steps, or of an epoch if shorter
-VALIDATION_VIDEOS = 128  # they stay in memory: 300 MB at 16 x 224 x 224
+LOG_STEPS = 10  # a row of the log is the mean over this many steps, or over an epoch if shorter
+VALIDATION_VIDEOS = 128  # kept in memory: 300 MB at 16 x 224 x 224
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: at which step of how many, and path -> reason of the broken files.
+    """Outcome of a call to `train`.
 
-    best_step: whose weights are to be used, where a recipe's patience asks for them.
-    exhausted: that patience ended the training.
-    stopped_by: the signal that ended it, of whichever process.
+    Args:
+        step, total_steps: Last step done, and number of steps planned.
+        best_step: Step of the best weights, if the recipe has a patience; else None.
+        exhausted: Whether the patience ended training.
+        skipped: Broken files, path -> reason.
+        stopped_by: Signal that ended training, in any process.
     """
 
     step: int
@@ -46,11 +49,11 @@ class Outcome:
 
 
 def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
-    """Return the (training, held-out) files of a run, and how many steps an epoch has.
+    """Return the training files and the held-out files of a run, and the number of steps in an epoch.
 
     Raises:
-        RunError: its list of videos is gone, or not the one that it began with; an earlier version drew
-            its hold-out and batches in another way.
+        RunError: The list of videos is gone or has changed since the run began, or the run began with a
+            version of the library that drew its hold-out and batches differently.
     """
     if settings.draws != DRAWS:
         raise RunError(
@@ -78,7 +81,7 @@ def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
 def optimizer(
     recipe: TrainingRecipe, steps_per_epoch: int, layer_decay: float | None = None
 ) -> tuple[AdamW, Callable[[int], float]]:
-    """AdamW with the recipe's warm-up and cosine, and the rate of each step."""
+    """Return AdamW with the recipe's warm-up and cosine, and a function step -> learning rate."""
     recipe.check_warmup()
     updates = recipe.updates(steps_per_epoch)
     warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
@@ -116,22 +119,22 @@ def train(
     skipped: SkippedFiles,
     devices: Devices,
 ) -> Outcome:
-    """Trains until the recipe's end or an interrupt, from the run's last checkpoint on.
+    """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
     Args:
-        model: compiled, its optimizer built.
-        schedule: step -> learning rate.
-        videos: how many there are to train on, and held out.
-        batches: step -> this process's parts of the batches from that step on.
-        validation: arrays for `evaluate`, (x,) or (x, y); None without any.
-        skipped: the record of broken files.
-        devices: to train on, in whose scope the model was built.
+        model: Compiled model with a built optimizer.
+        schedule: Function step -> learning rate.
+        videos: Numbers of training videos and held-out videos.
+        batches: Function step -> this process's parts of the batches from that step on.
+        validation: Arrays for `evaluate`, (x,) or (x, y); None without held-out videos.
+        skipped: Record of broken files.
+        devices: Devices to train on. The model was built in their scope.
 
     Raises:
-        NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
-        CheckpointError: the last checkpoint does not fit the settings.
-        RunError: processes that train together have different settings, videos or checkpoints.
-        Unfinished: batches could not be made, or files not be written. What could be saved is.
+        NonFiniteLoss: The loss became NaN or infinite. Earlier checkpoints remain.
+        CheckpointError: The last checkpoint does not fit the settings.
+        RunError: Processes that train together have different settings, videos or checkpoints.
+        Unfinished: A batch could not be made, or a file not written. All that can be saved is saved.
     """
     recipe = settings.recipe
     if run.writes:
@@ -190,7 +193,7 @@ def train(
             _record_validation(model, validation, validation_size, progress)
     if progress.failure is not None:
         raise _unfinished(progress)
-    devices.wait()  # a launcher that sees one process end may end the one that is still writing
+    devices.wait()  # a launcher may kill a process that is still writing as soon as another one ends
     best_step = progress.best and progress.best.step
     return Outcome(
         progress.step,
@@ -205,10 +208,11 @@ def train(
 def _fit(model, batches, progress, **arguments):
     """Train until the batches end, or one cannot be made."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Your input ran out of data")  # a failure ends it
+        # After a failure, `until_failure` ends the batches early.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
         try:
             model.fit(
-                # Given the data set itself, `fit` would start its workers once more to look at it.
+                # Pass an iterator: `fit` would start the workers of a data set twice to inspect it.
                 progress.devices.batches(progress.until_failure(batches)),
                 callbacks=[AveragedValidation(), progress],
                 shuffle=False,
@@ -220,14 +224,14 @@ def _fit(model, batches, progress, **arguments):
                 raise
             if progress.devices.processes > 1:
                 raise _unfinished(progress) from error
-            # Otherwise there was not even a first batch, which Keras refuses.
+            # Otherwise Keras raised because there was no first batch; the caller reports the failure.
 
 
 def _unfinished(progress):
-    """Return the error that says why training ended early, and how much of it is saved."""
+    """Return an error that says why training ended early, and up to which step it is saved."""
     reason, saved = progress.failure, progress.saved_step
     if not isinstance(reason, OSError | NoReadableVideo | Unfinished):
-        return reason  # a fault of the program: with its traceback
+        return reason  # a bug, to be shown with its traceback
     lost = progress.step - saved
     return Unfinished(
         f"{explain(reason, progress.run.folder).removesuffix('.')}. "
@@ -237,7 +241,7 @@ def _unfinished(progress):
 
 
 def _record_validation(model, validation, batch_size, progress):
-    """A row with the validation alone: of the untrained model, or after the last step."""
+    """Record a row that has only the validation, before the first step or after the last."""
     found = model.evaluate(
         *validation,
         batch_size=batch_size,
@@ -257,8 +261,10 @@ def _record_validation(model, validation, batch_size, progress):
 
 
 def _fits(start, total, interval):
-    """(first step, steps per interval, intervals) of each `fit`: the intervals of the log keep their
-    places in the run when it goes on from the middle of one, or ends there."""
+    """Return (first step, steps per interval, number of intervals) of each call of `fit`.
+
+    Logging intervals end at the same steps when a run resumes or ends in the middle of one.
+    """
     ahead = min(-start % interval, total - start)
     whole, rest = divmod(total - start - ahead, interval)
     parts = ((ahead, 1), (interval, whole), (rest, 1))

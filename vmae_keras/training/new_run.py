@@ -1,4 +1,4 @@
-"""A new run: from names and KEY=VALUE changes to settings that are checked and written to its folder."""
+"""Creation of a run: validate names and KEY=VALUE changes, and write the settings to its folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,17 +30,17 @@ def prepare_pretraining(
     seed: int = 0,
     backend: str | None = None,
 ) -> PretrainingSettings:
-    """The settings of a new run that pretrains, written to its folder.
+    """Return the settings of a new pretraining run, and write them to its folder.
 
     Args:
-        data: a folder of videos, a glob, a list or a CSV.
-        variant: a name of `VARIANTS`; None for "demo".
-        recipe_name: a name of `RECIPES` or the path of a recipe's page (.toml); None for "demo".
-        changes: "key=value" texts.
-        backend: see `vmae_keras.backend.select`.
+        data: A folder of videos, a glob, a list or a CSV.
+        variant: Name in `VARIANTS`; None for "demo".
+        recipe_name: Name in `RECIPES`, or path of a recipe page (.toml); None for "demo".
+        changes: "key=value" strings.
+        backend: Name of the backend; see `vmae_keras.backend.select`.
 
     Raises:
-        ValueError, OSError: whatever does not fit; then nothing is written.
+        ValueError, OSError: An argument is invalid. Nothing is written.
     """
     of_recipe, of_model = pretraining_changes(list(changes))
     chosen = _recipe(run, data, recipe_name, recipe.RECIPES, of_recipe)
@@ -65,12 +65,12 @@ def prepare_fine_tuning(
     seed: int = 0,
     backend: str | None = None,
 ) -> FineTuningSettings:
-    """The same of a run that fine-tunes.
+    """Return the settings of a new fine-tuning run, and write them; see `prepare_pretraining`.
 
     Args:
-        data: a list or CSV with labels, or a folder that holds a folder for each class.
-        start: the preset to start from; None starts from random weights of `variant`.
-        head: "new", or "mapped": the start's own head, its rows picked by the names of the classes.
+        data: A list or CSV with labels, or a folder that holds a folder for each class.
+        start: Preset to start from; None starts from random weights of `variant`.
+        head: "new", or "mapped" for the start's head with its rows matched by the names of the classes.
     """
     of_recipe, of_model = fine_tuning_changes(list(changes))
     chosen = _recipe(run, data, recipe_name, fine_tuning.RECIPES, of_recipe)
@@ -87,12 +87,12 @@ def prepare_fine_tuning(
         config = preset_config(start, **of_model)
         if head == "mapped":
             old = preset_head(start)
-            match_classes(old.labels or (), labels)  # refused before anything is written
+            match_classes(old.labels or (), labels)  # raises before anything is written
             chosen = fine_tuning.for_mapped_head(chosen, of_recipe, old.pooling)
     else:
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
-    fine_tuning_clips(config, chosen, len(labels))  # what it refuses, too
+    fine_tuning_clips(config, chosen, len(labels))  # raises before anything is written
     videos = digest(files, FineTuningSettings.labelled)
     settings = FineTuningSettings(
         data, videos, _absolute(start), labels, config, chosen, seed, name, head=head
@@ -113,12 +113,12 @@ def prepare_distillation(
     seed: int = 0,
     backend: str | None = None,
 ) -> DistillationSettings:
-    """The same of a run that distils.
+    """Return the settings of a new distillation run, and write them; see `prepare_pretraining`.
 
     Args:
-        data: a folder of videos, a glob, a list or a CSV; labels are not read.
-        teacher: the preset that the student learns from.
-        start: the preset that the student starts from; None starts from random weights of `variant`.
+        data: A folder of videos, a glob, a list or a CSV. Labels are not used.
+        teacher: Preset that the student learns from.
+        start: Preset that the student starts from; None starts from random weights of `variant`.
     """
     of_recipe, of_model = fine_tuning_changes(list(changes), DistillationRecipe)
     chosen = _recipe(run, data, recipe_name, distillation.RECIPES, of_recipe)
@@ -140,7 +140,7 @@ def prepare_distillation(
     else:
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
-    fine_tuning_clips(config, chosen, 1)  # what it refuses is refused before anything is written
+    fine_tuning_clips(config, chosen, 1)  # raises before anything is written
     settings = DistillationSettings(
         data,
         videos,
@@ -165,7 +165,7 @@ def _check_start(start, variant):
 
 
 def _absolute(preset):
-    """A preset that lies on this machine by its whole path, so that the run continues from anywhere."""
+    """Make the path of a local preset absolute, so that the run can resume from any folder."""
     return str(Path(preset).absolute()) if preset and Path(preset).exists() else preset
 
 

@@ -1,4 +1,4 @@
-"""AdamW as the papers use it: warm-up and cosine per step, no decay on one-dimensional weights."""
+"""AdamW as in the papers: warm-up and cosine per step, no decay of one-dimensional weights."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from keras import ops
 
 from vmae_keras import backend
 
-# A weight's name, the end of its path. Every weight is in one of them.
+# Last components of weight paths. Every weight must be in one of the two lists.
 DECAYED = ("kernel", "lora_kernel_a", "lora_kernel_b")
 NOT_DECAYED = (
     "bias",
@@ -28,19 +28,19 @@ NOT_DECAYED = (
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear from 0 to `peak` over the warm-up, then half a cosine down to `minimum`.
+    """Learning-rate schedule: linear from 0 to `peak`, then half a cosine down to `minimum`.
 
-    Update s < warmup: peak * s / (warmup - 1). Afterwards, with i updates since the warm-up of n in
-    all: minimum + (peak - minimum) * (1 + cos(pi * i / n)) / 2.
+    The rate of update s < warmup is peak * s / (warmup - 1). The rate i updates after the warm-up, of n in
+    total, is minimum + (peak - minimum) * (1 + cos(pi * i / n)) / 2.
 
     Args:
-        peak, minimum: rates.
-        warmup_steps, total_steps: in updates of the weights.
-        accumulate: batches per update, as the optimizer's `gradient_accumulation_steps`. Keras asks
-            for the rate of a batch, not of an update.
+        peak, minimum: Learning rates.
+        warmup_steps, total_steps: Numbers of updates.
+        accumulate: Batches per update, equal to the optimizer's `gradient_accumulation_steps`. Keras
+            passes the number of the batch, not of the update.
 
     Raises:
-        ValueError: a warm-up that is negative or leaves no step after it.
+        ValueError: The warm-up is negative, or leaves no step after it.
 
     Source: official `cosine_scheduler`; clause OPT-4.
     """
@@ -76,23 +76,23 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
 class AdamW(keras.optimizers.AdamW):
-    """AdamW with torch's arithmetic, no decay on what should not decay, and layer-wise rates.
+    """AdamW with torch's arithmetic, selective weight decay and layer-wise learning rates.
 
-    Keras's own adds epsilon before the second moment is corrected, and forgets on reloading which
-    weights do not decay.
+    Keras's AdamW adds epsilon before correcting the second moment, and forgets on reloading which weights
+    do not decay.
 
     Args:
-        learning_rate: a number, or a schedule of it.
-        weight_decay, beta_1, beta_2, epsilon: as in OPT-5.
-        layer_decay: multiplies the whole update of a weight, decay included, once for every layer
-            between it and the head; None for none. For fine-tuning, with every block trainable.
-        average_decay: of `averages`, moving averages of the weights that begin at their first values
-            and follow each update; None for none. Keras's own `use_ema` would begin after the first
-            update, follow accumulated batches too, and end in the weights with every `fit`.
-        kwargs: of Keras's own: clipping, accumulation, ...
+        learning_rate: Learning rate or schedule.
+        weight_decay, beta_1, beta_2, epsilon: Parameters as in OPT-5.
+        layer_decay: Factor of a weight's whole update, decay included, for each layer between it and the
+            head; None for none. It is for fine-tuning, with every block trainable.
+        average_decay: Decay of `averages`, moving averages of the weights; None for none. They start at
+            the initial weights and follow each update. Keras's `use_ema` would start after the first
+            update, also follow accumulated batches, and overwrite the weights at the end of every `fit`.
+        kwargs: Arguments of Keras's AdamW, such as clipping and accumulation.
 
     Raises:
-        ValueError: `amsgrad`; on building, for weights that no rule covers.
+        ValueError: `amsgrad` is set, or, on building, no rule covers a weight.
 
     Source: V2's `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, OPT-6, FT-6, FT-7.
     """
@@ -109,7 +109,7 @@ class AdamW(keras.optimizers.AdamW):
         name="adamw",
         **kwargs,
     ):
-        # Checkpoints find the optimizer's variables by its name.
+        # Checkpoints identify the optimizer's variables by its name.
         super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, name=name, **kwargs)
         if self.amsgrad:
             raise ValueError("`amsgrad` is not part of it. Received: amsgrad=True. Leave it out.")
@@ -134,10 +134,10 @@ class AdamW(keras.optimizers.AdamW):
         return grads
 
     def _apply_weight_decay(self, variables):
-        """Nothing: `update_step` decays, at the layer's rate."""
+        """Do nothing: `update_step` applies the decay, at the layer's rate."""
 
     def update_step(self, gradient, variable, learning_rate):
-        """One update of one weight. Clause OPT-5."""
+        """Update one weight. Clause OPT-5."""
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         step = ops.cast(self.iterations + 1, "float32")
@@ -155,7 +155,7 @@ class AdamW(keras.optimizers.AdamW):
         square = v * self.beta_2 + ops.square(gradient) * (1.0 - self.beta_2)
         self.assign(m, mean)
         self.assign(v, square)
-        # One subtraction: 1 - rate * decay by itself would lose most of a small decay's digits.
+        # Subtract once: computing 1 - rate * decay would lose most digits of a small decay.
         change = variable * decay + mean * first / (ops.sqrt(square) * second + self.epsilon)
         updated = variable - change
         if self.average_decay is not None:
@@ -174,10 +174,10 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def decayed(paths: list[str]) -> list[bool]:
-    """Whether weight decay touches each weight. Clause OPT-2.
+    """Return, for each weight, whether weight decay applies to it. Clause OPT-2.
 
     Raises:
-        ValueError: weights that no rule covers, all listed.
+        ValueError: No rule covers some weights (all are listed).
     """
     names = [path.rsplit("/", 1)[-1] for path in paths]
     unknown = [p for p, name in zip(paths, names, strict=True) if name not in DECAYED + NOT_DECAYED]
@@ -187,9 +187,9 @@ def decayed(paths: list[str]) -> list[bool]:
 
 
 def layer_scales(paths: list[str], decay: float | None) -> list[float]:
-    """What multiplies each weight's rate: decay^(depth + 1 - layer). Clause FT-6.
+    """Return the factor of each weight's learning rate: decay^(depth + 1 - layer). Clause FT-6.
 
-    Layer 0 is the tubelet embedding, j + 1 the encoder's block j, depth + 1 every other weight.
+    Layer 0 is the tubelet embedding, layer j + 1 the encoder's block j, layer depth + 1 all other weights.
     """
     if decay is None:
         return [1.0] * len(paths)
@@ -205,5 +205,5 @@ def layer_scales(paths: list[str], decay: float | None) -> list[float]:
 
 
 def _correction(beta, step):
-    """1 - beta^step, which in float32 as it stands would lose half of its digits near beta = 1."""
+    """Return 1 - beta^step. In float32, the plain formula loses half of the digits for beta near 1."""
     return -ops.expm1(step * (math.log(beta) if beta else -math.inf))

@@ -1,4 +1,4 @@
-"""A plan of stages in a TOML file, each going on from the one before, and whether it can be carried out."""
+"""Training plan: stages in a TOML file, each starting from an earlier one, and validation of the plan."""
 
 import contextlib
 import re
@@ -35,16 +35,16 @@ _VIEWS = {"test_clips": int, "test_crops": int}
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a plan, as it is written there.
+    """One stage of a plan, as written in its file.
 
     Args:
-        name: of its folder.
-        kind: one of `KINDS`.
-        data: data sets: labelled ones are merged by the names of their classes.
-        start: the stage, or the preset, whose weights it begins with or evaluates.
-        head: "new" or "mapped", see `vmae_keras.training.new_run.prepare_fine_tuning`.
-        variant, recipe: names; a recipe may be the path of a page.
-        changes: "key=value" texts.
+        name: Name of the stage and of its folder.
+        kind: One of `KINDS`.
+        data: Data sets. Labelled ones are merged by the names of their classes.
+        start: Stage or preset whose weights the stage starts from or evaluates.
+        head: "new" or "mapped"; see `vmae_keras.training.new_run.prepare_fine_tuning`.
+        variant, recipe: Names. A recipe may also be the path of a page.
+        changes: "key=value" strings.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan, read from its file; paths in it start from the file's folder.
+    """Plan read from a file. Paths in it are relative to the file's folder.
 
     Args:
-        aliases: other names for classes, or the name of aliases of the package.
+        aliases: Other names of classes, or the name of a set of aliases in the package.
     """
 
     path: Path
@@ -73,15 +73,15 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A stage with all that is known of it before it begins.
+    """Validated stage, with all that is known before it begins.
 
     Args:
-        files: its videos, labels as the model has them.
-        labels: the names of the model's classes; None in pretraining.
-        config: of the model.
-        recipe: of a stage that trains.
-        views: how many, of a stage that evaluates, where the plan says so.
-        merged: what became of the classes of labelled data sets.
+        files: Videos of the stage, with labels spelled as in the model.
+        labels: Names of the model's classes; None in pretraining.
+        config: Configuration of the model.
+        recipe: Recipe of a stage that trains.
+        views: Numbers of clips and crops in an evaluation, if set in the plan.
+        merged: Result of merging the classes of labelled data sets.
     """
 
     stage: Stage
@@ -94,10 +94,10 @@ class Checked:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan in a TOML file: `seed`, `aliases` of classes, and `[[stage]]` tables in their order.
+    """Read a plan from a TOML file with `seed`, `aliases` of classes, and `[[stage]]` tables in order.
 
     Raises:
-        OSError, ValueError: it cannot be read, has unknown keys, or stages that do not fit together.
+        OSError, ValueError: The file cannot be read, has unknown keys, or stages that do not fit together.
     """
     path = Path(path).absolute()
     with _told(str(path)):
@@ -157,7 +157,7 @@ def _stage(table, before, folder):
 
 
 def _started(stage, before, folder):
-    """With its start: by default the last stage before it that trains."""
+    """Return the stage with its start, by default the last earlier stage that trains."""
     trained = {each.name: each.kind for each in before if each.kind in TRAINING}
     start = stage.start or next(reversed(trained), None)
     if stage.kind == "evaluate":
@@ -182,17 +182,17 @@ def _started(stage, before, folder):
 
 
 def check(plan: Plan) -> list[Checked]:
-    """All that can be checked before the first stage begins: videos, labels, recipes, sizes, classes.
+    """Validate videos, labels, recipes, sizes and classes of all stages before the first one begins.
 
     Raises:
-        ValueError: whatever does not fit, with the stage's name before it.
+        ValueError: Something does not fit. The message names the stage.
     """
     checked: dict[str, Checked] = {}
     for stage in plan.stages:
         with _told(f"{plan.path}, stage {stage.name!r}"):
             checked[stage.name] = _check[stage.kind](plan, stage, checked)
     of_labels = [each.merged for each in checked.values() if each.merged]
-    # The package's aliases are for any of the data sets, and need not all be used.
+    # Aliases of the package are for many data sets, so not all need to be used.
     for old in () if isinstance(plan.aliases, str) else plan.aliases:
         if all(old in merged.unused for merged in of_labels):
             labels = [label for m in of_labels for each in m.spellings.values() for label in each]
@@ -207,7 +207,7 @@ def _check_pretraining(plan, stage, checked):
     config = VideoMAEConfig.variant(stage.variant or "demo", **of_model)
     listed = [str(Path(file.path).absolute()) for each in stage.data for file in list_videos(each)]
     files = [VideoFile(path) for path in dict.fromkeys(listed)]
-    PretrainingSettings("", "", config, chosen, plan.seed, "")  # refuses masks that do not fit
+    PretrainingSettings("", "", config, chosen, plan.seed, "")  # raises if the masks do not fit
     return Checked(stage=stage, files=files, config=config, recipe=chosen)
 
 
@@ -270,7 +270,7 @@ def _check_evaluation(plan, stage, checked):
 
 
 def _spelled(files: Sequence[VideoFile], labels: Sequence[str]) -> list[VideoFile]:
-    """The files with the model's spelling of their labels."""
+    """Return the files with their labels spelled as in the model."""
     known = {plain(label): label for label in labels}
     unknown = sorted({file.label for file in files if plain(file.label) not in known})
     if unknown:
@@ -291,7 +291,7 @@ _check = {
 
 @contextlib.contextmanager
 def _told(where: str):
-    """Errors with where in the plan they are."""
+    """Prefix errors with their location in the plan."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,7 +1,8 @@
-"""The folders of a plan's stages: which have begun, which are done, and what came out. Clauses PLAN-*.
+"""Folders of a plan's stages: which have begun, which are done, and their results. Clauses PLAN-*.
 
-<out>/<stage>/ is the run folder of a stage that trains, or the folder of an evaluation. Beside what these
-hold, stage.json says what the stage was begun as, videos.csv what it sees, and result.json that it is done.
+<out>/<stage>/ is the run folder of a stage that trains, or the folder of an evaluation. It also holds
+stage.json, the definition with which the stage began; videos.csv, its videos; and result.json, its result
+once it is done.
 """
 
 import dataclasses
@@ -19,12 +20,12 @@ _PICTURES = ("loss.png", "confusion.png")
 
 
 def begun_backend(out: Path) -> str | None:
-    """The backend of the stages that have begun; None before the first."""
+    """Return the backend of the stages that have begun; None if none has."""
     return next((begun["backend"] for begun in _begun(out).values()), None)
 
 
 def definition(checked: Checked, seed: int, backend: str) -> dict:
-    """All that decides what comes out of a stage; as JSON has it."""
+    """Return everything that determines the result of a stage, as JSON values."""
     stage = checked.stage
     values = {
         "kind": stage.kind,
@@ -43,10 +44,10 @@ def definition(checked: Checked, seed: int, backend: str) -> dict:
 
 
 def check_unchanged(out: Path, definitions: dict[str, dict]) -> None:
-    """Stages that have begun must be what they were.
+    """Check that stages that have begun are still defined as they were.
 
     Raises:
-        RunError: some are not, each difference named.
+        RunError: Some are not (all differences are listed).
     """
     differences = []
     for name, begun in _begun(out).items():
@@ -56,7 +57,7 @@ def check_unchanged(out: Path, definitions: dict[str, dict]) -> None:
         is_now, was = _flat(definitions[name]), _flat(begun)
         differences += [
             f"stage {name!r}, {key}: {is_now.get(key)!r}, was {was[key]!r}"
-            for key in was  # what an earlier version did not write down had its default
+            for key in was  # keys that an earlier version did not write had their defaults
             if is_now.get(key) != was[key]
         ]
     if differences:
@@ -67,7 +68,7 @@ def check_unchanged(out: Path, definitions: dict[str, dict]) -> None:
 
 
 def begin(folder: Path, checked: Checked, stage_definition: dict) -> str:
-    """Writes down what a stage is and sees; returns the path of its list of videos."""
+    """Write the definition and the list of videos of a stage; return the path of the list."""
     folder.mkdir(parents=True, exist_ok=True)
     videos = folder / "videos.csv"
     write_list(videos, checked.files)
@@ -76,7 +77,7 @@ def begin(folder: Path, checked: Checked, stage_definition: dict) -> str:
 
 
 def result(folder: Path) -> dict | None:
-    """What came out of a stage; None before its end."""
+    """Return the result of a stage; None before its end."""
     try:
         return json.loads((folder / "result.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -84,7 +85,7 @@ def result(folder: Path) -> dict | None:
 
 
 def finish_training(folder: Path, checked: Checked, outcome) -> None:
-    """Write down what came out of a stage that trained, with the figures of the weights to be used."""
+    """Write the result of a stage that trained, with the metrics of the weights that will be used."""
     step = outcome.best_step or outcome.step
     rows = [row for row in Run(folder).rows() if row["step"] <= step]
     values = {
@@ -97,7 +98,7 @@ def finish_training(folder: Path, checked: Checked, outcome) -> None:
 
 
 def finish_evaluation(folder: Path, checked: Checked, evaluation) -> None:
-    """Writes down what came out of a stage that evaluated."""
+    """Write the result of a stage that evaluated."""
     values = {
         "views": [evaluation.settings["clips"], evaluation.settings["crops"]],
         "top_1": evaluation.top_1,
@@ -108,7 +109,7 @@ def finish_evaluation(folder: Path, checked: Checked, evaluation) -> None:
 
 
 def report(out: Path, plan: Plan, backend: str) -> str:
-    """Writes report.json and report.md, and returns the latter: what came out of all stages."""
+    """Write the results of all stages to report.json and report.md; return the text of the latter."""
     stages = {stage.name: result(out / stage.name) for stage in plan.stages}
     values = {
         "plan": plan.path.name,

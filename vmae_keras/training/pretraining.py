@@ -1,4 +1,4 @@
-"""Pretraining from files to a run folder: data, model, `fit`."""
+"""Pretraining: train a `VideoMAE`, from files to a run folder."""
 
 from vmae_keras import backend
 from vmae_keras.data.files import list_videos
@@ -12,7 +12,7 @@ from vmae_keras.training import loop
 
 
 def build(settings: PretrainingSettings, steps_per_epoch: int):
-    """The compiled model and its learning-rate schedule, weights drawn by the run's seed."""
+    """Return the compiled model, with weights drawn by the run's seed, and its learning-rate schedule."""
     recipe = settings.recipe
     backend.set_seed(settings.seed)
     model = VideoMAE(settings.config, remat=recipe.remat, dtype=recipe.precision)
@@ -30,23 +30,24 @@ def pretrain(
     workers: int = 0,
     devices: Devices | None = None,
 ) -> loop.Outcome:
-    """Trains until the recipe's end or an interrupt; goes on where the run's last checkpoint is.
+    """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
-    The batch of step k is a function of the settings and k alone, so nothing of the data pipeline has
-    to be saved, and a continued run sees the batches that an unbroken one would have seen.
+    The batch of step k depends only on the settings and k. So the data pipeline has no state to save, and
+    a resumed run sees the same batches as one that was never interrupted.
 
     Args:
-        settings: what to train, on what; `run` already holds them.
-        display: what a person sees; a `vmae_keras.training.display.Display`.
-        workers: processes that decode videos; 0 decodes in threads of this process.
-        devices: to train on, from `vmae_keras.distribution.start`; None for one.
+        settings: Settings of the run, already written to its folder.
+        run: Run to write to.
+        display: A `vmae_keras.training.display.Display`.
+        workers: Number of processes that decode videos; 0 decodes in threads of this process.
+        devices: Devices to train on, from `vmae_keras.distribution.start`; None for one.
 
     Raises:
-        DistributionError: the devices do not divide a batch.
-        RunError: the list of videos is not the one that the run began with.
-        NoReadableVideo: no file can be decoded.
-        NonFiniteLoss: the loss became NaN or infinite; earlier checkpoints stay.
-        CheckpointError: the last checkpoint does not fit the settings.
+        DistributionError: The batch cannot be divided over the devices.
+        RunError: The list of videos has changed since the run began.
+        NoReadableVideo: No file can be decoded.
+        NonFiniteLoss: The loss became NaN or infinite. Earlier checkpoints remain.
+        CheckpointError: The last checkpoint does not fit the settings.
     """
     recipe, devices = settings.recipe, devices or Devices()
     devices.check(recipe.batch_size)
@@ -94,11 +95,11 @@ def pretrain(
 
 
 def _load(held_out, config, common):
-    """The held-out clips and their masks as one batch in memory, decoded once; None without any."""
+    """Decode the held-out clips once and return them with their masks as one batch; None without any."""
     if not held_out:
         return None
     try:
         (batch,) = validation_dataset(held_out, config, batch_size=len(held_out), **common)
-    except NoReadableVideo:  # training goes on without; the broken files are recorded
+    except NoReadableVideo:  # train without validation; the broken files are recorded
         return None
     return (batch,)

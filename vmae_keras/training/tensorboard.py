@@ -1,6 +1,6 @@
-"""Scalars for TensorBoard, each in its file when `add` returns.
+"""Writer of scalars for TensorBoard. Each scalar is in the file when `add` returns.
 
-tensorboardX's own writer hands them to a thread, which dies of a full disk, and waits for it for ever.
+tensorboardX's own writer uses a thread that dies if the disk is full, and then waits for it forever.
 """
 
 import os
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from vmae_keras.backend import hidden
 
-with hidden("torch"):  # tensorboardX imports it wherever it is installed, which takes seconds
+with hidden("torch"):  # tensorboardX would import torch if it is installed, which takes seconds
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.record_writer import masked_crc32c
     from tensorboardX.summary import scalar
 
 
 class TensorBoard:
-    """Writes an event file of its own into a folder.
+    """Writer of a new event file in a folder.
 
     Args:
-        purge_step: tells TensorBoard to forget what earlier files hold from this step on.
-        writes: whether there is a file at all.
+        purge_step: Step from which on TensorBoard discards the scalars of earlier files.
+        writes: Whether to write at all.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: The disk is full, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, purge_step: int, writes: bool = True):
@@ -39,7 +39,7 @@ class TensorBoard:
         self._write(Event(wall_time=time.time(), step=purge_step, session_log=start))
 
     def add(self, name: str, value: float, step: int):
-        """Add a number to the curve `name`."""
+        """Append a value to the curve `name`."""
         self._write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
 
     def _write(self, event):
