@@ -1,7 +1,7 @@
-"""All that depends on the backend: choosing it, and what each framework does in its own way.
+"""Backend-specific code: selection of the backend, and one class of operations for each framework.
 
-`backend.attention`, `backend.device` and the other methods of `framework.Framework` are those of the
-framework that Keras runs on. The first use of one imports Keras.
+`backend.attention`, `backend.device` and so on are methods of the `framework.Framework` that Keras runs on.
+The first use of one imports Keras.
 """
 
 from vmae_keras.backend.choice import (

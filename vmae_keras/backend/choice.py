@@ -1,4 +1,4 @@
-"""Choose Keras's backend, import it quietly, and seed it."""
+"""Selection, quiet import and seeding of Keras's backend."""
 
 import contextlib
 import importlib.util
@@ -12,26 +12,26 @@ from vmae_keras.process import interrupts
 
 BACKENDS = ("jax", "tensorflow", "torch")
 PARALLEL = ("data", "fsdp", "tensor")  # ways to divide training over devices
-INFERENCE_BACKENDS = ("numpy", "openvino")  # Keras computes no gradients with them
+INFERENCE_BACKENDS = ("numpy", "openvino")  # without gradients
 
 
 class BackendError(ValueError):
-    """The backend asked for is unknown, not installed, or no longer to be chosen."""
+    """The requested backend is unknown, not installed, or can no longer be selected."""
 
 
 def installed(names: tuple[str, ...] = BACKENDS) -> list[str]:
-    """Those of the backends that can be imported here, without importing them."""
+    """Return the backends that are installed, without importing them."""
     return [name for name in names if importlib.util.find_spec(name) is not None]
 
 
 def select(name: str | None = None) -> str:
-    """Makes Keras use a backend; to be called before Keras is imported. Returns its name.
+    """Select Keras's backend and return its name. Call it before Keras is imported.
 
     Args:
         name: "jax", "tensorflow" or "torch"; None takes $KERAS_BACKEND, else the first one installed.
 
     Raises:
-        BackendError: unknown or not installed, or Keras already runs on another one.
+        BackendError: The backend is unknown or not installed, or Keras already runs on another one.
     """
     name = name or os.environ.get("KERAS_BACKEND") or next(iter(installed()), None)
     if name is None:
@@ -61,20 +61,20 @@ def select(name: str | None = None) -> str:
 
 
 def import_keras():
-    """Imports Keras for a command, without TensorFlow's start-up remarks."""
+    """Import Keras for a command, without TensorFlow's start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_remarks():
         import keras  # noqa: F401
 
 
 def set_seed(seed: int):
-    """Seed everything that Keras draws, without importing TensorFlow for it on another backend.
+    """Seed Keras's random generators, without importing TensorFlow on another backend.
 
-    Keras seeds TensorFlow wherever it is installed, for users of `tf.data`; its import takes seconds.
+    Keras would import TensorFlow if it is installed, to seed it for `tf.data`, which takes seconds.
     """
     import keras
 
-    module = sys.modules.get("keras.src.utils.rng_utils")  # absent in a Keras of another shape
+    module = sys.modules.get("keras.src.utils.rng_utils")  # an internal module that may change
     tensorflow = getattr(module, "tf", None)
     if tensorflow and keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules:
         module.tf = types.SimpleNamespace(available=False)
@@ -88,7 +88,7 @@ def set_seed(seed: int):
 
 @contextlib.contextmanager
 def hidden(package: str):
-    """Let imports in this block not find a package that they would import for nothing."""
+    """Hide a package from imports in this block that do not need it."""
     if package in sys.modules:
         yield
         return
@@ -101,10 +101,10 @@ def hidden(package: str):
 
 @contextlib.contextmanager
 def without_remarks():
-    """Holds back what is written to standard error, unless the block fails.
+    """Suppress standard error in this block, unless it raises.
 
-    TensorFlow's remarks would bury a command's first lines, on any backend where it is installed too.
-    Some of them come before TensorFlow looks at its log level, hence the detour.
+    If TensorFlow is installed, it prints messages on any backend, which would bury a command's first lines.
+    Some are printed before it reads its log level, so the file descriptor is redirected.
     """
     sys.stderr.flush()
     standard_error = os.dup(2)
@@ -122,9 +122,9 @@ def without_remarks():
 
 
 def environment(name: str) -> dict[str, str]:
-    """Variables for a process that computes with a backend, beside others and to be compared with them.
+    """Return environment variables for a worker process on a backend, so that results are comparable.
 
-    On a GPU float32 means float32, not TF32, and no process takes the whole memory.
+    On a GPU, float32 is not replaced by TF32, and no process reserves the whole memory.
     """
     return {
         **os.environ,

@@ -1,4 +1,4 @@
-"""Compiles a model as its `.keras` file says, and restores the state of its optimizer."""
+"""Compilation of a model as saved in a `.keras` file, with the state of its optimizer."""
 
 import warnings
 from typing import Any
@@ -8,8 +8,8 @@ import keras
 from vmae_keras.weights.recognise import Stored
 from vmae_keras.weights.tensor_files import WeightsError
 
-# Classes by the name that a file gives them; the module is ours to say. None of them takes code, or memory
-# that the file does not pay for, as metrics with tables do.
+# Allow-list of classes that a file may name. The module comes from here, not from the file. None of the
+# classes takes code, or allocates much more memory than the file's size, as metrics with tables do.
 _MODULES = {
     **dict.fromkeys(
         (
@@ -70,13 +70,13 @@ _MODULES = {
 
 
 def compile_as_saved(model: keras.Model, stored: Stored) -> None:
-    """Compile a model as the one in a `.keras` file was, and give its optimizer the state in the file.
+    """Compile a model as saved in a `.keras` file, and restore the optimizer's state.
 
-    A model that was compiled with anything but optimizers, losses and accuracies of Keras or this library
-    is left as it is, with a warning.
+    If the saved model was compiled with anything but optimizers, losses and accuracies of Keras or this
+    library, warn and leave the model uncompiled.
 
     Raises:
-        WeightsError: the optimizer's settings make no sense, or do not fit its state.
+        WeightsError: The optimizer's settings are invalid, or do not fit its state.
     """
     compiled = stored.saved.compiled
     if not compiled:
@@ -96,14 +96,14 @@ def compile_as_saved(model: keras.Model, stored: Stored) -> None:
     try:
         model.compile_from_config(compiled)
         _restore(model.optimizer, stored.saved.optimizer)
-    except Exception as error:  # whatever Keras's classes raise for other arguments than theirs
+    except Exception as error:  # Keras's classes raise many kinds of errors for invalid arguments
         raise WeightsError(
             f"{stored.source}: its optimizer cannot be restored. {type(error).__name__}: {error}"
         ) from error
 
 
 def _named_by_us(value: Any, unknown: set[str]) -> Any:
-    """Return a configuration with the modules of `_MODULES`; what is not there is added to `unknown`."""
+    """Return a configuration with modules from `_MODULES`; add names that are not there to `unknown`."""
     if isinstance(value, list):
         return [_named_by_us(each, unknown) for each in value]
     if not isinstance(value, dict):
@@ -125,7 +125,7 @@ def _named_by_us(value: Any, unknown: set[str]) -> Any:
 
 
 def _restore(optimizer, state):
-    """Give an optimizer its variables; one that has not trained yet was saved with the first ones alone."""
+    """Restore an optimizer's variables. One saved before training has only the first of them."""
     shapes = [tuple(variable.shape) for variable in optimizer.variables]
     if shapes[: len(state)] != [tensor.shape for tensor in state]:
         raise ValueError(f"It has {len(shapes)} variables, the file {len(state)} of other shapes.")

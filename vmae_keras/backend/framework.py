@@ -1,4 +1,4 @@
-"""The framework that Keras runs on: one class for each, and what they have in common."""
+"""Framework-specific operations: one class for each framework that Keras runs on, and their base class."""
 
 import importlib
 import tempfile
@@ -10,17 +10,17 @@ from keras import ops
 
 
 class Framework:
-    """A backend of Keras. This one computes in plain `keras.ops`, on one device."""
+    """Base class of a Keras backend. It computes with plain `keras.ops`, on one device."""
 
     fetches_inside_steps = False
-    """Whether `fit` takes a batch within its step, from a thread that reads ahead."""
+    """Whether `fit` fetches a batch within its step, from a thread that prefetches."""
 
     def version(self) -> str:
         """Return the version of the framework's package."""
         return importlib.import_module(keras.backend.backend()).__version__.split("-")[0]
 
     def device(self) -> str:
-        """Return the name of the device that computes: "cpu", "NVIDIA H100", ..."""
+        """Return the name of the device in use: "cpu", "NVIDIA H100", ..."""
         return "cpu"
 
     def predict(self, model, batch) -> np.ndarray:
@@ -28,7 +28,7 @@ class Framework:
         return np.asarray(model.predict_on_batch(batch)).astype(np.float32)
 
     def to_numpy(self, variable) -> np.ndarray:
-        """Return the whole value of a variable that replicas or processes may hold in parts.
+        """Return the whole value of a variable, which may be replicated or sharded over processes.
 
         All processes must call it.
         """
@@ -39,9 +39,9 @@ class Framework:
         return True
 
     def attention(self, q, k, v, scale: float):
-        """softmax(scale * q k^T) v for (B, N, heads, d) -> (B, N, heads, d). Clause BLOCK-4.
+        """Compute softmax(scale * q k^T) v: (B, N, heads, d) -> (B, N, heads, d). Clause BLOCK-4.
 
-        Without a fused kernel, matrix products with the heads in front are up to twice as fast.
+        Without a fused kernel, matrix products with the heads' axis first are up to twice as fast.
         """
         if self.has_fused_attention():
             return ops.dot_product_attention(q, k, v, scale=scale)
@@ -51,36 +51,36 @@ class Framework:
         return ops.transpose(x, (0, 2, 1, 3))
 
     def take_rows(self, rows, ids):
-        """(B, N, P), int32 (B, K) -> (B, K, P): each clip's rows by id.
+        """Select the rows of each clip by id: (B, N, P), int32 (B, K) -> (B, K, P).
 
-        One gather of whole rows over the flattened batch: along an axis, each number would be gathered.
+        The flattened batch allows a gather of whole rows. Along an axis, single numbers would be gathered.
         """
         count, size = rows.shape[1:]
         first = ops.expand_dims(ops.arange(ops.shape(ids)[0], dtype="int32") * count, 1)
         return ops.take(ops.reshape(rows, (-1, size)), ids + first, axis=0)
 
     def replicas(self) -> tuple[int, int]:
-        """Return this replica's number, and how many of them each compute a part of a batch."""
+        """Return this replica's index and the number of replicas that share a batch."""
         return 0, 1
 
     def sum_over_replicas(self, value):
-        """Return the sum of a value of all replicas."""
+        """Return the sum of a value over all replicas."""
         return value
 
     def relative_to_replicas(self, value):
-        """Return a value of this replica's part of the batch, divided by the mean of all replicas'."""
+        """Return a value of this replica divided by its mean over all replicas."""
         count = self.replicas()[1]
         return 1.0 if count == 1 else value * count / self.sum_over_replicas(value)
 
     def clip_summed_gradients(self, clip: Callable[[list], list], gradients: list) -> list:
-        """Return gradients such that their sum over the replicas is clipped, not each by itself."""
-        return clip(gradients)  # of all replicas already
+        """Clip the sum of the gradients over all replicas, and return this replica's share of it."""
+        return clip(gradients)  # already summed
 
     def uniform_of_batch(self, shape, axis: int, seed):
-        """Draw as `keras.random.uniform`, with the batch along `axis`.
+        """Draw as `keras.random.uniform` does, with the batch along `axis`.
 
-        A replica gets its part of the whole batch's draw, so that the number of devices does not change
-        the result. Clause SHARD-3.
+        A replica takes its part of the draw for the global batch, so that the number of devices does not
+        change the result. Clause SHARD-3.
         """
         number, count = self.replicas()
         size = shape[axis]
@@ -92,7 +92,7 @@ class Framework:
 
 
 class JAX(Framework):
-    """JAX has no replicas: devices compute the one whole batch together."""
+    """JAX. It has no replicas: all devices compute the global batch together."""
 
     def device(self) -> str:
         import jax
@@ -105,7 +105,7 @@ class JAX(Framework):
         return jax.default_backend() != "cpu"
 
     def take_rows(self, rows, ids):
-        # Whole rows, along the axis; a batch that is spread over devices stays where it is.
+        # JAX gathers whole rows along an axis too, and a batch that is sharded over devices stays in place.
         return ops.take_along_axis(rows, ids[:, :, None], axis=1)
 
     def to_numpy(self, variable) -> np.ndarray:
@@ -118,7 +118,7 @@ class JAX(Framework):
 
 
 class TensorFlow(Framework):
-    """TensorFlow: replicas of a `tf.distribute` strategy."""
+    """TensorFlow. Replicas are those of a `tf.distribute` strategy."""
 
     fetches_inside_steps = True
 
@@ -135,9 +135,8 @@ class TensorFlow(Framework):
     def to_numpy(self, variable) -> np.ndarray:
         import tensorflow as tf
 
-        return ops.convert_to_numpy(
-            tf.convert_to_tensor(variable.value)
-        )  # of a replicated variable
+        # `convert_to_tensor` reads a replicated variable.
+        return ops.convert_to_numpy(tf.convert_to_tensor(variable.value))
 
     def replicas(self) -> tuple[int, int]:
         import tensorflow as tf
@@ -156,13 +155,13 @@ class TensorFlow(Framework):
         count = self.replicas()[1]
         if count == 1:
             return clip(gradients)
-        # Keras clips before it sums.
+        # Keras would clip before summing.
         summed = self.sum_over_replicas(gradients)
         return [gradient / count for gradient in clip(summed)]
 
 
 class PyTorch(Framework):
-    """PyTorch: a replica is a process of a `torch.distributed` group."""
+    """PyTorch. A replica is a process of a `torch.distributed` group."""
 
     def device(self) -> str:
         import torch
@@ -187,13 +186,13 @@ class PyTorch(Framework):
 
 
 class OpenVINO(Framework):
-    """OpenVINO, for inference."""
+    """OpenVINO, only for inference."""
 
     def predict(self, model, batch) -> np.ndarray:
-        """See `Framework.predict`; by an exported model.
+        """Predict with an exported model; see `Framework.predict`.
 
-        Keras's `predict` computes float32 models in bfloat16 where the processor can, and returns the bits
-        of bfloat16 as float16.
+        Keras's `predict` computes float32 models in bfloat16 if the processor supports it, and returns the
+        bits of bfloat16 as float16.
         """
         import openvino
         from openvino.preprocess import PrePostProcessor
@@ -215,4 +214,4 @@ class OpenVINO(Framework):
 
 FRAMEWORKS = {"jax": JAX, "tensorflow": TensorFlow, "torch": PyTorch, "openvino": OpenVINO}
 running = FRAMEWORKS.get(keras.backend.backend(), Framework)()
-"""The framework of this process: Keras chooses its backend when it is imported."""
+"""Framework of this process. Keras selects its backend when it is imported."""

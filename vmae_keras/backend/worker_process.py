@@ -1,4 +1,4 @@
-"""A module of ours in a process of its own, on a backend of its own."""
+"""Running of a module of this library in a worker process, on a chosen backend."""
 
 import signal
 import subprocess
@@ -17,13 +17,15 @@ def run_worker(
     say: Callable[[str], None],
     started: Callable[[subprocess.Popen], None] = lambda process: None,
 ) -> str:
-    """Runs `python -m module arguments` with Keras on a backend; returns why it failed, "" if it did not.
+    """Run `python -m module arguments` with Keras on a backend. Return why it failed, or "" on success.
 
     Args:
-        name: of the backend.
-        errors: file that keeps what the process writes to standard error.
-        say: is called with each line that it prints.
-        started: is called with the process.
+        module: Name of the module.
+        arguments: Command-line arguments.
+        name: Name of the backend.
+        errors: File for the standard error of the process.
+        say: Function called with each line that the process prints.
+        started: Function called with the process.
     """
     command = [sys.executable, "-m", module, *arguments]
     with open(errors, "w+", encoding="utf-8", errors="replace") as file:
@@ -39,13 +41,13 @@ def run_worker(
             try:
                 for line in process.stdout:
                     say(line.strip())
-            except BaseException:  # Ctrl-C among them: nobody waits for it any more
+            except BaseException:  # including Ctrl-C: the result is no longer needed
                 process.kill()
                 raise
         file.seek(0)
         lines = [line.strip() for line in file if line.strip()]
     if process.returncode == 0:
         return ""
-    if process.returncode < 0:  # as when memory runs out
+    if process.returncode < 0:  # for example, out of memory
         return f"killed by {signal.Signals(-process.returncode).name}"
     return lines[-1] if lines else f"exit code {process.returncode}"

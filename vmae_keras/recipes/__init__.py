@@ -1,1 +1,1 @@
-"""Recipes: how each stage trains, as pages of TOML and checked values."""
+"""Recipes: hyper-parameters of each stage of training, from TOML pages into validated dataclasses."""

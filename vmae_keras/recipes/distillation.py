@@ -1,4 +1,4 @@
-"""Recipes of distillation, as tried by us; the authors of VideoMAE V2 published none of theirs."""
+"""Recipes of distillation. The authors of VideoMAE V2 published none, so the values are ours."""
 
 import dataclasses
 
@@ -10,13 +10,14 @@ MATCHES = ("classes", "features")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillationRecipe(FineTuningRecipe):
-    """Everything about a distillation that is not student, teacher or data.
+    """Hyper-parameters of a distillation run, apart from student, teacher and data.
 
     Args:
-        match: what the student learns of the teacher: its "classes" or its pooled "features".
-        temperature: that softens both's probabilities; for classes.
+        match: Output of the teacher that the student matches: "classes" or pooled "features".
+        temperature: Temperature of the softmax of student and teacher, with "classes".
 
-    And those of `FineTuningRecipe`, with its errors. Labels are not read, so there is nothing to smooth.
+    The other arguments and the errors are those of `FineTuningRecipe`. Labels are not used, so
+    `label_smoothing` must be 0.
 
     Source: clauses DISTILL-*.
     """

@@ -14,27 +14,27 @@ POOLINGS = ("mean", "first")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuningRecipe(TrainingRecipe):
-    """Everything about a fine-tuning run that is not the encoder's architecture or the data.
+    """Hyper-parameters of a fine-tuning run, apart from the encoder's architecture and the data.
 
     Args:
-        layer_decay: what the rate is multiplied with once for every layer before the head.
-        drop_path, head_dropout, pooling, init_scale: of the model in training.
-        freeze_encoder: train `fc_norm` and the head alone.
-        lora_rank: train matrices of this rank beside each kernel of the encoder's blocks, `fc_norm` and
-            the head, and nothing else; None trains all weights.
-        label_smoothing: share of a label that is spread over all classes.
-        mixup, cutmix: parameters of their beta distributions; 0 for none.
-        mixup_probability: share of batches that are mixed.
-        cutmix_switch_probability: share of the mixed ones that are mixed by cutmix.
-        auto_augment: RandAugment, as in "rand-m7-n4-mstd0.5-inc1"; None for none.
-        crop_area, crop_aspect: ranges of the random crop's share of the frame and of its width over its
-            height, the latter relative to the model's clips.
-        flip_probability, erasing_probability: shares of clips.
-        test_clips, test_crops: views of a video whose probabilities are averaged.
+        layer_decay: Factor of the learning rate for each layer below the head.
+        drop_path, head_dropout, pooling, init_scale: Options of the model; see `VideoClassifier`.
+        freeze_encoder: Train only `fc_norm` and the head.
+        lora_rank: Train only LoRA matrices of this rank for each kernel of the encoder's blocks, `fc_norm`
+            and the head; None trains all weights.
+        label_smoothing: Share of a label that is spread over all classes.
+        mixup, cutmix: Parameters of their beta distributions; 0 for none.
+        mixup_probability: Share of batches that are mixed.
+        cutmix_switch_probability: Share of mixed batches that use cutmix.
+        auto_augment: RandAugment specification such as "rand-m7-n4-mstd0.5-inc1"; None for none.
+        crop_area, crop_aspect: Ranges of the random crop's share of the frame and of its aspect ratio,
+            the latter relative to that of the model's clips.
+        flip_probability, erasing_probability: Shares of clips that are flipped or erased.
+        test_clips, test_crops: Numbers of views of a video whose probabilities are averaged.
 
-    And those of `TrainingRecipe`, with its errors.
+    The other arguments and the errors are those of `TrainingRecipe`.
 
-    Source: clauses FT-*, AUG-*, MIX-*, EVAL-*; each recipe names its own.
+    Source: clauses FT-*, AUG-*, MIX-*, EVAL-*; each page names its own source.
     """
 
     warmup_epochs: float = 5
@@ -87,7 +87,7 @@ class FineTuningRecipe(TrainingRecipe):
             )
 
     def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
-        """As `TrainingRecipe.fitted`, and with no more clips of a video than its sampling has."""
+        """Fit as `TrainingRecipe.fitted` does, and limit `test_clips` to what the sampling allows."""
         fitted = super().fitted(page, changes)
         most = CLIPS[self.sampling]
         if self.sampling != "uniform" or self.test_clips <= most:
@@ -108,13 +108,14 @@ class FineTuningRecipe(TrainingRecipe):
 def for_mapped_head(
     recipe: FineTuningRecipe, changes: Mapping[str, Any], pooling: str
 ) -> FineTuningRecipe:
-    """Return the recipe with the pooling that a mapped head reads, and warn where it had another.
+    """Return the recipe with the pooling of the mapped head, and warn if it had another one.
 
     Args:
-        changes: the values that the user asks for.
+        changes: Values that the user set.
+        pooling: Pooling of the start, which the mapped head was trained with.
 
     Raises:
-        ValueError: the user asks for another pooling.
+        ValueError: The user set another pooling.
     """
     if changes.get("pooling", pooling) != pooling:
         raise ValueError(

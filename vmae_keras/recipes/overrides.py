@@ -1,4 +1,4 @@
-"""The one way to change single values of a variant and a recipe: KEY=VALUE."""
+"""Parsing of KEY=VALUE overrides of a variant and a recipe."""
 
 import ast
 import dataclasses
@@ -13,22 +13,22 @@ from vmae_keras.recipes.values import check_key, typed
 def apply_overrides(
     config: VideoMAEConfig, recipe: PretrainingRecipe, overrides: list[str]
 ) -> tuple[VideoMAEConfig, PretrainingRecipe]:
-    """Copies with the values of "key=value" texts; a key is a field of either.
+    """Return copies with the values of "key=value" strings, whose keys are fields of either.
 
-    Values are Python literals (numbers, tuples, None, True); anything else is text.
+    Values are Python literals (numbers, tuples, None, True); anything else is a string.
 
     Raises:
-        ValueError: unknown key, no "=", a value of the wrong type or out of range.
+        ValueError: A key is unknown, "=" is missing, or a value has the wrong type or is out of range.
     """
     of_recipe, of_model = pretraining_changes(overrides)
     return config.replace(**of_model), dataclasses.replace(recipe, **of_recipe)
 
 
 def config_changes(overrides: list[str]) -> dict[str, Any]:
-    """Fields of a `VideoMAEConfig` out of "key=value" texts, for a model that is yet to be known.
+    """Return fields of a `VideoMAEConfig` from "key=value" strings, before the model is known.
 
     Raises:
-        ValueError: as `apply_overrides`.
+        ValueError: See `apply_overrides`.
     """
     return _changes(overrides, VideoMAEConfig)[VideoMAEConfig]
 
@@ -36,22 +36,26 @@ def config_changes(overrides: list[str]) -> dict[str, Any]:
 def fine_tuning_changes(
     overrides: list[str], recipe: type[FineTuningRecipe] = FineTuningRecipe
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of a `FineTuningRecipe` or a kind of it, and of a `VideoMAEConfig`, out of "key=value" texts.
+    """Return fields of a fine-tuning recipe and of a `VideoMAEConfig` from "key=value" strings.
 
-    What both have, as drop_path, is the recipe's.
+    Fields of both, such as drop_path, belong to the recipe.
+
+    Args:
+        overrides: "key=value" strings.
+        recipe: Class of the recipe.
 
     Raises:
-        ValueError: as `apply_overrides`.
+        ValueError: See `apply_overrides`.
     """
     changes = _changes(overrides, recipe, VideoMAEConfig)
     return changes[recipe], changes[VideoMAEConfig]
 
 
 def pretraining_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of a `PretrainingRecipe`, and of a `VideoMAEConfig`, out of "key=value" texts.
+    """Return fields of a `PretrainingRecipe` and of a `VideoMAEConfig` from "key=value" strings.
 
     Raises:
-        ValueError: as `apply_overrides`.
+        ValueError: See `apply_overrides`.
     """
     changes = _changes(overrides, VideoMAEConfig, PretrainingRecipe)
     return changes[PretrainingRecipe], changes[VideoMAEConfig]

@@ -1,7 +1,7 @@
-"""Recipes as pages: a small TOML file for each run, which people read and training takes its values from.
+"""Recipe pages: small TOML files, each with the facts and hyper-parameters of one run.
 
-A page has facts (where it comes from, on what it ran, what came out) and a table [values] of a recipe's
-fields. Those of the package lie in `vmae_keras/recipes/pages/<stage>/<name>.toml`.
+A page states its source, hardware and results, and has a table [values] with fields of a recipe. The
+package's pages are in `vmae_keras/recipes/pages/<stage>/<name>.toml`.
 """
 
 import dataclasses
@@ -18,18 +18,20 @@ STAGES = ("pretraining", "fine-tuning", "distillation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a page says; a user's own needs nothing but values.
+    """Content of a page. A user's own page needs only `values`.
 
     Args:
-        stage: one of `STAGES`.
-        paper, source: of a published run, where it is described and the file that was read.
-        command: how to run it.
-        variant, data, classes, start: of the model, what it saw, and the page that it starts from.
-        hardware: as published, or as run by us.
-        published_top_1, our_top_1: a percentage, or words where there is none.
-        unchecked: values that are in no file that was read.
-        unknown: values that no source states, so that the user has to.
-        values: fields of the stage's recipe; those left out have their defaults.
+        path: Path of the file.
+        stage: One of `STAGES`.
+        values: Fields of the stage's recipe. Those left out have their defaults.
+        paper, source: Paper that describes a published run, and file that the values were read from.
+        command: Command to run it.
+        variant, data, classes, start: Variant of the model, data set, number of classes, and page of the
+            run that it starts from.
+        hardware: Hardware as published, or as used by us.
+        published_top_1, our_top_1: Percentage, or text if there is none.
+        unchecked: Values that are not in any file that was read.
+        unknown: Values that no source states, so that the user must set them.
     """
 
     path: Path
@@ -54,14 +56,14 @@ class Page:
 
     @property
     def text(self) -> str:
-        """The page as it is written."""
+        """Text of the file."""
         return self.path.read_text("utf-8")
 
     def recipe(self, kind: type, changes: Mapping[str, Any] | None = None):
-        """The recipe, of a dataclass `kind`, with some values changed.
+        """Return the recipe, a dataclass `kind`, with some values changed.
 
         Raises:
-            ValueError: unknown keys, values of a wrong type or out of range, or values that are missing.
+            ValueError: Keys are unknown, values are missing, of the wrong type or out of range.
         """
         fields = {field.name: field for field in dataclasses.fields(kind)}
         try:
@@ -85,10 +87,10 @@ class Page:
 
 @functools.cache
 def read_page(path: Path, stage: str) -> Page:
-    """The page in a file, of a stage.
+    """Read a page of a stage from a file.
 
     Raises:
-        OSError, ValueError: it cannot be read, is of another stage, or has keys that no page has.
+        OSError, ValueError: The file cannot be read, is of another stage, or has unknown keys.
     """
     facts = {field.name: field.type for field in dataclasses.fields(Page) if field.name != "path"}
     try:
@@ -108,14 +110,14 @@ def read_page(path: Path, stage: str) -> Page:
 
 
 def list_pages(stage: str) -> dict[str, Page]:
-    """The package's pages of a stage by their names, in order."""
+    """Return the package's pages of a stage by name, in order."""
     return {path.stem: read_page(path, stage) for path in sorted((FOLDER / stage).glob("*.toml"))}
 
 
 class Recipes(Mapping):
-    """The package's recipes of a stage by their names; a page is read when it is asked for.
+    """Mapping of the package's recipes of a stage by name. Pages are read on access.
 
-    A page of which no source states all values is in none but `choose`.
+    Pages with unknown values are left out. They can only be used with `choose`.
     """
 
     def __init__(self, stage: str, kind: type):
@@ -134,10 +136,10 @@ class Recipes(Mapping):
         return sum(1 for _ in self)
 
     def choose(self, name: str, changes: Mapping[str, Any] | None = None):
-        """The recipe of a page by its name, or by the path of a page of the user's, with changes.
+        """Return the recipe of a page with changes. `name` may also be the path of a user's page.
 
         Raises:
-            OSError, ValueError: there is no such page, it cannot be used, or values are missing.
+            OSError, ValueError: There is no such page, it is invalid, or values are missing.
         """
         if name.endswith(".toml"):
             page = read_page(Path(name).absolute(), self.stage)

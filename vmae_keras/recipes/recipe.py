@@ -1,4 +1,4 @@
-"""Recipes: how a model is trained; those of pretraining. Their values are in `pages/`."""
+"""Base class of recipes, and recipes of pretraining. Their values are in `pages/`."""
 
 import dataclasses
 import math
@@ -17,32 +17,33 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """What every run has that trains on videos.
+    """Hyper-parameters of every training run on videos.
 
     Args:
-        epochs, warmup_epochs: passes over the videos; one clip of each video per pass.
-        batch_size: videos per step on all devices together; the model sees `repeats` as many clips.
-        repeats: samples made of each decoded video (V2's repeated augmentation); not counted in the
-            learning rate's scale.
-        accumulate: batches per update of the weights; multiplies the effective batch.
-        base_learning_rate, minimum_learning_rate: per 256 videos; scaled by the effective batch.
-        weight_decay, beta_1, beta_2: of AdamW.
-        clip_norm: limit of the gradients' global norm; None for none.
+        epochs, warmup_epochs: Numbers of epochs. An epoch draws one clip of each video.
+        batch_size: Global batch size in videos per step. The model sees `repeats` times as many clips.
+        repeats: Samples drawn from each decoded video (V2's repeated augmentation). They do not scale the
+            learning rate.
+        accumulate: Batches per update of the weights. Multiplies the effective batch size.
+        base_learning_rate, minimum_learning_rate: Learning rates per 256 videos, scaled with the effective
+            batch size.
+        weight_decay, beta_1, beta_2: Parameters of AdamW.
+        clip_norm: Limit of the gradients' global norm; None for none.
         sampling: "dense" (a window of frames x stride) or "uniform" (one frame per segment).
-        stride: frames between two sampled ones, for dense sampling; in fine-tuning slightly more, so that
-            they fill the window (clause AUG-11).
-        validation: share of the videos held out for the validation loss.
-        average_decay: of a moving average of the weights, which is then validated and used in their
-            place; None for none.
-        patience: epochs without a better validation after which training ends, the best weights to be
-            used; None for no end before the last epoch.
+        stride: Distance between sampled frames in dense sampling. Slightly larger in fine-tuning, so that
+            the frames fill the window (clause AUG-11).
+        validation: Share of the videos held out for the validation loss.
+        average_decay: Decay of a moving average of the weights, which replaces them in validation and in
+            the trained model; None for none.
+        patience: Epochs without a better validation after which training ends, with the best weights as
+            the result; None trains to the last epoch.
         precision: Keras dtype policy: float32, mixed_bfloat16 or mixed_float16.
-        remat: recompute activations in the backward pass.
+        remat: Recompute activations in the backward pass.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: A value is out of range.
 
-    Source: clauses OPT-*, DATA-*; each recipe names its own.
+    Source: clauses OPT-*, DATA-*; each page names its own source.
     """
 
     epochs: int
@@ -88,15 +89,16 @@ class TrainingRecipe:
         self._check_choices(sampling=("dense", "uniform"), precision=PRECISIONS)
 
     def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
-        """Return the recipe with what `changes` left no room for made to fit, and warn of it.
+        """Return the recipe with its warm-up shortened to fit changed epochs, and warn about it.
 
-        Where the epochs are fewer than the page's, its warm-up may not fit: then it keeps its share.
+        If `changes` leave fewer epochs than the warm-up needs, it keeps its share of the epochs.
 
         Args:
-            page: the values before the changes.
+            page: Values before the changes.
+            changes: Values that the user set.
 
         Raises:
-            ValueError: values of the page, or of the changes, that do not fit together.
+            ValueError: The values of the page, or of the changes, do not fit together.
         """
         if self.warmup_epochs < self.epochs:
             return self
@@ -112,7 +114,7 @@ class TrainingRecipe:
         return dataclasses.replace(self, warmup_epochs=warmup)
 
     def check_warmup(self) -> None:
-        """Raise ValueError where the rate would rise until the end, and never fall."""
+        """Raise ValueError if the learning rate would rise until the end and never fall."""
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 "`warmup_epochs` must be less than `epochs`, or training ends at its highest learning "
@@ -121,11 +123,11 @@ class TrainingRecipe:
             )
 
     def updates(self, steps_per_epoch: int) -> int:
-        """Return how many updates of the weights the whole run makes."""
+        """Return the number of updates of the weights in the whole run."""
         return max(self.epochs * steps_per_epoch // self.accumulate, 1)
 
     def few_updates(self, steps_per_epoch: int) -> str | None:
-        """Return what to tell a user whose run makes too few updates to learn; None for enough."""
+        """Return a note for the user if the run makes too few updates to learn; else None."""
         updates = self.updates(steps_per_epoch)
         if updates >= FEW_UPDATES:
             return None
@@ -163,24 +165,24 @@ class TrainingRecipe:
 
     @property
     def learning_rate(self) -> float:
-        """The peak: base x videos per update / 256. Clause OPT-3."""
+        """Peak learning rate: base x videos per update / 256. Clause OPT-3."""
         return self.base_learning_rate * self.batch_size * self.accumulate / 256
 
     @property
     def final_learning_rate(self) -> float:
-        """The minimum, scaled as the peak is."""
+        """Final learning rate: minimum x videos per update / 256."""
         return self.minimum_learning_rate * self.batch_size * self.accumulate / 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainingRecipe(TrainingRecipe):
-    """Everything about a pretraining run that is not the model's architecture or the data.
+    """Hyper-parameters of a pretraining run, apart from the model's architecture and the data.
 
     Args:
-        mask, mask_ratio: the encoder's mask: tube, random, frame or agnostic.
-        decoder_mask_ratio: share of tokens that running cells keep from the decoder (V2); None for V1.
+        mask, mask_ratio: Kind of the encoder's mask (tube, random, frame or agnostic) and its ratio.
+        decoder_mask_ratio: Share of tokens that running cells hide from the decoder (V2); None for V1.
 
-    And those of `TrainingRecipe`, with its errors.
+    The other arguments and the errors are those of `TrainingRecipe`.
     """
 
     mask: str = "tube"
@@ -198,7 +200,7 @@ class PretrainingRecipe(TrainingRecipe):
     def draw_masks(
         self, grid: tuple[int, int, int], generator: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Return the ids of one clip, as `masks.pretraining` draws them with this recipe's ratios.
+        """Draw the masks of one clip with `masks.pretraining` and this recipe's ratios.
 
         Raises:
             ValueError: The mask does not fit the grid.

@@ -1,4 +1,4 @@
-"""Values that people write on a command line and in TOML files: under a known key, of the right type."""
+"""Validation of keys and values from a command line or a TOML file."""
 
 import difflib
 import re
@@ -15,12 +15,13 @@ _LONG_KEY = re.compile(rf"(?:{_PART}[ \t]{{0,100}}+\.[ \t]{{0,100}}+){{50}}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file that may be a stranger's.
+    """Return the content of a TOML file, which may be untrusted.
 
-    `tomllib` keeps every beginning of a dotted key: one key of 100 000 parts fills 8 GB.
+    `tomllib` stores every prefix of a dotted key, so one key of 100 000 parts would fill 8 GB.
 
     Raises:
-        OSError, ValueError: it cannot be read, is too long, too deep, or has a key of 50 parts or more.
+        OSError, ValueError: The file cannot be read, is too long or too deep, or has a key of 50 parts or
+            more.
     """
     with open(path, "rb") as file:
         content = file.read(LARGEST_TOML + 1)
@@ -36,7 +37,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_key(key: str, known: Collection[str], what: str = "setting") -> None:
-    """Raises ValueError for a key that is not among the known ones, with the nearest of them."""
+    """Raise ValueError for an unknown key, and suggest the closest known one."""
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
@@ -44,12 +45,12 @@ def check_key(key: str, known: Collection[str], what: str = "setting") -> None:
 
 
 def typed(key: str, value: Any, kind: Any) -> Any:
-    """The value as a field's type holds it; whole numbers do for numbers, lists for tuples.
+    """Convert a value to a field's type: integers to floats, lists to tuples.
 
-    The text "None" is None, which TOML has no word for.
+    The string "None" becomes None, which TOML cannot express.
 
     Raises:
-        ValueError: it is of another type.
+        ValueError: The value has another type.
     """
     is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
     parts = typing.get_args(kind) if is_union else (kind,)

@@ -1,4 +1,4 @@
-"""The names of checkpoint files: `step-XXXXXXXX.safetensors`, by the step they were written after."""
+"""Names of checkpoint files: `step-XXXXXXXX.safetensors`, with the last step before they were written."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,12 @@ _NAME = re.compile(r"step-(\d+)\.safetensors$")
 
 
 def checkpoint_name(step: int) -> str:
-    """Return the file name of the checkpoint of a step."""
+    """Return the file name of the checkpoint after a step."""
     return f"step-{step:08d}.safetensors"
 
 
 def step_of(path: Path) -> int:
-    """Return the step that a checkpoint was written after."""
+    """Return the step in the name of a checkpoint."""
     return int(_NAME.search(path.name)[1])
 
 

@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time writes it."""
+"""Lock of a folder, so that only one process at a time writes to it."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ LOCK = ".vmae-lock"
 
 
 class FolderInUse(ValueError):
-    """Another process writes the folder."""
+    """Another process holds the lock of the folder."""
 
 
 class NoLocks(OSError):
@@ -20,11 +20,11 @@ class NoLocks(OSError):
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, command: str):
-    """Keep other processes out of a folder. The lock ends with this process, however that ends.
+    """Keep other processes out of a folder. The lock is released when this process ends in any way.
 
     Args:
         folder: An existing folder.
-        command: What was typed, to tell other processes.
+        command: Command line of this process, for error messages of other processes.
 
     Raises:
         FolderInUse: Another process holds the lock; the message names it.
@@ -43,13 +43,13 @@ def lock_folder(folder: Path, command: str):
             raise NoLocks(f"The file system of {folder} has no locks.") from error
         raise
     holder = {"process": os.getpid(), "host": socket.gethostname(), "command": command}
-    with contextlib.suppress(OSError):  # Windows lets nobody else write a locked file
+    with contextlib.suppress(OSError):  # on Windows, a locked file cannot be written
         path.write_text(json.dumps(holder), "utf-8")
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink()  # before others can take it; they look whether it is there
+            path.unlink()  # before the release; `filelock` checks that the file it locked still exists
         lock.release()
 
 

@@ -1,4 +1,4 @@
-"""The folder of one run: its settings, its log and its checkpoints."""
+"""Run folder: settings, log and checkpoints of one run."""
 
 import csv
 import shlex
@@ -29,17 +29,17 @@ class RunError(ValueError):
 class Run:
     """Paths and files of a run folder.
 
-    - run.json: the settings
-    - log.csv: the loss curve; loss.png: its picture
-    - checkpoints/: the newest weights
-    - best/: the best weights, if the recipe has a patience
-    - tensorboard/: events
-    - skipped.jsonl: the broken files
+    - run.json: settings
+    - log.csv: loss curve; loss.png: its plot
+    - checkpoints/: newest weights
+    - best/: best weights, if the recipe has a patience
+    - tensorboard/: event files
+    - skipped.jsonl: broken files
 
     Args:
         folder: The run folder.
-        process: Number of this process among those that train together. Process 0 writes. The others
-            write only the broken files that they met, each to a file of its own: skipped-1.jsonl, ...
+        process: Rank of this process among those that train together. Process 0 writes all files. The
+            others only record the broken files that they find, in skipped-1.jsonl, skipped-2.jsonl, ...
     """
 
     def __init__(self, folder: str | Path, process: int = 0):
@@ -74,7 +74,7 @@ class Run:
         )
 
     def save(self, settings: AnySettings) -> None:
-        """Write the settings of a new run, and remove best weights that an earlier attempt left."""
+        """Write the settings of a new run, and delete best weights of an earlier attempt."""
         if self.writes:
             shutil.rmtree(self.best, ignore_errors=True)
             self.update(settings)
@@ -102,9 +102,9 @@ class Run:
             raise RunError(f"{self.settings_file} cannot be read: {error}") from error
 
     def skipped_files(self) -> SkippedFiles:
-        """Return the record of broken files; a run without a checkpoint begins a new one."""
+        """Return the record of broken files. It starts empty if the run has no checkpoint."""
         if not self.has_checkpoint():
-            self.skipped.unlink(missing_ok=True)  # of an attempt that came to nothing
+            self.skipped.unlink(missing_ok=True)  # left by an attempt that failed early
         return SkippedFiles(self.skipped)
 
     def rows(self) -> list[dict]:
@@ -115,7 +115,7 @@ class Run:
         ]
 
     def rewind(self, step: int) -> None:
-        """Remove the rows after a step from the log: the run will log them again."""
+        """Remove the rows after a step from the log. The resumed run will log them again."""
         if not self.writes:
             return
         kept = [row for row in self._texts() if float(row["step"]) <= step]
@@ -134,12 +134,12 @@ class Run:
         if not self.log.is_file():
             return []
         with open(self.log, newline="", encoding="utf-8") as file:
-            # A line that a killed process left half-written lacks its last columns.
+            # Skip a partial line that a killed process left: it lacks columns.
             return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
 def resume_command(command: str, folder: str | Path) -> str:
-    """Return what to type to resume a run.
+    """Return the command line that resumes a run.
 
     Args:
         command: "pretrain", "finetune" or "distill".

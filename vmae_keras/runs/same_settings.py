@@ -1,4 +1,4 @@
-"""Whether results in a folder were made with the same settings."""
+"""Check that existing results in a folder were made with the same settings."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from vmae_keras.runs.run import RunError
 
 
 def different_settings(path: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Return the names of the settings that differ from those in a JSON file."""
+    """Return the names of settings that differ from those in a JSON file."""
     try:
         before = json.loads(path.read_text("utf-8"))
         return [name for name in settings if before.get(name, ...) != settings[name]]
@@ -21,8 +21,8 @@ def refuse_different(place: Path, holds: str, different: list[str]) -> None:
     """Raise RunError if results at `place` were made with other settings.
 
     Args:
-        holds: What lies there, for the message.
-        different: Names of what differs.
+        holds: Description of the results, for the error message.
+        different: Names of the settings that differ.
     """
     if different:
         raise RunError(

@@ -1,4 +1,4 @@
-"""The settings of a run: everything that is needed to repeat or resume it."""
+"""Settings of a run: everything needed to repeat or resume it."""
 
 import dataclasses
 import hashlib
@@ -23,19 +23,19 @@ HEADS = ("new", "mapped")
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingSettings:
-    """The settings of a run that pretrains.
+    """Settings of a pretraining run.
 
     Args:
         data: Source of the videos: a folder, glob, list or CSV.
-        videos: `digest` of the list of files, to notice that it changed.
-        config, recipe: The model and how it is trained.
+        videos: `digest` of the list of files, to detect changes.
+        config, recipe: Configuration of the model, and hyper-parameters of training.
         seed: Random seed for weights, data order, crops and masks.
         backend: "jax", "tensorflow" or "torch".
         draws: Version of the random draws, `random_streams.DRAWS`. A run of another version cannot
             resume.
 
     Raises:
-        ValueError: The recipe's masks do not fit the model's grid, or videos have no such channels.
+        ValueError: The recipe's masks do not fit the model's grid, or the channels are not 1 or 3.
     """
 
     data: str
@@ -48,7 +48,7 @@ class PretrainingSettings:
 
     stage: ClassVar[str] = "pretraining"
     command: ClassVar[str] = "pretrain"
-    labelled: ClassVar[bool] = False  # labels of the list are not read
+    labelled: ClassVar[bool] = False  # labels in the list are not used
     is_classifier: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -72,10 +72,10 @@ class PretrainingSettings:
 
 @dataclasses.dataclass(frozen=True)
 class FineTuningSettings:
-    """The settings of a run that fine-tunes.
+    """Settings of a fine-tuning run.
 
     Args:
-        start: The preset whose encoder training starts from; None for random weights.
+        start: Preset whose encoder training starts from; None for random weights.
         labels: Names of the classes.
         head: "new", or "mapped" from the start's head by the names of the classes.
 
@@ -118,12 +118,12 @@ class FineTuningSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DistillationSettings:
-    """The settings of a run that distils.
+    """Settings of a distillation run.
 
     Args:
-        teacher: The preset that the student learns from.
-        start: The preset whose encoder the student starts from; None for random weights.
-        classes, labels: Those of the teacher; for features their number and None.
+        teacher: Preset that the student learns from.
+        start: Preset whose encoder the student starts from; None for random weights.
+        classes, labels: Number and names of the teacher's classes; for features, their number and None.
 
     The other arguments are those of `PretrainingSettings`.
     """
@@ -165,10 +165,10 @@ STAGES = {settings.stage: settings for settings in RECIPES_OF}
 
 
 def stage_of(values: dict[str, Any]) -> type[AnySettings]:
-    """Return the kind of settings that the JSON of a run holds; at first only pretraining was known.
+    """Return the class of the settings in the JSON of a run. Without a stage, it is pretraining.
 
     Raises:
-        ValueError: No stage has that name.
+        ValueError: The stage is unknown.
     """
     stage = values.get("stage", PretrainingSettings.stage)
     check_key(str(stage), STAGES, "stage")
@@ -179,46 +179,46 @@ def parse_settings(values: dict[str, Any]) -> AnySettings:
     """Return the settings in the JSON of a run.
 
     Raises:
-        ArithmeticError, AttributeError, LookupError, TypeError, ValueError: The values describe no run.
+        ArithmeticError, AttributeError, LookupError, TypeError, ValueError: The values are invalid.
     """
     kind = stage_of(values)
     values = {name: value for name, value in values.items() if name != "stage"}
     values.setdefault("draws", 1)
     for name in ("data", "start", "teacher"):
         if isinstance(values.get(name), str):
-            values[name] = as_path(values[name])  # another locale may have begun the run
+            values[name] = as_path(values[name])  # the run may have begun under another locale
     values["config"] = VideoMAEConfig(**values["config"])
     values["recipe"] = _from_json(RECIPES_OF[kind], values["recipe"])
     return _from_json(kind, values)
 
 
 def settings_as_json(settings: AnySettings) -> dict[str, Any]:
-    """Return what `parse_settings` reads."""
+    """Return the settings as JSON values for `parse_settings`."""
     return {"stage": settings.stage, **dataclasses.asdict(settings)}
 
 
 def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
-    """Return the views that evaluate a model: those of its run's recipe, else those of the papers."""
+    """Return the views for evaluating a model: those of its run's recipe, else those of the papers."""
     if settings is None:
         return {"sampling": "dense", "stride": 4, "clips": CLIPS["dense"], "crops": 3}
     r = settings.recipe
     views = {"sampling": r.sampling, "stride": r.stride, "clips": CLIPS[r.sampling], "crops": 3}
     if settings.is_classifier:
         views |= {"clips": r.test_clips, "crops": r.test_crops}
-        if r.sampling == "uniform":  # earlier versions allowed more, and could not evaluate
+        if r.sampling == "uniform":  # recipes of earlier versions could have more, which fails
             views["clips"] = min(r.test_clips, CLIPS["uniform"])
     return views
 
 
 def digest(files: Sequence[VideoFile], labelled: bool) -> str:
-    """Return a short digest of the paths of a list in their order, and of the labels if `labelled`."""
+    """Return a short digest of the paths in a list in order, and of the labels if `labelled`."""
     rows = (f"{file.path}\n{file.label}" if labelled else file.path for file in files)
     # File names need not be UTF-8.
     return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _from_json(kind, values):
-    """Make a dataclass of JSON values, each checked against the type of its field."""
+    """Construct a dataclass from JSON values, each checked against the type of its field."""
     types = {field.name: field.type for field in dataclasses.fields(kind)}
     for key in values:
         check_key(key, types)

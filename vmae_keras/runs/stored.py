@@ -1,4 +1,4 @@
-"""Read the model in a run folder, or behind any other path."""
+"""Reading of a model from a run folder or any other path."""
 
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, read_t
 
 
 def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
-    """Return the model in a folder or a file that this library, Keras or another implementation wrote.
+    """Return the model in a folder or file written by this library, Keras or another implementation.
 
     Args:
-        path: A run folder holds the model of its best checkpoint, else of its newest.
-        overrides: Fields of the configuration that the user sets; not of a run.
+        path: Folder or file. The model of a run folder is its best checkpoint if there is one, else its
+            newest.
+        overrides: Fields of the configuration set by the user. They are ignored for a run folder.
 
     Raises:
-        WeightsError: There is none, or it cannot be used.
+        WeightsError: There is no model, or it cannot be used.
     """
     run = Run(path)
     if not run.exists():
@@ -35,7 +36,7 @@ def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
 
 
 def _read_run(run):
-    """Return the model in a checkpoint: weights by our own paths, optimizer and seeds beside them."""
+    """Return the model in a run's checkpoint, which also holds optimizer and seeds."""
     checkpoint = run.weights_file()
     settings = run.settings_file
     values = read_settings(settings)
@@ -51,7 +52,7 @@ def _read_run(run):
     averaged = step_of(checkpoint) >= accumulate
     model = "video_classifier/" if classifier else "video_mae/"
     tensors = _model_of_run(file.tensors, model, averaged)
-    # By the weights: of a mapped head, earlier versions wrote down the recipe's pooling.
+    # Infer the pooling from the weights: earlier versions stored a wrong one for mapped heads.
     pooling = ("mean" if "fc_norm/gamma" in tensors else "first") if classifier else None
     kind = "classifier" if classifier else "pretraining"
     classes = None
@@ -76,10 +77,10 @@ def _read_run(run):
 
 
 def _model_of_run(tensors, model, averaged):
-    """Return a checkpoint's weights as they are used: averages where there are, LoRA's products added.
+    """Return the final weights in a checkpoint: averages if there are any, with LoRA merged.
 
     Args:
-        averaged: whether the weights were updated at all; before, averages are zeros.
+        averaged: Whether the weights were updated at least once. Before that, averages are zeros.
     """
     used = {}
     for name in tensors:
