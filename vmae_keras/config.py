@@ -211,7 +211,7 @@ class VideoMAEConfig:
             self.dim % 4 or self.decoder_dim % 4 or self.frames != self.tubelet[0]
         ):
             raise ValueError(
-                "`planar_positions` are of one temporal slot and of widths that are multiples of 4. "
+                "`planar_positions` need one temporal slot, and widths that are multiples of 4. "
                 f"Received: frames={self.frames}, tubelet={self.tubelet}, dim={self.dim}, "
                 f"decoder_dim={self.decoder_dim}. Use planar_positions=False."
             )

@@ -63,7 +63,7 @@ def test_a_change_of_backend_is_told_with_what_it_draws_otherwise(settings, head
         settings = dataclasses.replace(settings, recipe=chosen)
     note = training_runs._change_of_backend("jax", settings)
     assert note.startswith("Note: this run was trained with jax so far, and resumes with torch.")
-    assert ("drop-path and dropout are drawn otherwise" in note) == drawn
+    assert ("drop-path and dropout are drawn differently" in note) == drawn
 
 
 @pytest.mark.clause("RESUME-2")

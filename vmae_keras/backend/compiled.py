@@ -88,8 +88,9 @@ def compile_as_saved(model: keras.Model, stored: Stored) -> None:
         unknown.add("lists within lists")
     if unknown:
         warnings.warn(
-            f"{stored.source} was compiled with {', '.join(sorted(unknown))}, not made from files: "
-            "the model is not compiled. If you trust the file, read it with keras.saving.load_model.",
+            f"{stored.source} was compiled with {', '.join(sorted(unknown))}, which is not created from a "
+            "file, so the model is not compiled. If you trust the file, read it with "
+            "keras.saving.load_model.",
             stacklevel=3,
         )
         return

@@ -1,1 +1,1 @@
-"""What each command of `vmae` takes from the command line, and what it prints."""
+"""Commands of `vmae`: their arguments and their output."""

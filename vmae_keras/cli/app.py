@@ -1,6 +1,6 @@
-"""The command `vmae`. Nothing heavy is imported before a command runs: help must come at once."""
+"""The command `vmae`. Nothing heavy is imported before a command runs, so that help is fast."""
 
-if __name__ == "__main__":  # as `python -m vmae_keras.cli.app`: before anything heavy is imported
+if __name__ == "__main__":  # for `python -m vmae_keras.cli.app`: before anything heavy is imported
     from vmae_keras.__main__ import main as start
 
     start()
@@ -48,7 +48,7 @@ EXAMPLES = {
 
 
 class Commands(TyperGroup):
-    """Prepares the output before anything is printed, help included."""
+    """Command group that prepares the output before anything is printed, help included."""
 
     def main(self, *arguments, **options):
         escape_what_cannot_be_encoded()

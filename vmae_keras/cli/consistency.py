@@ -18,22 +18,22 @@ def consistency(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Out of jax, tensorflow, torch, numpy, openvino; default: all installed. The last two "
+            help="Some of jax, tensorflow, torch, numpy, openvino; default: all installed. The last two "
             "have no gradients.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Number of updates of the weights.")] = 3,
     seed: Annotated[int, seed_option("weights and batches")] = 0,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the variant."),
     ] = None,
 ):
-    """Tell whether the backends of this machine compute the same.
+    """Check that the backends installed on this machine compute the same results.
 
-    Each builds the same model and computes forward, loss, gradients and a few updates by AdamW, in
-    float32 and mixed_bfloat16. The table says how far apart they are and how far they may be. Exit code
-    1: something is further, or a backend of --backends gave no result.
+    Each backend builds the same model and computes forward pass, loss, gradients and a few AdamW updates,
+    in float32 and mixed_bfloat16. The table shows differences and tolerances. The exit code is 1 if a
+    tolerance is exceeded, or if a backend in --backends gives no result.
     """
     from vmae_keras.config import VideoMAEConfig
     from vmae_keras.consistency.check import check, choose
@@ -47,14 +47,14 @@ def consistency(
         config, changed = apply_overrides(VideoMAEConfig.variant(variant), recipe, change or [])
         if changed != recipe:
             raise ValueError(
-                "There is no recipe here: --set changes values of the variant alone. "
+                "There is no recipe here: --set changes only values of the variant. "
                 f"Received: {', '.join(change)}."
             )
         setup, names = Setup(config, steps, seed), choose(backends)
     console = Console()
     if not console.is_terminal:
-        console.width = max(console.width, 100)  # for weights' names
-    with interrupts.unwinding():  # ends the backends' processes
+        console.width = max(console.width, 100)  # room for the names of weights
+    with interrupts.unwinding():  # terminates the worker processes
         agree, missing = check(setup, names, console)
     if not agree or (backends and missing):
         raise typer.Exit(1)

@@ -21,17 +21,17 @@ def convert(
         typer.Argument(
             metavar="IN",
             help="A folder, a file or hf://owner/name: official V1 or V2, Hugging Face, mmaction2, a "
-            "preset or a run of ours.",
+            "preset, or a run of `vmae`.",
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A folder; for `official` a .pth file.")
+        Path, typer.Argument(metavar="OUT", help="Output folder; for `official`, a .pth file.")
     ],
-    to: Annotated[Target, typer.Option(help="Who is to read it.")] = Target.keras,
+    to: Annotated[Target, typer.Option(help="Output format.")] = Target.keras,
     verify: Annotated[
         bool,
         typer.Option(
-            help="Run source and result, in their own frameworks where installed, and compare."
+            help="Compare outputs of source and result, each run in its own framework if installed."
         ),
     ] = False,
     change: Annotated[
@@ -39,14 +39,15 @@ def convert(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What no shape tells, as heads=6, frames=32; position_grid=None: trained at this size.",
+            help="Set what weight shapes do not reveal, such as heads=6 or frames=32; position_grid=None "
+            "if trained at this size.",
         ),
     ] = None,
     backend: BackendOption = None,
 ):
     """Convert weights from and to the formats of other implementations.
 
-    Every tensor is used once, or nothing is written. Names of classes travel along.
+    Every tensor is used exactly once, or nothing is written. Class names are kept.
     """
     with errors_for_people(ValueError):
         select(backend and backend.value)
@@ -58,7 +59,7 @@ def convert(
     with folder, errors_for_people(ValueError, OSError), notes_for_people():
         changes = config_changes(change or [])
         for note in run(source, out, to.value, **changes):
-            say(f"Not said in {out}: {note}.")
+            say(f"Not stored in {out}: {note}.")
     say(out)
     if verify:
         _verify(source, out, changes)
@@ -70,7 +71,7 @@ def _verify(source, out, changes):
     from vmae_keras.conversion.verification import TOLERANCE, verify
     from vmae_keras.process.console import Console
 
-    table = Table("compared with the source, as run here", "difference", box=None)
+    table = Table("compared with the source, run here", "difference", box=None)
     rows = verify(source, out, **changes)
     for row in rows:
         table.add_row(row.what, f"not run: {row.why}" if row.why else f"{row.difference:.1e}")
@@ -80,7 +81,7 @@ def _verify(source, out, changes):
     console.print(table)
     if not all(row.passes for row in rows):
         say(
-            f"Error: more than {TOLERANCE:g} of the largest output.",
+            f"Error: a difference exceeds {TOLERANCE:g} of the largest output.",
             error=True,
             colour=typer.colors.RED,
         )

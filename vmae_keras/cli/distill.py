@@ -23,23 +23,24 @@ from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 def distill(
     data: Annotated[
         str | None,
-        typer.Argument(help="A folder of videos, a glob, a list or a CSV; labels are not read."),
+        typer.Argument(help="A folder of videos, a glob, a list or a CSV. Labels are not used."),
     ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
             metavar="PRESET",
-            help="Whom to learn from: a run of `vmae finetune`, a folder, a file or hf://owner/name; "
-            "with --set match=features a pretrained encoder too.",
+            help="Teacher: a run of `vmae finetune`, a folder, a file or hf://owner/name. With "
+            "--set match=features, also a pretrained encoder.",
         ),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(metavar="PRESET", help="Whose encoder the student starts from."),
+        typer.Option(metavar="PRESET", help="Preset whose encoder the student starts from."),
     ] = None,
     out: RunFolder = Path("distilled"),
     variant: Annotated[
-        str | None, typer.Option(help="Without --start: demo (default), v2-s, v2-b, ...")
+        str | None,
+        typer.Option(help="Student without --start: demo (default), v2-s, v2-b, ..."),
     ] = None,
     recipe: RecipeOption = None,
     change: Changes = None,
@@ -51,10 +52,10 @@ def distill(
     workers: Workers = 0,
     seed: Seed = None,
 ):
-    """Train a small student to say what a large teacher says, on videos without labels.
+    """Train a small student to match a large teacher, on videos without labels.
 
-    The student sees the teacher's probabilities of the same augmented and mixed clips; with
-    --set match=features its pooled features, for a student that is fine-tuned afterwards.
+    The student learns the teacher's probabilities for the same augmented and mixed clips. With
+    --set match=features, it learns the teacher's pooled features and can be fine-tuned afterwards.
     """
     from vmae_keras.runs.settings import DistillationSettings
     from vmae_keras.training.new_run import prepare_distillation

@@ -28,17 +28,19 @@ def evaluate(
     data: LabelledVideos,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; default: MODEL/evaluation, or evaluation."),
+        typer.Option(
+            help="Output folder; default: MODEL/evaluation, or evaluation if MODEL is no folder."
+        ),
     ] = None,
     clips: ClipsOption = None,
     crops: CropsOption = None,
     backend: BackendOption = None,
     workers: Workers = 0,
 ):
-    """Measure a classifier on labelled videos: top-1, top-5, mean class, a confusion matrix.
+    """Evaluate a classifier on labelled videos: top-1, top-5, mean class accuracy, confusion matrix.
 
-    Each video is judged by the mean of its views' probabilities. Killed, it goes on where it was when it is
-    started again. Broken files are named, and counted by no figure.
+    The prediction for a video is the mean of its views' probabilities. If killed, the same command resumes.
+    Broken files are listed and excluded from all metrics.
     """
     folder = out or (Path(model) if Path(model).is_dir() else Path()) / "evaluation"
     with locked(folder):
@@ -51,9 +53,10 @@ def evaluate(
 
 
 def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
-    """Evaluates a preset into a folder, shows how far it is, and prints the figures.
+    """Evaluate a preset, write the results to a folder, and print progress and metrics.
 
-    `again` is the command that continues.
+    Args:
+        again: Command line that resumes the evaluation.
     """
     from vmae_keras.data.skipped import SkippedFiles
     from vmae_keras.evaluation.classification import evaluate as run

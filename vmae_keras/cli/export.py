@@ -27,60 +27,60 @@ def export(
     source: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run, a preset, a file or hf://owner/name.")
     ],
-    format: Annotated[Format, typer.Option(help="What to write.")],
+    format: Annotated[Format, typer.Option(help="Output format.")],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the artifact; default: MODEL/exported-FORMAT, or exported-FORMAT."
+            help="Output folder; default: MODEL/exported-FORMAT, or exported-FORMAT if MODEL is no folder."
         ),
     ] = None,
     what: Annotated[
-        What | None, typer.Option(help="Which model; default: the one that MODEL holds.")
+        What | None, typer.Option(help="Model to export; default: the one that MODEL holds.")
     ] = None,
     quantize: Annotated[
         Quantize | None,
         typer.Option(
-            help="LiteRT: `fp16` halves it, `int8-dynamic` quarters it, `int8` too, with activations in "
-            "integers as well. OpenVINO: `fp16`."
+            help="LiteRT: `fp16` halves the size, `int8-dynamic` quarters it, `int8` quarters it and also "
+            "quantizes activations. OpenVINO: `fp16`."
         ),
     ] = None,
     input: Annotated[
-        Input, typer.Option(help="Videos of levels 0 to 255, or of numbers in [0, 1].")
+        Input, typer.Option(help="Dtype of input videos: levels 0 to 255, or floats in [0, 1].")
     ] = Input.uint8,
     batch: Annotated[
-        str, typer.Option(metavar="dynamic|N", help="Clips of a batch: any number, or just N.")
+        str, typer.Option(metavar="dynamic|N", help="Batch size in clips: any, or fixed to N.")
     ] = "dynamic",
     frame_size: Annotated[
         str | None,
         typer.Option(
             metavar="HEIGHTxWIDTH",
-            help="Of the frames that come, to be resized and centre-cropped inside; default: the model's.",
+            help="Size of input frames, which the artifact resizes and centre-crops; default: the model's.",
         ),
     ] = None,
     videos: Annotated[
         str | None,
         typer.Option(
-            help="Real clips to compare on, and to measure int8's ranges on; default: the run's videos, "
-            "else drawn shapes."
+            help="Videos for the comparison and for int8 calibration; default: the run's videos, else "
+            "synthetic clips."
         ),
     ] = None,
     clips: Annotated[
-        int, typer.Option(min=2, help="Clips to compare on, half of them real, half of them noise.")
+        int, typer.Option(min=2, help="Number of clips to compare on, half real, half noise.")
     ] = 8,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Largest difference allowed, as a share of the largest output; default: 1e-4 in "
+            help="Largest allowed difference, relative to the largest output; default: 1e-4 in "
             "float32, .01 in fp16, .1 in int8.",
         ),
     ] = None,
     backend: BackendOption = None,
 ):
-    """Write a model that runs without Keras, run it, and compare it with the model.
+    """Export a model to run without Keras, and compare the artifact with the model.
 
-    It takes raw clips: scaling, mean and std are inside. Whatever the backend, SavedModel and LiteRT are
-    written with TensorFlow, ONNX and OpenVINO with PyTorch, in a process of their own.
+    The artifact takes raw clips; scaling, mean and std are included. On any backend, SavedModel and LiteRT
+    are written with TensorFlow, and ONNX and OpenVINO with PyTorch, in a separate process.
     """
     import os
     import time
@@ -98,7 +98,7 @@ def export(
         with errors_for_people(ValueError):
             number = _batch(batch)
             size = frame_size and _size(frame_size)
-            # On a GPU: compute the model in float32, not TF32, and leave memory to the converter.
+            # On a GPU, compute the model in float32, not TF32, and leave memory for the converter.
             os.environ.update(environment(select(backend and backend.value)))
         import_keras()
         from vmae_keras.export.comparison import InexactArtifact

@@ -32,36 +32,35 @@ def features(
         str,
         typer.Argument(metavar="DATA", help="Videos: a folder, a glob, a file, a list or a CSV."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the features.")] = Path("features"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("features"),
     stride: Annotated[
-        int, typer.Option(min=1, help="Frames between the beginnings of two windows.")
+        int, typer.Option(min=1, help="Frames between the starts of consecutive windows.")
     ] = 4,
     sampling_stride: Annotated[
-        int, typer.Option(min=1, help="Frames between two frames of a window.")
+        int, typer.Option(min=1, help="Distance between sampled frames in a window.")
     ] = 1,
     pooling: Annotated[
-        Pooling, typer.Option(help="Of a window's tokens; none keeps them all.")
+        Pooling, typer.Option(help="Pooling of a window's tokens; none keeps all tokens.")
     ] = Pooling.mean,
     format: Annotated[
         Format,
         typer.Option(
-            help="npy: the times of the windows beside, in a .json; safetensors: in the same file."
+            help="Output format. npy has the times of the windows in a .json beside it, safetensors in "
+            "the same file."
         ),
     ] = Format.npy,
     crop: Annotated[
         bool,
         typer.Option(
-            help="Crop the middle to the model's size, else squeeze the whole frame into it."
+            help="Centre-crop frames to the model's size, instead of squeezing the whole frame into it."
         ),
     ] = True,
-    batch_windows: Annotated[
-        int, typer.Option(min=1, help="Windows that the model sees at once.")
-    ] = 8,
+    batch_windows: Annotated[int, typer.Option(min=1, help="Windows per batch.")] = 8,
     backend: BackendOption = None,
 ):
-    """Write the features of sliding windows over videos of any length, one file for each video.
+    """Write features of sliding windows over videos of any length, one file for each video.
 
-    Killed, it goes on where it was when it is started again. Broken files are named.
+    If killed, the same command resumes. Broken files are listed.
     """
     with locked(out):
         import_keras_on(backend)

@@ -30,20 +30,20 @@ def finetune(
         str | None,
         typer.Option(
             metavar="PRESET",
-            help="Whose encoder to start from: a run, a folder, a file or hf://owner/name. Without it, "
-            "training starts from random weights of --variant.",
+            help="Pretrained encoder to start from: a run, a folder, a file or hf://owner/name. Without "
+            "it, training starts from random weights of --variant.",
         ),
     ] = None,
     head: Annotated[
         Head | None,
         typer.Option(
-            help="With --start: a `new` head (default), or the start's own, `mapped` to these classes "
-            "by their names."
+            help="With --start: a `new` head (default), or the start's head `mapped` to the classes of "
+            "DATA by name."
         ),
     ] = None,
     out: RunFolder = Path("fine-tuned"),
     variant: Annotated[
-        str | None, typer.Option(help="Without --start: demo (default), v1-s, v1-b, ...")
+        str | None, typer.Option(help="Model without --start: demo (default), v1-s, v1-b, ...")
     ] = None,
     recipe: RecipeOption = None,
     change: Changes = None,
@@ -57,8 +57,8 @@ def finetune(
 ):
     """Fine-tune a classifier on labelled videos, from a pretrained encoder or from random weights.
 
-    A share of the videos is held out and tells how it goes. A run that was killed or stopped goes on with
-    --out RUN --resume.
+    A share of the videos is held out for validation. Resume a killed or stopped run with --out RUN
+    --resume.
     """
     from vmae_keras.runs.settings import FineTuningSettings
     from vmae_keras.training.new_run import prepare_fine_tuning

@@ -28,23 +28,31 @@ def memory(
     ] = "demo",
     recipe: RecipeOption = None,
     change: Changes = None,
-    devices: Annotated[int, typer.Option(min=1, help="Of all processes together.")] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of devices in all processes together.")
+    ] = 1,
     processes: Annotated[
-        int, typer.Option(min=1, help="Tensor parallel divides layers over the devices of one.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of processes. Tensor parallelism divides layers over the devices of one process.",
+        ),
     ] = 1,
     parallel: Annotated[
-        Parallel | None, typer.Option(help="data, fsdp or tensor; default: each.")
+        Parallel | None, typer.Option(help="data, fsdp or tensor; default: all three.")
     ] = None,
     batch_per_device: BatchPerDevice = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Compile the step on simulated devices too, with JAX."),
+        typer.Option(
+            "--dry-run", help="Also compile the training step with JAX, on simulated devices."
+        ),
     ] = False,
 ):
-    """Tell how much memory each device needs to pretrain, before there are any.
+    """Estimate the memory per device for pretraining, before you have the hardware.
 
-    --dry-run compiles the whole step for that many devices without allocating it, and tells what the
-    compiler counted and which arrays the devices exchange.
+    --dry-run compiles the whole step for that many devices without allocating it. It shows the compiler's
+    memory figures and the arrays that the devices exchange.
     """
     from vmae_keras.backend import PARALLEL
     from vmae_keras.config import VideoMAEConfig
@@ -102,7 +110,7 @@ def _print_dry_runs(console, config, plans):
         dry_run.Setup(config, recipe, devices.count, devices.parallel, devices.processes)
         for devices, recipe, _ in plans.values()
     ]
-    unwinding = interrupts.unwinding()  # ends the process that compiles
+    unwinding = interrupts.unwinding()  # terminates the worker process
     with errors_for_people(ValueError), unwinding, console.status("compiling", spinner="line"):
         results = dry_run.dry_run(setups)
     for (devices, _, expected), found in zip(plans.values(), results, strict=True):

@@ -15,18 +15,18 @@ def predict(
         list[str],
         typer.Argument(
             metavar="MODEL CLIP",
-            help="A classifier (a run of `vmae finetune`, a preset, a file, hf://owner/name, or what `vmae "
-            "export` wrote), and a video file.",
+            help="A classifier (a run of `vmae finetune`, a preset, a file, hf://owner/name, or an "
+            "artifact of `vmae export`), and a video file.",
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="The classifier, where CLIP is given alone.")
+        str | None, typer.Option(help="The classifier, if CLIP is the only argument.")
     ] = None,
     clips: ClipsOption = None,
     crops: CropsOption = None,
     backend: BackendOption = None,
 ):
-    """Tell what a classifier takes a video for: the five most probable classes."""
+    """Classify a video, and print the five most probable classes."""
     *models, clip = [model, *names] if model else names
     if len(models) != 1:
         raise typer.BadParameter("Give one classifier and one video: vmae predict MODEL CLIP.")

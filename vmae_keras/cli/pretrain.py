@@ -45,9 +45,9 @@ def pretrain(
 ):
     """Pretrain a VideoMAE on videos without labels.
 
-    Without a variant and a recipe it trains a small model (64 x 64 clips) within minutes. Any value of
-    theirs changes with --set, as in --set epochs=20 --set batch_size=8. A run that was killed or
-    stopped goes on with --out RUN --resume.
+    Without a variant and a recipe, it trains a small model (64 x 64 clips) within minutes. Change any of
+    their values with --set, as in --set epochs=20 --set batch_size=8. Resume a killed or stopped run with
+    --out RUN --resume.
     """
     from vmae_keras.runs.settings import PretrainingSettings
     from vmae_keras.training.new_run import prepare_pretraining

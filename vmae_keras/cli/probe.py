@@ -18,7 +18,7 @@ from vmae_keras.cli.shared.terminal import (
 
 Kind = enum.Enum("Kind", {name: name for name in ("linear", "attentive", "knn")}, type=str)
 Sampling = enum.Enum("Sampling", {name: name for name in ("dense", "uniform")}, type=str)
-_LABELLED = "A list of `path label`, a CSV, or a folder that holds a folder for each class"
+_LABELLED = "A list of `path label` lines, a CSV, or a folder with a folder for each class"
 
 
 def probe(
@@ -30,43 +30,50 @@ def probe(
         ),
     ],
     train: Annotated[str, typer.Argument(metavar="TRAIN", help=f"{_LABELLED}.")],
-    test: Annotated[str, typer.Argument(metavar="TEST", help="The same, of other videos.")],
+    test: Annotated[
+        str, typer.Argument(metavar="TEST", help="Test videos, in one of the same forms.")
+    ],
     kind: Annotated[
-        Kind, typer.Option(help="What is trained on the features; knn: nothing, neighbours vote.")
+        Kind, typer.Option(help="Probe on the features; knn trains nothing, neighbours vote.")
     ] = Kind.attentive,
     out: Annotated[Path, typer.Option(help="Folder of features and results.")] = Path("probe"),
     random: Annotated[
         bool,
-        typer.Option("--random", help="MODEL with random weights: what its features must surpass."),
+        typer.Option("--random", help="Give MODEL random weights, as a baseline."),
     ] = False,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Default: linear 100, attentive 30.")
+        int | None,
+        typer.Option(min=1, help="Epochs of training; default: linear 100, attentive 30."),
     ] = None,
     learning_rates: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,...", help="Tried side by side; default: four of the kind's own."
+            metavar="A,B,...", help="Learning rates to try; default: four that suit the kind."
         ),
     ] = None,
     clips: Annotated[
         int | None,
-        typer.Option(min=1, help="Clips of a video; default: 5, with uniform sampling 2."),
+        typer.Option(min=1, help="Clips per video; default: 5, with uniform sampling 2."),
     ] = None,
-    crops: Annotated[int, typer.Option(min=1, help="Crops of a clip.")] = 1,
+    crops: Annotated[int, typer.Option(min=1, help="Crops per clip.")] = 1,
     sampling: Annotated[
-        Sampling | None, typer.Option(help="Of frames; default: the run's recipe's, else dense.")
+        Sampling | None,
+        typer.Option(help="Sampling of frames; default: from the run's recipe, else dense."),
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Of dense frames; default: the run's, else 4.")
+        int | None,
+        typer.Option(
+            min=1, help="Distance between frames in dense sampling; default: the run's, else 4."
+        ),
     ] = None,
-    seed: Annotated[int, seed_option("the choice of held-out videos, first weights and order")] = 0,
+    seed: Annotated[int, seed_option("held-out videos, initial weights and data order")] = 0,
     backend: BackendOption = None,
     workers: Workers = 0,
 ):
-    """Measure a frozen encoder: a linear layer, an attentive probe or neighbours on its features.
+    """Evaluate a frozen encoder with a linear probe, an attentive probe or nearest neighbours.
 
-    Rates (of knn: numbers of neighbours) are chosen on a fifth of TRAIN. Every video is encoded once, and
-    its features are kept: killed, or called again for another kind, it goes on where it was.
+    The learning rate (for knn, the number of neighbours) is chosen on a held-out fifth of TRAIN. Features
+    of each video are computed once and stored, so a killed command resumes, and another kind reuses them.
     """
     with locked(out):
         import_keras_on(backend)
@@ -86,7 +93,7 @@ def probe(
         given = {"sampling": sampling and sampling.value, "stride": stride}
         with errors_for_people(ValueError, OSError, ArithmeticError):
             rates = _rates(learning_rates)
-            # What is held out to choose by must not be trained on under another row.
+            # Drop duplicate rows: a held-out video must not also be in the training set.
             sets = {"train": distinct(list_labelled(train)), "test": list_labelled(test)}
             with notes_for_people():
                 warn_of_one_class(check_sets(**sets))
@@ -145,7 +152,7 @@ def _rates(text):
 
 
 def _sampling(model):
-    """As the run was trained, else as published."""
+    """Return the sampling of the run's recipe, else that of the papers."""
     from vmae_keras.runs.run import Run
 
     run = Run(model)

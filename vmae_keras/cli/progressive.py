@@ -16,18 +16,18 @@ from vmae_keras.cli.shared.training_runs import run_training
 
 def progressive(
     plan: Annotated[
-        Path, typer.Argument(help="A TOML file of stages; docs/progressive.toml is one.")
+        Path, typer.Argument(help="A TOML file with stages, such as docs/progressive.toml.")
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the stages' folders and of the report.")
-    ] = Path("progressive"),
+    out: Annotated[Path, typer.Option(help="Folder of the report and the stages' folders.")] = Path(
+        "progressive"
+    ),
     backend: BackendOption = None,
     workers: Workers = 0,
 ):
-    """Pretrain, post-pretrain on labelled data sets, fine-tune and evaluate, by one plan.
+    """Run a plan of stages: pretrain, post-pretrain on labelled data sets, fine-tune and evaluate.
 
-    All of the plan is checked before its first stage begins. Killed or stopped at any moment, the same
-    command goes on where it was; what is done is left alone. It ends with report.md and report.json.
+    The whole plan is validated before its first stage begins. If killed or stopped at any moment, the same
+    command resumes and skips completed stages. It writes report.md and report.json at the end.
     """
     from vmae_keras.distribution import detect
     from vmae_keras.training import plan_folder as stages
@@ -101,7 +101,7 @@ def _train(stage, out, videos, seed, backend, workers, again):
 
 
 def _forget_models():
-    """Frees what earlier stages built, and lets automatic names begin anew, as in a continued plan."""
+    """Free the models of earlier stages and reset Keras's automatic names, as in a resumed plan."""
     import keras
 
     keras.utils.clear_session()

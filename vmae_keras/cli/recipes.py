@@ -9,13 +9,13 @@ from vmae_keras.cli.shared.terminal import errors_for_people, say
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="A recipe, as v1-k400-b or fine-tuning/v1-k400-b.")
+        str | None, typer.Argument(help="A recipe, such as v1-k400-b or fine-tuning/v1-k400-b.")
     ] = None,
 ):
-    """List the recipes, published ones and ours; with a NAME, print its page.
+    """List the recipes, published ones and our own. With a NAME, print its page.
 
-    A page is a TOML file: where the values come from, on what they ran, what came out, and the values. With
-    --recipe PAGE.toml training takes those of a page of yours.
+    A page is a TOML file with source, hardware, results and hyper-parameters. To train with a page of your
+    own, use --recipe PAGE.toml.
     """
     with errors_for_people(ValueError):
         if name is None:
@@ -63,7 +63,7 @@ def _print_table():
             )
     console = Console()
     console.print(table)
-    console.print("(in brackets: recalled, in no file that was read)")
+    console.print("(in brackets: recalled, not read from a file)")
 
 
 def _published(page):

@@ -12,7 +12,7 @@ from vmae_keras.cli.shared.terminal import errors_for_people, say
 
 
 class Statistics(enum.StrEnum):
-    """Where a hidden patch's mean and deviation come from; see `vmae_keras.pictures.clips`."""
+    """Source of the mean and deviation of hidden patches; see `vmae_keras.pictures.clips`."""
 
     seamless = "seamless"
     visible = "visible"
@@ -20,26 +20,28 @@ class Statistics(enum.StrEnum):
 
 
 def reconstruct(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
     clip: Annotated[Path, typer.Argument(help="A video file.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Name of picture and video; default: RUN/reconstruction-CLIP."),
+        typer.Option(
+            help="Path of the picture and the video, without suffix; default: RUN/reconstruction-CLIP."
+        ),
     ] = None,
     statistics: Annotated[
         Statistics,
         typer.Option(
             help="Brightness and contrast of hidden patches: `seamless` fits them to the visible "
-            "ones, `visible` interpolates between these, `oracle` takes the true ones, which "
-            "flatters the model."
+            "patches, `visible` interpolates between visible patches, `oracle` uses the true values, "
+            "which flatters the model."
         ),
     ] = Statistics.seamless,
     seed: Annotated[int, seed_option("the mask")] = 0,
     backend: BackendOption = None,
 ):
-    """Hide most of a clip, rebuild it, and write a picture (.png) and a video (.mp4).
+    """Mask most of a clip, reconstruct it, and write a picture (.png) and a video (.mp4).
 
-    Three rows: the clip, what the model saw, the reconstruction.
+    They show three rows: the clip, the part visible to the model, and the reconstruction.
     """
     from vmae_keras.runs.run import Run
 

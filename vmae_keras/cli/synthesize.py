@@ -11,11 +11,11 @@ from vmae_keras.cli.shared.terminal import errors_for_people, say
 
 
 def synthesize(
-    folder: Annotated[Path, typer.Argument(help="Where to write the video files.")],
-    count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 600,
+    folder: Annotated[Path, typer.Argument(help="Output folder.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 600,
     seed: Annotated[int, seed_option("the clips")] = 0,
 ):
-    """Draw clips of moving shapes, to try things without any data."""
+    """Generate clips of moving shapes, to try the commands without any data."""
     from vmae_keras.data.synthetic import write_moving_shapes
 
     with locked(folder), errors_for_people(OSError):

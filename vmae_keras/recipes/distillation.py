@@ -31,7 +31,7 @@ class DistillationRecipe(FineTuningRecipe):
         self._check_choices(match=MATCHES)
         if self.temperature <= 0 or (self.match == "features" and self.temperature != 1.0):
             raise ValueError(
-                "`temperature` must be above 0, and softens classes alone. Received: "
+                "`temperature` must be above 0, and applies only to match='classes'. Received: "
                 f"temperature={self.temperature}, match={self.match!r}."
             )
         if self.label_smoothing:

@@ -124,7 +124,7 @@ def for_mapped_head(
         )
     if recipe.pooling != pooling:
         warnings.warn(
-            f"The mapped head reads what its start's does, so pooling is {pooling!r}, not the recipe's "
+            f"The mapped head keeps the pooling of its start, so pooling is {pooling!r}, not the recipe's "
             f"{recipe.pooling!r}.",
             stacklevel=2,
         )

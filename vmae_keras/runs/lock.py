@@ -49,7 +49,8 @@ def lock_folder(folder: Path, command: str):
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink()  # before the release; `filelock` checks that the file it locked still exists
+            # Unlink before the release: `filelock` checks that the file that it locked still exists.
+            path.unlink()
         lock.release()
 
 

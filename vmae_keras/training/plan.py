@@ -275,7 +275,7 @@ def _spelled(files: Sequence[VideoFile], labels: Sequence[str]) -> list[VideoFil
     unknown = sorted({file.label for file in files if plain(file.label) not in known})
     if unknown:
         raise ValueError(
-            f"{len(unknown)} of its classes are none of the model. Received: {', '.join(unknown[:5])}. "
+            f"{len(unknown)} of its classes are not in the model. Received: {', '.join(unknown[:5])}. "
             f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}. Give aliases, or "
             "other data."
         )

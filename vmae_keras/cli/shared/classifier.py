@@ -1,10 +1,10 @@
-"""The classifier that a command is given, with the views that its run foresaw."""
+"""Loading of a classifier or an exported artifact, with the evaluation views of its recipe."""
 
 from vmae_keras.cli.shared.terminal import notes_for_people
 
 
 def load_classifier(handle, clips, crops):
-    """The classifier, and how its videos are looked at: as the run's recipe says, else as published."""
+    """Return a classifier and its evaluation views: those of its run's recipe, else those of the papers."""
     from vmae_keras.classifier import VideoClassifier
     from vmae_keras.runs.run import Run
     from vmae_keras.runs.settings import evaluation_views
@@ -18,7 +18,7 @@ def load_classifier(handle, clips, crops):
 
 
 def load_artifact(handle, clips, crops):
-    """The same of an exported classifier; (None, {}) where there is no artifact. Needs no Keras."""
+    """Return an exported classifier and its views, without Keras; (None, {}) if it is not an artifact."""
     from vmae_keras.export import formats
     from vmae_keras.export.artifact import Artifact
     from vmae_keras.export.contract import ArtifactError

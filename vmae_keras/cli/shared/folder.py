@@ -1,4 +1,4 @@
-"""The folder that a command writes: locked against other processes, and continued by a command."""
+"""Output folder of a command: locking it, and telling the user how to resume."""
 
 import contextlib
 import shlex
@@ -15,20 +15,21 @@ from vmae_keras.runs.lock import FolderInUse, NoLocks, lock_folder
 
 @contextlib.contextmanager
 def locked(folder: Path, first: bool = True):
-    """Keep other commands out of a folder, which is made if there is none.
+    """Keep other commands out of a folder, which is created if it does not exist.
 
-    The command ends with one line if another process holds the lock. On a file system that has no locks,
-    the command says so and continues.
+    If another process holds the lock, the command exits with an error. On a file system without locks, it
+    prints a note and continues.
 
     Args:
-        first: Of the processes of one job only the first one takes the lock.
+        folder: The folder.
+        first: Whether this is the first process of its job. The others do not take the lock.
     """
     if not first:
         yield
         return
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     with contextlib.ExitStack() as stack:
-        stack.callback(_remove_empty, made)  # nothing came of the command
+        stack.callback(_remove_empty, made)  # if the command wrote nothing
         with errors_for_people(FolderInUse, OSError):
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -46,15 +47,20 @@ def _remove_empty(folders):
 
 
 def this_command() -> str:
-    """Return what was typed."""
+    """Return the command line of this process."""
     return shlex.join(["vmae", *sys.argv[1:]])
 
 
 @contextlib.contextmanager
 def continued_by(again: str, folder: Path, first: bool = True):
-    """Say how to continue where the block is stopped, a process of its is killed or the disk is full.
+    """Print how to resume if the block is interrupted, one of its workers is killed or the disk is full.
 
-    From here on Ctrl-C and SIGTERM unwind what is running.
+    In the block, Ctrl-C and SIGTERM raise an exception.
+
+    Args:
+        again: Command line that resumes.
+        folder: Output folder.
+        first: Whether this is the first process of its job, which prints.
     """
     try:
         with errors_for_people(Unfinished), interrupts.unwinding():

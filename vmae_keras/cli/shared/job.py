@@ -1,4 +1,4 @@
-"""A command that trains as one process, or as one of several that begin and end together."""
+"""Jobs: training in one process, or in several that start and end together."""
 
 import atexit
 import contextlib
@@ -16,14 +16,17 @@ from vmae_keras.backend import select
 from vmae_keras.cli.shared.terminal import say
 from vmae_keras.process import interrupts
 
-ALIKE_SECONDS = 1.0  # in which processes that fail alike have each said why
-LOST_SECONDS = 5.0  # in which it is known that another process is gone
+ALIKE_SECONDS = 1.0  # time for processes that fail with the same error to print it
+LOST_SECONDS = 5.0  # time until the loss of another process is detected
 
 
 def start_devices(backend, devices, parallel, again):
-    """The devices to train on; on PyTorch with several, this command again in a process for each.
+    """Return the devices to train on. On PyTorch with several, run this command in a process for each.
 
-    From here on the loss of a process ends the others, which say that `again` continues the run.
+    After this call, the loss of a process ends the others, which print that `again` resumes the run.
+
+    Raises:
+        typer.Exit: The command has run in other processes.
     """
     from vmae_keras import distribution
 
@@ -37,22 +40,22 @@ def start_devices(backend, devices, parallel, again):
 
 
 def batch_changes(devices, batch_per_device):
-    """KEY=VALUE texts: the batch of all devices together."""
+    """Return the KEY=VALUE override of the global batch size for a batch size per device."""
     return [f"batch_size={batch_per_device * devices.shares}"] if batch_per_device else []
 
 
 def _in_processes(count):
-    """Run this command in each of several processes; return the exit code of the first that fails."""
+    """Run this command in several processes; return the exit code of the first that fails."""
     with held_port() as port:
         return _with_port(count, port)
 
 
 @contextlib.contextmanager
 def held_port():
-    """Yield a port for a process to listen on, which no other process is given until the block ends.
+    """Yield a port for a process to listen on, reserved until the block ends.
 
-    The socket that holds it does not listen. On Linux another one can then, if both reuse addresses as
-    servers do.
+    The socket that reserves it does not listen. On Linux, another socket can still listen on the port if
+    both set SO_REUSEADDR, as servers do.
     """
     with socket.socket() as place:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +79,7 @@ def _with_port(count, port):
     command = [sys.executable, "-m", "vmae_keras", *sys.argv[1:]]
     processes, received = [], []
 
-    def pass_on(number, _):  # a terminal's Ctrl-C has reached them all; they count it once
+    def pass_on(number, _):  # on Ctrl-C, the terminal signals all processes too; they count it once
         received.append(number)
         for process in processes:
             process.send_signal(number)
@@ -86,7 +89,7 @@ def _with_port(count, port):
     for rank in range(count):
         environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         processes.append(subprocess.Popen(command, env=environment))
-    for number in received:  # while they were being started
+    for number in received:  # signals received while processes were being started
         for process in processes:
             process.send_signal(number)
     failed = None
@@ -95,7 +98,7 @@ def _with_port(count, port):
         if failed is None and any(process.returncode for process in processes):
             failed = time.monotonic()
         if failed and time.monotonic() - failed > 2 * LOST_SECONDS:
-            for process in processes:  # those that wait for one which never joined them
+            for process in processes:  # they may wait for one that never joined the job
                 process.kill()
     codes = [process.returncode for process in processes if process.returncode]
     if codes and received:
@@ -117,10 +120,12 @@ def _end_together(devices, again):
             colour=typer.colors.RED,
         )
         sys.stderr.flush()
-        os._exit(1)  # the other threads wait for what will never come
+        os._exit(1)  # other threads would wait forever
 
     def end():
-        if not devices.left:  # by an error, which is told by now; JAX would wait for the others
+        if (
+            not devices.left
+        ):  # after an error, already printed; JAX would wait for the other processes
             over.set()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -133,5 +138,5 @@ def _end_together(devices, again):
 
 
 def wait_for_the_loss(devices):
-    """After an error of the backend, which may have noticed first that a process is gone: that is told."""
+    """Wait after a backend error: if another process is gone, the watcher reports that and exits."""
     time.sleep(LOST_SECONDS if devices.processes > 1 else 0)

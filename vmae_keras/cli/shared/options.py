@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share."""
+"""Options and arguments that several commands share."""
 
 import enum
 from pathlib import Path
@@ -12,54 +12,55 @@ from vmae_keras.data.random_streams import SEED_LIMIT
 Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
 BackendOption = Annotated[
     Backend | None,
-    typer.Option(
-        help="What Keras computes with; default: $KERAS_BACKEND, else the first installed."
-    ),
+    typer.Option(help="Backend of Keras; default: $KERAS_BACKEND, else the first one installed."),
 ]
-RunFolder = Annotated[Path, typer.Option(help="The run's folder.")]
+RunFolder = Annotated[Path, typer.Option(help="Run folder.")]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of model or recipe."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the model or the recipe."),
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|PAGE",
-        help="One that `vmae recipes` lists (default: demo), or the path of a page of yours (.toml).",
+        help="A recipe in `vmae recipes` (default: demo), or the path of your own page (.toml).",
     ),
 ]
-Resume = Annotated[bool, typer.Option(help="Continue the run in --out where it was.")]
+Resume = Annotated[bool, typer.Option(help="Resume the run in --out.")]
 Workers = Annotated[
-    int, typer.Option(min=0, help="Processes that decode videos, for each that trains; 0: threads.")
+    int,
+    typer.Option(
+        min=0, help="Number of decoding processes per training process; 0 decodes in threads."
+    ),
 ]
 Parallel = enum.Enum("Parallel", {name: name for name in PARALLEL}, type=str)
 DevicesOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="How many of this machine's GPUs (TPUs, CPUs) to train on; default: one, or all that a "
-        "process sees under a launcher (torchrun, srun, ...).",
+        help="Number of this machine's GPUs (TPUs, CPUs) to train on; default: one, or, under a launcher "
+        "(torchrun, srun, ...), all that the process sees.",
     ),
 ]
 ParallelOption = Annotated[
     Parallel | None,
     typer.Option(
-        help="data (default): the whole model on each device. On JAX also fsdp: weights and optimizer "
-        "are divided, or tensor: each layer's work is."
+        help="data (default): the whole model on each device. Only on JAX, fsdp: weights and optimizer are "
+        "sharded; tensor: the work of each layer is sharded."
     ),
 ]
 BatchPerDevice = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Videos of a batch on each device, instead of batch_size on all together; the learning "
-        "rate is of the whole batch.",
+        help="Batch size per device in videos, instead of the global batch_size. The learning rate is "
+        "scaled with the global batch size.",
     ),
 ]
 
 
 def seed_option(purposes: str):
-    """Return the option `--seed`, which takes the seeds that `random_streams.generator` takes."""
+    """Return the option `--seed`, limited to the seeds that `random_streams.generator` accepts."""
     return typer.Option(min=0, max=SEED_LIMIT - 1, help=f"Random seed for {purposes}.")
 
 
@@ -69,7 +70,7 @@ LabelledVideos = Annotated[
     str | None,
     typer.Argument(
         metavar="DATA",
-        help="A list of `path label`, a CSV, or a folder that holds a folder for each class.",
+        help="A list of `path label` lines, a CSV, or a folder with a folder for each class.",
     ),
 ]
 ModelArgument = Annotated[
@@ -81,9 +82,11 @@ ModelArgument = Annotated[
 ClipsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Clips of a video; default: the run's recipe's, else 5 (uniform sampling: 2)."
+        min=1,
+        help="Clips per video; default: from the run's recipe, else 5 (2 with uniform sampling).",
     ),
 ]
 CropsOption = Annotated[
-    int | None, typer.Option(min=1, help="Crops of a clip; default: the run's recipe's, else 3.")
+    int | None,
+    typer.Option(min=1, help="Crops per clip; default: from the run's recipe, else 3."),
 ]

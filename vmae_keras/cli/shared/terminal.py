@@ -1,7 +1,7 @@
-"""Prints what a command tells people: its errors, its notes, its progress.
+"""Output of commands: messages, errors, notes and progress.
 
 Everything that a command prints goes through `say` or `process.console.Console`. Both escape untrusted
-text, and the linter refuses other ways to print.
+text, and the linter forbids other ways to print.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def say(text, *, error=False, colour=None):
 
 
 def escape_what_cannot_be_encoded():
-    """Make output of letters that its encoding lacks (on a pipe of Windows, say) an escape, no error."""
+    """Escape characters that the output's encoding lacks (for example in a pipe on Windows)."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -30,7 +30,7 @@ def escape_what_cannot_be_encoded():
 
 @contextlib.contextmanager
 def errors_for_people(*kinds: type[Exception]):
-    """Errors of kinds that say what to do end a command with exit code 1 and without a traceback."""
+    """Print errors of these kinds without a traceback, and exit with code 1."""
     try:
         yield
     except kinds as error:
@@ -40,7 +40,7 @@ def errors_for_people(*kinds: type[Exception]):
 
 @contextlib.contextmanager
 def notes_for_people():
-    """Warnings as lines of their own, without where in the code they were given."""
+    """Print warnings as notes, without their location in the code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
@@ -49,7 +49,7 @@ def notes_for_people():
 
 
 def import_keras_on(backend):
-    """Chooses the backend and imports Keras, or ends the command with what is wrong."""
+    """Select the backend and import Keras, or exit with an error."""
     with errors_for_people(ValueError):
         select(backend and backend.value)
     import_keras()
@@ -57,7 +57,7 @@ def import_keras_on(backend):
 
 @contextlib.contextmanager
 def progress_of(console, what):
-    """Gives a function of (done, total) that moves a bar with the time left; lines without a terminal."""
+    """Yield a function of (done, total) that updates a progress bar, or prints lines without a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -81,6 +81,7 @@ def progress_of(console, what):
 
 
 def report_skipped(console, skipped):
+    """Print the broken files and the reasons."""
     if skipped:
         console.print(f"Broken files: {len(skipped)}")
         for path, reason in skipped.items():

@@ -1,4 +1,4 @@
-"""Begin, resume and end a run: the part that all commands share which train."""
+"""Start, resume and end of a run, shared by all commands that train."""
 
 import dataclasses
 import signal
@@ -16,7 +16,7 @@ from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options that all commands have which train; see `cli.shared.options`."""
+    """Options of all commands that train; see `cli.shared.options`."""
 
     data: str | None
     out: Path
@@ -33,14 +33,14 @@ class TrainingOptions:
 def begin_or_resume(
     kind: type, prepare: Callable, train: Callable, options: TrainingOptions, own: dict[str, Any]
 ):
-    """Begin a run, or resume it with --resume, and train to its end; return the run and its devices.
+    """Start a run, or resume it with --resume, and train to its end; return the run and its devices.
 
     Args:
         kind: Class of the run's settings.
-        prepare: The function of `training.new_run` that makes them.
-        train: Trains, given settings, run and display. It imports what it needs when it is called.
-        options: The options that all commands share.
-        own: The options of this command, by the names that `prepare` gives them; None if not given.
+        prepare: Function of `training.new_run` that creates the settings.
+        train: Function that trains, given settings, run and display. It imports lazily.
+        options: Options that all commands share.
+        own: Options of this command, named as the arguments of `prepare`; None if not given.
     """
     from vmae_keras.runs.run import Run, resume_command
 
@@ -73,7 +73,7 @@ def begin_or_resume(
 
 
 def resumed_settings(run, kind, options, own):
-    """Return a run's own settings, of which only --backend can be changed. Clauses RESUME-2, RESUME-3."""
+    """Return the settings of a run to resume. Only --backend can change. Clauses RESUME-2, RESUME-3."""
     from vmae_keras.runs.run import RunError, resume_command
 
     given = [f"--{name.removesuffix('_name')}" for name in own]
@@ -110,9 +110,10 @@ def resumed_settings(run, kind, options, own):
 
 
 def run_training(train, run, settings, workers, again=None, devices=None):
-    """Trains, shows it, and draws the loss curve; ends the command where it is interrupted.
+    """Train with a progress display and plot the loss curve. Exit the command if interrupted.
 
-    `again` is the command that continues, by default that of the run's stage.
+    Args:
+        again: Command line that resumes; None for the command of the run's stage.
     """
     from vmae_keras.data.stream import NoReadableVideo
     from vmae_keras.distribution import Devices, DistributionError
@@ -131,7 +132,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     if (before := run.settings().backend) != settings.backend:
         console.print(_change_of_backend(before, settings), soft_wrap=True)
         run.update(settings)
-    set_seed(settings.seed)  # the stage does it again: from here on little has to be imported
+    set_seed(settings.seed)  # done again by the stage; this call already does the slow imports
     with (
         continued_by(again, run.folder, devices.first),
         errors_for_people(
@@ -173,11 +174,11 @@ def run_training(train, run, settings, workers, again=None, devices=None):
 
 
 def _change_of_backend(before, settings):
-    """Return what to tell a user whose run resumes under another backend. Clause RESUME-2."""
+    """Return a note for the user if a run resumes under another backend. Clause RESUME-2."""
     note = f"Note: this run was trained with {before} so far, and resumes with {settings.backend}."
     if settings.config.drop_path or getattr(settings.recipe, "head_dropout", 0):
-        return f"{note} Its drop-path and dropout are drawn otherwise than {before} would have."
-    return f"{note} Its results differ by rounding alone."
+        return f"{note} Its drop-path and dropout are drawn differently than with {before}."
+    return f"{note} Its results differ only by rounding."
 
 
 def _draw_losses(run):
