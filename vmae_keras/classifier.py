@@ -120,7 +120,7 @@ class VideoClassifier(Backbone):
             model = VideoClassifier(**settings)
         mine, new = by_path(self), by_path(model)
         for path, variable in new.items():
-            value = backend.to_numpy(mine[path])  # JAX's models must not share arrays
+            value = backend.to_numpy(mine[path])  # on JAX, models must not share arrays
             variable.assign(value[..., rows] if path.startswith("head/") else value)
         return model
 

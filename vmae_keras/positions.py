@@ -56,7 +56,7 @@ def _sinusoid(count, dim):
 
 def _read_only(table):
     table = table.astype(np.float32)
-    table.setflags(write=False)  # a cached table has many readers
+    table.setflags(write=False)  # the cache shares it
     return table
 
 

@@ -1,4 +1,4 @@
-"""`from_preset` and `save_to_preset`, as in Keras Hub, for weights of this and other libraries."""
+"""`from_preset` and `save_to_preset`, as in KerasHub, for weights of this and other libraries."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""vmae consistency"""
+"""Command `vmae consistency`."""
 
 from typing import Annotated
 

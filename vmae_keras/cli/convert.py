@@ -1,4 +1,4 @@
-"""vmae convert"""
+"""Command `vmae convert`."""
 
 import contextlib
 import enum

@@ -1,4 +1,4 @@
-"""vmae distill"""
+"""Command `vmae distill`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""vmae evaluate"""
+"""Command `vmae evaluate`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""vmae export"""
+"""Command `vmae export`."""
 
 import enum
 import re

@@ -1,4 +1,4 @@
-"""vmae features"""
+"""Command `vmae features`."""
 
 import enum
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""vmae finetune"""
+"""Command `vmae finetune`."""
 
 import enum
 from pathlib import Path

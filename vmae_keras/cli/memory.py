@@ -1,4 +1,4 @@
-"""vmae memory"""
+"""Command `vmae memory`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""vmae predict"""
+"""Command `vmae predict`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""vmae pretrain"""
+"""Command `vmae pretrain`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""vmae probe"""
+"""Command `vmae probe`."""
 
 import enum
 from pathlib import Path

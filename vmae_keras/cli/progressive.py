@@ -1,4 +1,4 @@
-"""vmae progressive"""
+"""Command `vmae progressive`."""
 
 import shlex
 from pathlib import Path

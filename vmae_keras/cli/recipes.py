@@ -1,4 +1,4 @@
-"""vmae recipes"""
+"""Command `vmae recipes`."""
 
 from typing import Annotated
 

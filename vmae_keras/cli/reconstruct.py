@@ -1,4 +1,4 @@
-"""vmae reconstruct"""
+"""Command `vmae reconstruct`."""
 
 import enum
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""vmae synthesize"""
+"""Command `vmae synthesize`."""
 
 from pathlib import Path
 from typing import Annotated

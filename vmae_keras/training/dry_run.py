@@ -210,7 +210,7 @@ def _abstract(setup, distribution):
     with keras.StatelessScope(initialize_variables=False), filled_by(lambda block: None):
         model = VideoMAE(setup.config, remat=recipe.remat, dtype=recipe.precision)
         model.compile(optimizer)
-        for variable in model.variables:  # as Keras does when it allocates one
+        for variable in model.variables:  # Keras does this when it allocates a variable
             variable._layout = distribution.get_variable_layout(variable)
         model.optimizer.build(model.trainable_variables)
     keras.utils.clear_session()  # forget the list of variables that are still to be allocated
