@@ -30,7 +30,7 @@ Resume = Annotated[bool, typer.Option(help="Resume the run in --out.")]
 Workers = Annotated[
     int,
     typer.Option(
-        min=0, help="Number of decoding processes per training process; 0 decodes in threads."
+        min=0, help="Number of processes that decode videos, for each rank; 0 decodes in threads."
     ),
 ]
 Parallel = enum.Enum("Parallel", {name: name for name in PARALLEL}, type=str)
