@@ -153,7 +153,8 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
     for (seam, name), given in zip(makers.items(), data or (None, None), strict=True):
         seen.spy(patch, stage, name, seam, gives=given and (lambda _, given=given: given))
     if start:
-        patch.setattr(loop.checkpoint, "latest", lambda folder: folder / "a checkpoint")
+        patch.setattr(Run, "has_checkpoint", lambda run: True)
+        patch.setattr(loop.checkpoint_files, "latest", lambda folder: folder / "a checkpoint")
         patch.setattr(loop.checkpoint, "restore", lambda path, model: start)
     made = Run(folder)
     seen["outcome"] = TRAIN[stage](settings, made, display(seen), workers=workers, devices=devices)
