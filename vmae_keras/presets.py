@@ -22,8 +22,8 @@ from vmae_keras.positions import resize
 from vmae_keras.runs.stored import read_stored
 from vmae_keras.weights import names
 from vmae_keras.weights.keras_files import CLASSES, SETTINGS, WEIGHTS
-from vmae_keras.weights.recognise import Stored
 from vmae_keras.weights.source import locate
+from vmae_keras.weights.stored import Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed
 
 _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}

@@ -85,7 +85,7 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
         os.dup2(file.fileno(), 2)
     interrupts.install()
     from vmae_keras.cli.app import app
-    from vmae_keras.evaluation import classification
+    from vmae_keras.evaluation import results
     from vmae_keras.runs import files, run
     from vmae_keras.training import callbacks, checkpoint, plan_folder
 
@@ -124,7 +124,7 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
     counted(run, "write_atomically")
     counted(files, "write_atomically")
     counted(plan_folder, "write_atomically")
-    counted(classification._Table, "append")
+    counted(results.ResultsTable, "append")
     code = 0
     try:
         app(arguments)

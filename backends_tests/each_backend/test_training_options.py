@@ -21,7 +21,8 @@ from vmae_keras.runs import checkpoint_files
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import FineTuningSettings
 from vmae_keras.training import checkpoint, distillation, fine_tuning, plan_folder
-from vmae_keras.training.callbacks import AveragedValidation, Progress
+from vmae_keras.training.averages import AveragedValidation
+from vmae_keras.training.callbacks import Progress
 from vmae_keras.training.loop import Outcome, _record_validation
 from vmae_keras.training.new_run import prepare_fine_tuning
 

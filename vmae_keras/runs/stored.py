@@ -10,8 +10,8 @@ from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import stage_of
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import read_settings
-from vmae_keras.weights.recognise import Stored
 from vmae_keras.weights.source import read_weights
+from vmae_keras.weights.stored import Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, read_tensors
 
 

@@ -18,10 +18,10 @@ from vmae_keras.runs.run import Run
 from vmae_keras.training import checkpoint
 from vmae_keras.training.tensorboard import TensorBoard
 
-SAVE_SECONDS = (
-    60.0  # save at most this often: a kill loses this much work and a logging interval ...
-)
-SAVE_SHARE = 0.05  # ... and less often if saving would take more than this share of the time
+# Save at most this often: a kill loses this much work and a logging interval ...
+SAVE_SECONDS = 60.0
+# ... and less often if saving would take more than this share of the time.
+SAVE_SHARE = 0.05
 
 
 class _Best(NamedTuple):
@@ -84,11 +84,8 @@ class Progress(keras.callbacks.Callback):
         self.saved_best = self.best
         self._keep_best()  # delete weights from later steps and from another run
         self.failure: Exception | None = None
-        self._news, self._made, self._begun = (
-            threading.Condition(),
-            0,
-            0,
-        )  # batches made, steps begun
+        self._made = self._begun = 0  # batches and steps, guarded by:
+        self._news = threading.Condition()
         self.stopped_by = interrupts.received()
         self.stop_requested, self.stop_noted = self.stopped_by is not None, False
         # Discard what an earlier attempt logged after this step.
@@ -267,27 +264,6 @@ class Progress(keras.callbacks.Callback):
                 "lower the learning rate (--set base_learning_rate=...), clip gradients "
                 "(--set clip_norm=1.0), or use --set precision=float32."
             )
-
-
-class AveragedValidation(keras.callbacks.Callback):
-    """Callback that validates with the moving averages of the weights, if the optimizer keeps them."""
-
-    async_safe = True
-
-    def on_test_begin(self, logs=None):
-        self._swap()
-
-    def on_test_end(self, logs=None):
-        self._swap()
-
-    def _swap(self):
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if optimizer.averages is None or not int(optimizer.iterations + 0):
-            return  # averages are empty before the first update
-        for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):
-            held = keras.ops.copy(weight.value)  # PyTorch assigns in place
-            weight.assign(average.value)
-            average.assign(held)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,8 @@ from vmae_keras.runs import checkpoint_files
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest
 from vmae_keras.training import checkpoint
-from vmae_keras.training.callbacks import AveragedValidation, Progress, stop_on_interrupt
+from vmae_keras.training.averages import AveragedValidation
+from vmae_keras.training.callbacks import Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
 LOG_STEPS = 10  # a row of the log is the mean over this many steps, or over an epoch if shorter

@@ -11,9 +11,10 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from vmae_keras.weights.hub_errors import HubError, UnreachableError, translated
 
 # The first of these files in a repository holds its weights.
 WEIGHTS = (
@@ -31,10 +32,6 @@ _HANDLE = re.compile(
 )
 _PLAIN = re.compile(r"\w[\w.-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-class HubError(ValueError):
-    """Raised when a model cannot be downloaded. States the request, the hub's answer and the way out."""
 
 
 def is_hub(handle: str) -> bool:
@@ -81,7 +78,7 @@ def fetch(
     try:
         snapshot = _Online(asked, endpoint, cache)
     # Also with $HF_HUB_OFFLINE, because huggingface_hub then refuses to connect.
-    except _UnreachableError as error:
+    except UnreachableError as error:
         return _collect(_Cached(asked, cache, error.said))
     path = _collect(snapshot)
     snapshot.remember()
@@ -176,7 +173,7 @@ class _Online:
         from huggingface_hub import HfApi, constants
 
         self.asked, self._endpoint, self._cache = asked, endpoint, cache
-        with _translated(asked, endpoint):
+        with translated(asked, endpoint):
             try:
                 listing = HfApi(endpoint=endpoint).model_info(
                     asked.repository,
@@ -203,7 +200,7 @@ class _Online:
         cached = try_to_load_from_cache(**place, cache_dir=self._cache)
         if isinstance(cached, str):
             return Path(cached)
-        with _translated(self.asked, self._endpoint):
+        with translated(self.asked, self._endpoint):
             path = hf_hub_download(**place, cache_dir=self._cache, endpoint=self._endpoint)
         self._verify(name, Path(path))
         return Path(path)
@@ -259,49 +256,6 @@ class _Cached:
             f"{self.asked.repository} at {self.asked.revision}. Received: handle={self.asked.handle!r}, "
             f"cache={str(self._cache)!r}. It has: {_some(self.names)}. Call once with a connection."
         )
-
-
-class _UnreachableError(HubError):
-    """Raised when there is no connection or the hub cannot answer now; `said` is only its answer."""
-
-    def __init__(self, message: str, said: str):
-        super().__init__(message)
-        self.said = said
-
-
-@contextlib.contextmanager
-def _translated(asked: _Asked, endpoint: str) -> Iterator[None]:
-    """Convert the errors that huggingface_hub raises when the hub refuses or fails into HubError."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    # HTTPError is the base of the HTTP library's errors; hf_xet raises RuntimeError.
-    except (errors.HTTPError, OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) is not None:
-            raise  # a local error, such as a full disk or a read-only folder
-        if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-            error = error.__cause__
-        response = getattr(error, "response", None)
-        status = response.status_code if response is not None else None
-        text = str(getattr(error, "server_message", None) or error).strip() or "no text"
-        said = f"{status or type(error).__name__}: {text.splitlines()[0]}"
-        received = f"Received: handle={asked.handle!r}, endpoint={endpoint!r}, answer={said!r}."
-        if status is None or status in (408, 429) or status >= 500:
-            raise _UnreachableError(
-                f"The hub gave no usable answer. {received} Check the connection, or try again later.",
-                said,
-            ) from error
-        page = f"{endpoint}/{asked.repository}"
-        ways_out = {
-            401: "Check the name; if it is private or gated, log in first (`hf auth login` or $HF_TOKEN).",
-            403: f"Accept its terms on {page}, and log in (`hf auth login` or $HF_TOKEN).",
-            404: "Check owner, name, revision and file; if it is private, log in first (`hf auth login`).",
-        }
-        raise HubError(
-            f"The hub does not give {asked.repository} at {asked.revision}. {received} "
-            f"{ways_out.get(status, f'See {page}.')}"
-        ) from error
 
 
 def _storage(cache: Path, repository: str) -> Path:

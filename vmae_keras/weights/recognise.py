@@ -1,15 +1,14 @@
 """Recognition of the model in a weight file by its tensor names. Clauses WEIGHT-3, WEIGHT-4, IMAGE-7."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vmae_keras.config import VideoMAEConfig
 from vmae_keras.positions import fixed
 from vmae_keras.weights import names
 from vmae_keras.weights.settings import configuration, labels
+from vmae_keras.weights.stored import Stored
 from vmae_keras.weights.tensor_files import Tensor, TensorFile, WeightsError, listed
 
 # End of the first weight's name in each upstream.
@@ -36,49 +35,6 @@ _TABLES = {  # fixed positions that ViTMAE stores: width of each table
 _DECODER_BLOCKS = "decoder.decoder_layers."
 _DECODER_BLOCKS_OF_5 = "decoder.decoder_encoder.layer."  # as written by transformers 5.23
 _WITHOUT_PLACE = ("attention.key.bias", "vit.pooler.dense.weight", "vit.pooler.dense.bias")
-
-
-@dataclass(frozen=True)
-class Saved:
-    """Contents of a Keras file besides the model's configuration and weights.
-
-    Args:
-        arguments: Arguments of the model's class that `Stored` does not have.
-        compiled: Compile settings as written by Keras, unchecked; {} if the model was not compiled.
-        optimizer: Optimizer variables in Keras's order.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-    compiled: dict[str, Any]
-    optimizer: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Model in a file: its description, and its weights by our paths, not read yet.
-
-    Args:
-        kind: "pretraining", "encoder" or "classifier".
-        pooling: Pooling of an encoder or a classifier: None, "mean" or "first".
-        classes: Number of classes of a classifier.
-        labels: Class names of a classifier, or None.
-        origin: Format of the file: "official", "huggingface", "vit", "mmaction2" or "keras".
-        source: Location of the file, for messages.
-        notes: Messages to the user about assumed or corrected settings.
-        saved: Further contents of a Keras file.
-    """
-
-    config: VideoMAEConfig
-    kind: str
-    pooling: str | None
-    classes: int | None
-    labels: tuple[str, ...] | None
-    tensors: dict[str, Tensor]
-    origin: str
-    source: str
-    notes: tuple[str, ...] = ()
-    saved: Saved | None = None
 
 
 def recognise(

@@ -6,7 +6,8 @@ from typing import Any
 from vmae_keras.weights import hub
 from vmae_keras.weights.json_files import read_settings
 from vmae_keras.weights.keras_files import read_keras
-from vmae_keras.weights.recognise import Stored, recognise
+from vmae_keras.weights.recognise import recognise
+from vmae_keras.weights.stored import Stored
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors
 
 _WEIGHTS = (
