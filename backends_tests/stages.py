@@ -151,7 +151,8 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
     if stage is pretraining:
         makers = {"dataset": "pretraining_dataset", "validation": "validation_dataset"}
     for (seam, name), given in zip(makers.items(), data or (None, None), strict=True):
-        seen.spy(patch, stage, name, seam, gives=given and (lambda _, given=given: given))
+        owner = maker if seam == "dataset" else stage
+        seen.spy(patch, owner, name, seam, gives=given and (lambda _, given=given: given))
     if start:
         patch.setattr(Run, "has_checkpoint", lambda run: True)
         patch.setattr(loop.checkpoint_files, "latest", lambda folder: folder / "a checkpoint")

@@ -7,13 +7,13 @@ from keras import ops
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data.files import list_videos
-from vmae_keras.data.labelled import centre_clips, fine_tuning_clips, fine_tuning_dataset
+from vmae_keras.data.labelled import centre_clips, fine_tuning_clips
 from vmae_keras.distribution import Devices
 from vmae_keras.encoder import VideoEncoder
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop
-from vmae_keras.training.fine_tuning import classifier
+from vmae_keras.training.fine_tuning import augmented_batches, classifier
 
 EPSILON = 1e-6  # in the normalisation of features
 
@@ -94,21 +94,11 @@ def distill(
     clips = fine_tuning_clips(settings.config, recipe, classes=1)  # labels are not used
     skipped = run.skipped_files()
 
+    numbers = [0] * len(training)
+    augmented = augmented_batches(settings, training, numbers, clips, devices, workers, skipped)
+
     def batches(first):
-        dataset = fine_tuning_dataset(
-            training,
-            [0] * len(training),
-            clips,
-            batch_size=recipe.batch_size,
-            repeats=recipe.repeats,
-            seed=settings.seed,
-            start_step=first,
-            workers=workers,
-            skipped=skipped,
-            part=devices.process,
-            parts=devices.processes,
-        )
-        return ((batch["video"], answer(batch["video"])) for batch in dataset)
+        return ((batch["video"], answer(batch["video"])) for batch in augmented(first))
 
     def answer(videos):
         with devices.local():
@@ -122,16 +112,11 @@ def distill(
     with devices.scope():
         restored = run.has_checkpoint()
         student, schedule = build(settings, steps_per_epoch, restored)
-        return loop.train(
-            student,
-            schedule,
-            settings,
-            run,
-            display,
+        data = loop.TrainingData(
             videos=(len(training), len(held_out)),
             steps_per_epoch=steps_per_epoch,
             batches=batches,
             validation=validation,
             skipped=skipped,
-            devices=devices,
         )
+        return loop.train(student, schedule, settings, run, display, data, devices)

@@ -91,6 +91,27 @@ def _choose_trained(model, recipe):
                 dense.enable_lora(recipe.lora_rank)
 
 
+def augmented_batches(settings, files, numbers, clips, devices, workers, skipped):
+    """Return a function step -> this process's parts of the augmented batches from that step on.
+
+    Arguments are those of `fine_tuning_dataset`.
+    """
+    recipe = settings.recipe
+    return lambda first: fine_tuning_dataset(
+        files,
+        numbers,
+        clips,
+        batch_size=recipe.batch_size,
+        repeats=recipe.repeats,
+        seed=settings.seed,
+        start_step=first,
+        workers=workers,
+        skipped=skipped,
+        part=devices.process,
+        parts=devices.processes,
+    )
+
+
 def finetune(
     settings: FineTuningSettings,
     run: Run,
@@ -109,36 +130,21 @@ def finetune(
     clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
     skipped = run.skipped_files()
 
+    numbers = class_numbers(training, settings.labels)
+    augmented = augmented_batches(settings, training, numbers, clips, devices, workers, skipped)
+
     def batches(first):
-        dataset = fine_tuning_dataset(
-            training,
-            class_numbers(training, settings.labels),
-            clips,
-            batch_size=recipe.batch_size,
-            repeats=recipe.repeats,
-            seed=settings.seed,
-            start_step=first,
-            workers=workers,
-            skipped=skipped,
-            part=devices.process,
-            parts=devices.processes,
-        )
-        return ((batch["video"], batch["target"]) for batch in dataset)
+        return ((batch["video"], batch["target"]) for batch in augmented(first))
 
     validation = centre_clips(held_out, class_numbers(held_out, settings.labels), clips, skipped)
     with devices.scope():
         restored = run.has_checkpoint()
         model, schedule = build(settings, steps_per_epoch, restored)
-        return loop.train(
-            model,
-            schedule,
-            settings,
-            run,
-            display,
+        data = loop.TrainingData(
             videos=(len(training), len(held_out)),
             steps_per_epoch=steps_per_epoch,
             batches=batches,
             validation=validation,
             skipped=skipped,
-            devices=devices,
         )
+        return loop.train(model, schedule, settings, run, display, data, devices)

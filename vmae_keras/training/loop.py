@@ -49,6 +49,25 @@ class Outcome:
         return self.exhausted or self.step == self.total_steps
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The videos of a run as batches.
+
+    Args:
+        videos: Numbers of training videos and held-out videos.
+        steps_per_epoch: Number of batches in a pass over the training videos.
+        batches: Function step -> this process's parts of the batches from that step on.
+        validation: Arrays for `evaluate`, (x,) or (x, y); None without held-out videos.
+        skipped: Record of broken files.
+    """
+
+    videos: tuple[int, int]
+    steps_per_epoch: int
+    batches: Callable[[int], Iterable[tuple]]
+    validation: tuple | None
+    skipped: SkippedFiles
+
+
 def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
     """Return the training files and the held-out files of a run, and the number of steps in an epoch.
 
@@ -112,12 +131,7 @@ def train(
     settings,
     run: Run,
     display,
-    *,
-    videos: tuple[int, int],
-    steps_per_epoch: int,
-    batches: Callable[[int], Iterable[tuple]],
-    validation,
-    skipped: SkippedFiles,
+    data: TrainingData,
     devices: Devices,
 ) -> Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
@@ -125,10 +139,7 @@ def train(
     Args:
         model: Compiled model with a built optimizer.
         schedule: Function step -> learning rate.
-        videos: Numbers of training videos and held-out videos.
-        batches: Function step -> this process's parts of the batches from that step on.
-        validation: Arrays for `evaluate`, (x,) or (x, y); None without held-out videos.
-        skipped: Record of broken files.
+        data: Videos of the run as batches.
         devices: Devices to train on. The model was built in their scope.
 
     Raises:
@@ -137,7 +148,7 @@ def train(
         RunError: Processes that train together have different settings, videos or checkpoints.
         Unfinished: A batch could not be made, or a file not written. All that can be saved is saved.
     """
-    recipe = settings.recipe
+    recipe, steps_per_epoch, validation = settings.recipe, data.steps_per_epoch, data.validation
     if run.writes:
         checkpoint.clean(run.checkpoints, run.best)
     total_steps = recipe.epochs * steps_per_epoch
@@ -156,7 +167,7 @@ def train(
     if validation is not None:
         validation, validation_size = devices.share(validation, clips_per_step)
     run.rewind(start if last else -1)
-    display.start(settings, model, start, total_steps, steps_per_epoch, *videos, devices)
+    display.start(settings, model, start, total_steps, steps_per_epoch, *data.videos, devices)
     if start == 0 and (few := recipe.few_updates(steps_per_epoch)):
         display.note(few)
     progress = Progress(
@@ -178,7 +189,7 @@ def train(
                 break
             _fit(
                 model,
-                batches(first),
+                data.batches(first),
                 progress,
                 initial_epoch=first // log_steps,
                 epochs=first // log_steps + intervals,
@@ -201,7 +212,7 @@ def train(
         total_steps,
         best_step,
         progress.exhausted,
-        skipped.report(),
+        data.skipped.report(),
         progress.stopped_by,
     )
 

@@ -79,19 +79,14 @@ def pretrain(
 
     with devices.scope():
         model, schedule = build(settings, steps_per_epoch)
-        return loop.train(
-            model,
-            schedule,
-            settings,
-            run,
-            display,
+        data = loop.TrainingData(
             videos=(len(training), len(held_out)),
             steps_per_epoch=steps_per_epoch,
             batches=batches,
             validation=_load(held_out, settings.config, common),
             skipped=skipped,
-            devices=devices,
         )
+        return loop.train(model, schedule, settings, run, display, data, devices)
 
 
 def _load(held_out, config, common):
