@@ -2626,8 +2626,8 @@ MUTANTS = [
     ),
     Mutant(
         "shapes of a run believed",
-        "runs/stored.py",
-        "tensors[name].shape != shape",
+        "weights/tensor_files.py",
+        "found[name].shape != shape",
         "False",
         OTHER_RUN,
     ),

@@ -24,7 +24,7 @@ from vmae_keras.weights import names
 from vmae_keras.weights.keras_files import CLASSES, SETTINGS, WEIGHTS
 from vmae_keras.weights.source import locate
 from vmae_keras.weights.stored import Stored
-from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, mismatches
 
 _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}
 
@@ -189,13 +189,7 @@ def _build(cls, stored, load_weights, overrides, arguments):
         name = "tubelet_embedding/positions"
         table = readers[name]
         readers[name] = Tensor(wanted[name], lambda: _resized(table, stored.config, config))
-    faults = [f"missing: {path}" for path in wanted if path not in readers]
-    faults += [
-        f"shape {readers[path].shape}, wanted {shape}: {path}"
-        for path, shape in wanted.items()
-        if path in readers and readers[path].shape != shape
-    ]
-    if faults:
+    if faults := mismatches(wanted, readers):
         raise WeightsError(
             f"{stored.source} holds {_described(stored)}; it does not fit this {cls.__name__}:"
             f"{listed(faults)}"

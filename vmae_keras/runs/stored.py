@@ -12,7 +12,7 @@ from vmae_keras.weights import names
 from vmae_keras.weights.json_files import read_settings
 from vmae_keras.weights.source import read_weights
 from vmae_keras.weights.stored import Stored
-from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, read_tensors
+from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, mismatches, read_tensors
 
 
 def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
@@ -62,13 +62,8 @@ def _read_run(run):
     if labels is not None and len(labels) != classes:
         raise WeightsError(f"{settings} names {len(labels)} classes, {file.path} has {classes}.")
     expected = names.shapes(config, kind, pooling, classes)
-    faults = [f"missing: {name}" for name in expected if name not in tensors]
+    faults = mismatches(expected, tensors)
     faults += [f"unexpected: {name}" for name in tensors if name not in expected]
-    faults += [
-        f"shape {tensors[name].shape}, wanted {shape}: {name}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
     if faults:
         raise WeightsError(
             f"{settings} does not fit the weights in {file.path}.{listed(faults, 20)}"

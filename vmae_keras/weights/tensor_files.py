@@ -118,6 +118,15 @@ def as_float32(path: Path, name: str, values: np.ndarray, keep_float64: bool = F
     return values
 
 
+def mismatches(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> list[str]:
+    """Return a line for each expected weight that is missing or has another shape."""
+    return [f"missing: {name}" for name in expected if name not in found] + [
+        f"shape {found[name].shape}, wanted {shape}: {name}"
+        for name, shape in expected.items()
+        if name in found and found[name].shape != shape
+    ]
+
+
 def listed(faults: list[str], most: int = 1000) -> str:
     """Return the first `most` faults as indented lines to append to a message."""
     more = [f"... and {len(faults) - most} more"] if len(faults) > most else []
