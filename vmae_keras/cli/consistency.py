@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from vmae_keras.cli.shared.options import seed_option
+from vmae_keras.cli.shared.options import MODELS, seed_option
 from vmae_keras.cli.shared.terminal import errors_for_people
 from vmae_keras.process import interrupts
 
@@ -12,7 +12,7 @@ from vmae_keras.process import interrupts
 def consistency(
     variant: Annotated[
         str,
-        typer.Option(help="tiny, demo, v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."),
+        typer.Option(help=f"Model: {MODELS}."),
     ] = "demo",
     backends: Annotated[
         str | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.cli.shared.options import (
+    MODELS,
     BackendOption,
     BatchPerDevice,
     Changes,
@@ -40,7 +41,7 @@ def distill(
     out: RunFolder = Path("distilled"),
     variant: Annotated[
         str | None,
-        typer.Option(help="Student without --start: demo (default), v2-s, v2-b, ..."),
+        typer.Option(help=f"Student without --start: {MODELS}; default: demo."),
     ] = None,
     recipe: RecipeOption = None,
     change: Changes = None,

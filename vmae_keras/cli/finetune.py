@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.cli.shared.options import (
+    MODELS,
     BackendOption,
     BatchPerDevice,
     Changes,
@@ -43,7 +44,7 @@ def finetune(
     ] = None,
     out: RunFolder = Path("fine-tuned"),
     variant: Annotated[
-        str | None, typer.Option(help="Model without --start: demo (default), v1-s, v1-b, ...")
+        str | None, typer.Option(help=f"Model without --start: {MODELS}; default: demo.")
     ] = None,
     recipe: RecipeOption = None,
     change: Changes = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.cli.shared.job import batch_changes
-from vmae_keras.cli.shared.options import BatchPerDevice, Changes, Parallel, RecipeOption
+from vmae_keras.cli.shared.options import MODELS, BatchPerDevice, Changes, Parallel, RecipeOption
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
 from vmae_keras.process import interrupts
 
@@ -24,7 +24,7 @@ ROWS = {
 def memory(
     variant: Annotated[
         str,
-        typer.Option(help="demo, v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."),
+        typer.Option(help=f"Model: {MODELS}."),
     ] = "demo",
     recipe: RecipeOption = None,
     change: Changes = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vmae_keras.cli.shared.options import (
+    MODELS,
     BackendOption,
     BatchPerDevice,
     Changes,
@@ -29,9 +30,7 @@ def pretrain(
     out: RunFolder = Path("run"),
     variant: Annotated[
         str | None,
-        typer.Option(
-            help="demo (default), v1-s, v1-b, v1-l, v1-h, v2-s, v2-b, v2-l, v2-h or v2-g."
-        ),
+        typer.Option(help=f"Model: {MODELS}; default: demo."),
     ] = None,
     recipe: RecipeOption = None,
     change: Changes = None,

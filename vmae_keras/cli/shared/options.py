@@ -8,12 +8,14 @@ import typer
 
 from vmae_keras.backend import BACKENDS, PARALLEL
 from vmae_keras.data.random_streams import SEED_LIMIT
+from vmae_keras.variants import VARIANTS
 
 Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
 BackendOption = Annotated[
     Backend | None,
     typer.Option(help="Backend of Keras; default: $KERAS_BACKEND, else the first one installed."),
 ]
+MODELS = ", ".join(VARIANTS)
 RunFolder = Annotated[Path, typer.Option(help="Run folder.")]
 Changes = Annotated[
     list[str] | None,
