@@ -34,18 +34,6 @@ def tubelets(video, tubelet: tuple[int, int, int]):
     return ops.reshape(x, (-1, t * h * w, p0 * p1 * p2 * channels))
 
 
-def untubelets(tokens, tubelet: tuple[int, int, int], grid: tuple[int, int, int]):
-    """Invert `tubelets`: (B, N, P) -> (B, T, H, W, C). Clause TUBE-2."""
-    p0, p1, p2 = tubelet
-    t, h, w = grid
-    channels = tokens.shape[-1] // (p0 * p1 * p2)
-    x = ops.reshape(tokens, (-1, w, p0 * p1, p2 * channels))
-    x = ops.transpose(x, (0, 2, 1, 3))
-    x = ops.reshape(x, (-1, t, h, p0, p1 * w * p2 * channels))
-    x = ops.transpose(x, (0, 1, 3, 2, 4))
-    return ops.reshape(x, (-1, t * p0, h * p1, w * p2, channels))
-
-
 def take(rows, ids):
     """Select the rows of each clip by id: (B, N, P), int32 (B, K) -> (B, K, P)."""
     return backend.take_rows(rows, ids)
