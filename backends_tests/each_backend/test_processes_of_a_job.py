@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from backends_tests.examples import example, replaced
 from backends_tests.job_processes import (
     PROGRAM,
     SETTINGS,
@@ -15,7 +16,7 @@ from backends_tests.job_processes import (
     two_processes,
     write_data,
 )
-from backends_tests.support import BACKEND, ROOT, in_suite_on_torch
+from backends_tests.support import BACKEND, in_suite_on_torch
 
 pytestmark = in_suite_on_torch
 
@@ -65,13 +66,11 @@ def test_processes_that_do_not_train_the_same_are_refused(data, tmp_path):
 
 
 def test_the_example_of_plain_fit_runs(data, tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
-    long = "steps_per_epoch=100, epochs=10"
-    assert long in example
-    example = example.replace(long, "steps_per_epoch=2, epochs=1")
+    short = {"steps_per_epoch=100, epochs=10": "steps_per_epoch=2, epochs=1"}
+    program = replaced(example("docs/guides/scale.md"), **short)
     (tmp_path / "clips").symlink_to(data[0])
     script = tmp_path / "script.py"
-    script.write_text(f"{example}\nprint('loss', history.history['loss'])\n")
+    script.write_text(f"{program}\nprint('loss', history.history['loss'])\n")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     launcher = torchrun if BACKEND == "torch" else ()
     output = ended(start((*launcher, script), tmp_path))
