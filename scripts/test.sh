@@ -4,18 +4,21 @@
 #   bash scripts/test.sh [--nightly]     --nightly: many more random examples, others every day, and
 #                                        scripts/mutation.py, minimum.py
 #   SEED=20261128 bash scripts/test.sh --nightly     that day's examples again
+#   bash scripts/test.sh --backend jax               only the tests of one backend
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
-profile=suite limit=300 seed=0
-if [ "${1:-}" = --nightly ]; then
-    profile=nightly limit=7200 seed=${SEED:-$(date +%Y%m%d)}
-    echo "Random examples by the seed $seed; the same again: SEED=$seed bash scripts/test.sh --nightly"
-elif [ $# -gt 0 ]; then
-    echo "Unknown argument: $1. Usage: test.sh [--nightly]" >&2
-    exit 2
-fi
+profile=suite limit=300 seed=0 only=
+usage="Usage: test.sh [--nightly | --backend jax|tensorflow|torch]"
+case "$#:${1:-}:${2:-}" in
+    0::) ;;
+    1:--nightly:)
+        profile=nightly limit=7200 seed=${SEED:-$(date +%Y%m%d)}
+        echo "Random examples by the seed $seed; the same again: SEED=$seed bash scripts/test.sh --nightly" ;;
+    2:--backend:jax | 2:--backend:tensorflow | 2:--backend:torch) only=$2 ;;
+    *) echo "Unknown arguments: $*. $usage" >&2; exit 2 ;;
+esac
 
 prepare dev,jax,tensorflow,torch,peers,export
 export TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=$profile
@@ -25,10 +28,12 @@ export OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 export JAX_COMPILATION_CACHE_DIR=$PWD/build/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
-ruff format --check .
-ruff check .
-lint-imports
-python -m spec.vectors --check
+if [ -z "$only" ]; then
+    ruff format --check .
+    ruff check .
+    lint-imports
+    python -m spec.vectors --check
+fi
 
 records=build/clauses logs=build/logs
 rm -rf "$records" "$logs"
@@ -41,6 +46,10 @@ run() { # FOLDER [BACKEND]: its tests, which are shown when they have ended
     printf '== %s after %d s\n%s\n' "$1 ${2:-}" $((SECONDS - began)) "$(cat "$log")"
     return $status
 }
+if [ -n "$only" ]; then
+    run each_backend "$only"
+    exit
+fi
 without_compiling() { # where some fail, the others still run and the table shows both
     local status=0
     run oracle || status=1
