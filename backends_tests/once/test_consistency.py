@@ -238,7 +238,7 @@ ALONE = {"jax": made_up()}
         (["--backends", "jax,torch"], WITHOUT, 0, "The backends agree"),
         ([], ALONE, 1, "There is nothing to compare"),
         (["--backends", "jax,theano"], ALL, 1, "Received: theano"),
-        (["--set", "epochs=5"], ALL, 1, "--set changes values of the variant alone"),
+        (["--set", "epochs=5"], ALL, 1, "--set changes only values of the variant"),
         (["--set", "drop_path=0.1"], ALL, 1, "Use drop_path=0"),
         (["--variant", "huge"], ALL, 1, "`name` must be one of"),
     ],

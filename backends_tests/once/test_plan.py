@@ -141,7 +141,7 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
             "cannot be matched",
         ),
         ('kind = "evaluate"', 'kind = "evaluate"\nstart = "pretrain"', "one of: mix, target"),
-        ('"evaluate"\ndata = "a"', '"evaluate"\ndata = "b"', "none of the model. Received: walk"),
+        ('"evaluate"\ndata = "a"', '"evaluate"\ndata = "b"', "not in the model. Received: walk"),
         (
             'kind = "evaluate"',
             'kind = "evaluate"\nset = { epochs = 3 }',
