@@ -38,7 +38,7 @@ fi
 records=build/clauses logs=build/logs
 rm -rf "$records" "$logs"
 mkdir -p "$records" "$logs"
-workers=$((($(nproc) + 1) / 2)) # of each section
+workers=$((($(getconf _NPROCESSORS_ONLN) + 1) / 2)) # of each section
 run() { # FOLDER [BACKEND]: its tests, which are shown when they have ended
     local log="$logs/$1${2:+-$2}.txt" status=0 began=$SECONDS
     ${2:+env KERAS_BACKEND=$2} pytest -n $workers --dist loadfile --no-loadscope-reorder --timeout $limit \
@@ -50,28 +50,13 @@ if [ -n "$only" ]; then
     run each_backend "$only"
     exit
 fi
-without_compiling() { # where some fail, the others still run and the table shows both
-    local status=0
-    run oracle || status=1
-    run once || status=1
-    run each_backend torch || status=1
-    run peers || status=1
-    return $status
-}
-# Side by side, three for two cores: a test often waits for a process. As jobs, so that Ctrl-C reaches
-# them: what a script puts into the background ignores it.
-set -m
+# Three sections at a time for two cores, as a test often waits for a process; the longest first.
 echo "Running the tests; each section is shown when it has ended, and until then is in $logs ..."
-run each_backend jax & jobs=$!
-run each_backend tensorflow & jobs+=" $!"
-without_compiling & jobs+=" $!"
-trap 'for job in $jobs; do kill -INT -- -$job; done; exit 130' INT TERM
+export -f run
+export records logs workers limit seed
 failed=0
-for job in $jobs; do
-    wait "$job" || failed=1
-done
-trap - INT TERM
-set +m
+printf '%s\n' "each_backend jax" "each_backend tensorflow" once "each_backend torch" oracle peers |
+    xargs -P 3 -L 1 bash -c 'run "$@"' run || failed=1
 # That it deviates is known, and held by the tests of `peers`: this is for the table.
 python -m spec.conformance backends_tests.adapters.hugging_face:Adapter \
     --json "$records/hugging_face.json" || true
