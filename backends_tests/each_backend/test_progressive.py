@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 
-from backends_tests.support import BACKEND, in_suite_on_torch
+from backends_tests.profiles import NIGHTLY
+from backends_tests.support import BACKEND
 from vmae_keras import VideoClassifier
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.process import interrupts
@@ -182,12 +183,12 @@ def test_a_plan_ends_with_a_report_of_all_its_stages(unbroken):
         assert (settings.start, settings.head, settings.seed) == (str(out / start), head, 3)
 
 
-@in_suite_on_torch
 @pytest.mark.clause("PLAN-2")
 def test_a_plan_killed_in_each_stage_ends_with_the_same_report(unbroken, plan, tmp_path):
     out, _, moments = unbroken
     drawn = random.Random(len(BACKEND))
-    for stage in STAGES:
+    all_stages = BACKEND == "torch" or NIGHTLY  # which starts soonest
+    for stage in STAGES if all_stages else [drawn.choice(STAGES)]:
         assert moments[stage] > 5
         at = drawn.randrange(moments[stage])
         code, text, _ = progressive(

@@ -122,9 +122,7 @@ def test_a_run_resumes_under_another_backend_and_back(clips, tmp_path):
         SIGNALLED=f"trainer 15 {signal.SIGKILL.value}",
     )
     assert code == -signal.SIGKILL, text
-    note = (
-        f"was trained with torch so far, and resumes with {other}. Its results differ by rounding"
-    )
+    note = f"was trained with torch so far, and resumes with {other}. Its results differ only by rounding"
     assert note in text.replace("\n", " ")
     code, text = run("pretrain", "--out", moved, "--resume")
     assert code == 1 and f"cannot change to '{other}'" in text  # which is the run's own by now

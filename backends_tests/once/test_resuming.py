@@ -6,6 +6,7 @@ import pytest
 
 from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.shared import training_runs
+from vmae_keras.distribution import Devices
 from vmae_keras.recipes import fine_tuning, recipe
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import FineTuningSettings, PretrainingSettings
@@ -116,3 +117,19 @@ def test_the_new_backend_is_kept_and_the_best_weights_are_not_lost(run):
     moved = dataclasses.replace(PRETRAINING, backend="jax")
     run.update(moved)
     assert run.settings() == moved and run.best.exists()
+
+
+def test_of_a_new_job_only_the_first_process_reads_the_settings(tmp_path, monkeypatch):
+    """The others may be here before it has written them."""
+    from vmae_keras.training.loop import Outcome
+
+    monkeypatch.setattr(training_runs, "set_seed", lambda seed: None)
+    outcome = Outcome(1, 1, None, False, {})
+    found = training_runs.run_training(
+        lambda *_, **__: outcome,
+        Run(tmp_path, process=1),
+        PRETRAINING,
+        0,
+        devices=Devices(2, process=1, processes=2),
+    )
+    assert found is outcome and list(tmp_path.iterdir()) == []

@@ -129,7 +129,8 @@ def run_training(train, run, settings, workers, again=None, devices=None):
     devices = devices or Devices()
     again = again or resume_command(settings.command, run.folder)
     console = Console(quiet=not devices.first)
-    if (before := run.settings().backend) != settings.backend:
+    # Only the first process: of a new run, the others may be here before its settings are written.
+    if devices.first and (before := run.settings().backend) != settings.backend:
         console.print(_change_of_backend(before, settings), soft_wrap=True)
         run.update(settings)
     set_seed(settings.seed)  # done again by the stage; this call already does the slow imports
