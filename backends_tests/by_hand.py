@@ -1,7 +1,7 @@
-"""The batches of a run made once more, from the recipe, the seed and the videos' frames.
+"""Independent reconstruction of a run's batches from the recipe, the seed and the videos' frames.
 
-By plain code and the oracle, in the order of the library's draws. Videos are (T0, H0, W0, 3) uint8, in the
-order of the list; clips are squares.
+It uses plain code and the oracle, in the order of the library's draws. Videos are (T0, H0, W0, 3) uint8, in
+the order of the list. Clips are square.
 """
 
 import math
@@ -33,13 +33,16 @@ QUARTERS = [
 
 
 def stream(seed, purpose, *numbers):
-    """The generator of a purpose. RANDOM-1."""
+    """Return the random generator of a purpose. RANDOM-1."""
     words = [word for number in numbers for word in (number % 2**32, number // 2**32)]
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=[purpose, *words]))
 
 
 def held_out(count, share, seed, labels=None):
-    """The places that are held out; with labels the same share of each class. HOLD-2, HOLD-3."""
+    """Return the indices of the held-out videos; with labels, an equal share of each class.
+
+    HOLD-2, HOLD-3.
+    """
     draws = stream(seed, HOLD_OUT)
     order = draws.permutation(count).tolist()
     wanted = int(count * share)
@@ -54,7 +57,7 @@ def held_out(count, share, seed, labels=None):
 
 
 def files_of_batch(count, recipe, seed, step):
-    """Give (number of the sample, place of its file) of each video of a batch. RANDOM-1."""
+    """Yield (sample number, file index) for each video of a batch. RANDOM-1."""
     for sample in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
         epoch, place = divmod(sample, count)
         yield sample, stream(seed, FILE_ORDER, epoch).permutation(count)[place]
@@ -64,7 +67,7 @@ def files_of_batch(count, recipe, seed, step):
 
 
 def pretraining_batch(config, recipe, seed, videos, step):
-    """The batch of a step. DATA-*, MASK-*, DUAL-*."""
+    """Return the batch of a step. DATA-*, MASK-*, DUAL-*."""
     clips = []
     for sample, place in files_of_batch(len(videos), recipe, seed, step):
         draws = stream(seed, SAMPLE, sample)
@@ -76,7 +79,7 @@ def pretraining_batch(config, recipe, seed, videos, step):
 
 
 def pretraining_validation(config, recipe, seed, videos):
-    """The held-out clips as one batch."""
+    """Return the held-out clips as one batch."""
     clips = []
     for place, frames in enumerate(videos):
         frames = frames[_positions(config, recipe, len(frames), None)]
@@ -118,7 +121,10 @@ def _resized(frames, box, config):
 
 
 def _ids(config, recipe, draws):
-    """MASK-2 to MASK-5, CELL-1, DUAL-1 to DUAL-3; of grids whose cells have no surplus."""
+    """Draw token ids for grids whose running cells have no surplus.
+
+    MASK-2 to MASK-5, CELL-1, DUAL-1 to DUAL-3.
+    """
     t, h, w = config.grid
     ratio, every = recipe.mask_ratio, np.arange(t * h * w)
     match recipe.mask:
@@ -148,7 +154,7 @@ def _ids(config, recipe, draws):
 
 
 def mixed_batch(config, recipe, seed, videos, labels, classes, step):
-    """Videos and targets of a step. AUG-*, MIX-*, SHARD-2."""
+    """Return the videos and targets of a step. AUG-*, MIX-*, SHARD-2."""
     clips, numbers = [], []
     for sample, place in files_of_batch(len(videos), recipe, seed, step):
         draws = stream(seed, SAMPLE, sample)
@@ -165,7 +171,7 @@ def mixed_batch(config, recipe, seed, videos, labels, classes, step):
 
 
 def centre_views(config, recipe, videos, labels, classes):
-    """The held-out clips, levels before they are rounded, and their targets. EVAL-3, EVAL-5, EVAL-6."""
+    """Return the held-out clips, with levels before rounding, and their targets. EVAL-3, EVAL-5, EVAL-6."""
     size, views = (config.height, config.width), []
     for frames in videos:
         frames = frames[_spread(config, recipe, len(frames), None)]
@@ -185,7 +191,7 @@ def _spread(config, recipe, count, draws):
 
 
 def _augmented(config, recipe, frames, draws):
-    # The oracle's own pictures (AUG-8) take seconds, and say nothing of a recipe.
+    # The oracle's own image operations (AUG-8) take seconds and do not depend on a recipe.
     frames = apply_operations(frames, list(_operations(recipe, draws)))
     tries, corner = _fitting(frames.shape[1:3], recipe.crop_area, recipe.crop_aspect, draws, False)
     box = augment_reference.crop_box(*frames.shape[1:3], tries, corner)
@@ -215,7 +221,7 @@ def _operations(recipe, draws):
 
 
 def _fitting(picture, area, aspect, draws, erased):
-    """The tries up to the first that fits, and the corner that is drawn for it."""
+    """Return the crop attempts up to the first that fits, and the corner drawn for it."""
     height, width = picture
     for _ in range(100 if erased else 10):
         share, log = draws.uniform(*area), draws.uniform(*map(math.log, aspect))
@@ -230,7 +236,7 @@ def _fitting(picture, area, aspect, draws, erased):
 
 
 def _choice(config, recipe, draws):
-    """Draw (ratio, box or None) of a batch. MIX-3 to MIX-5."""
+    """Draw (ratio, box or None) for a batch. MIX-3 to MIX-5."""
     if draws.random() >= recipe.mixup_probability:
         return 1.0, None
     if draws.random() >= recipe.cutmix_switch_probability:

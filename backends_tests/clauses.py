@@ -1,7 +1,7 @@
-"""The clauses of spec/SPEC.md, and the records of what a test run found for each of them.
+"""Clauses of spec/SPEC.md, and records of the test results for each of them.
 
-A record is `{"clauses": [ids], "check": test, "state": state, "note": reason or link}`. Those of one
-implementation lie in one file, `<implementation>.json`, a list.
+A record is `{"clauses": [ids], "check": test, "state": state, "note": reason or link}`. The records of one
+implementation are a list in one file, `<implementation>.json`.
 """
 
 import functools
@@ -11,24 +11,24 @@ from collections import defaultdict
 from pathlib import Path
 
 SPECIFICATION = Path(__file__).resolve().parents[1] / "spec" / "SPEC.md"
-# Of tests that need no backend: what they find holds for the library on every one.
+# Column for tests that need no backend: their results hold for the library on every backend.
 LIBRARY = "library"
 
 
 @functools.cache
 def clauses() -> dict[str, str]:
-    """Id -> text of every clause, in the order of the specification."""
+    """Return {id: text} for every clause, in the order of the specification."""
     text = SPECIFICATION.read_text("utf-8")
     return dict(re.findall(r"^- \*\*([A-Z]+-\d+)\*\* (.+)$", text, re.M))
 
 
 def unknown(ids) -> list[str]:
-    """Those of the ids that the specification does not have."""
+    """Return the ids that are missing from the specification."""
     return [clause for clause in ids if clause not in clauses()]
 
 
 def implementation(test: Path) -> str | None:
-    """Whom the tests of a file examine, by its folder; None for any other folder."""
+    """Return the implementation that a test file examines, determined by its folder, or None."""
     if test.parent.name == "each_backend":
         import keras
 
@@ -37,9 +37,9 @@ def implementation(test: Path) -> str | None:
 
 
 class Recorder:
-    """A pytest plugin: writes the records of the tests that name clauses, into `folder`.
+    """Pytest plugin that writes the records of tests that name clauses into `folder`.
 
-    What it needs of a test travels in its reports' `user_properties`, from xdist's workers too.
+    It reads clauses and notes from the reports' `user_properties`, which xdist workers also transmit.
     """
 
     def __init__(self, folder: Path):
@@ -47,7 +47,7 @@ class Recorder:
         self.records = defaultdict(dict)
 
     def pytest_runtest_logreport(self, report):
-        """Called after setup, call and teardown; the worst of them is the test's state."""
+        """Record the outcome of a phase. The worst of setup, call and teardown is the test's state."""
         properties = dict(report.user_properties)
         if properties.get("implementation") is None:
             return

@@ -1,6 +1,6 @@
-"""Compares values within the tolerances of `spec/tolerances.toml`, and records how far they were apart.
+"""Comparison of values within the tolerances of `spec/tolerances.toml`, with a record of the errors.
 
-`scripts/tolerances.py` names a folder in VMAE_ERRORS, and reads there what it writes into the table.
+`scripts/tolerances.py` sets VMAE_ERRORS to a folder, and writes the errors found there into the table.
 """
 
 import json
@@ -13,13 +13,13 @@ from spec.tolerances import TOLERANCES
 
 
 def assert_close(found, expected, tolerance, scale=None, what="the values"):
-    """Assert that no value is further from the expected one than the tolerance allows.
+    """Raise if a value differs from the expected one by more than the tolerance.
 
     Args:
-        tolerance: its name in `spec/tolerances.toml`.
-        scale: what the error is relative to, of all values or of each; by default 1 where the table says
-            "1", else the largest expected value.
-        what: is compared, for the message.
+        tolerance: Name in `spec/tolerances.toml`.
+        scale: Size that the error is relative to, for all values or for each. By default 1 where the table
+            says "1", else the largest expected value.
+        what: Name of the compared values, for the message.
     """
     found, expected = (np.asarray(values).astype("float64") for values in (found, expected))
     assert found.shape == expected.shape, f"{what}: {found.shape} is not {expected.shape}"
@@ -37,7 +37,7 @@ def assert_close(found, expected, tolerance, scale=None, what="the values"):
 
 
 def assert_within(error, tolerance, what):
-    """Assert that an error, in the tolerance's unit, is allowed; record it."""
+    """Raise if an error, in the tolerance's unit, is too large; record it."""
     record(tolerance, error)
     limit = TOLERANCES[tolerance]
     assert error <= limit.value, (
@@ -46,7 +46,7 @@ def assert_within(error, tolerance, what):
 
 
 def record(tolerance, error):
-    """Write an error down where they are collected: one line of this process's file."""
+    """Append an error to this process's file in the folder of errors, if one is set."""
     if folder := os.environ.get("VMAE_ERRORS"):
         # "backends_tests/each_backend/file.py::test[parameters] (call)"
         test = os.environ["PYTEST_CURRENT_TEST"].rsplit(" ", 1)[0]

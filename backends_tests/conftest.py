@@ -1,6 +1,6 @@
-"""Refuses clauses that spec/SPEC.md does not have, starts long files first, records what tests found.
+"""Pytest configuration: checks clause ids, starts long files first and records test results.
 
-Loads the Hypothesis profile of all tests.
+It also loads the Hypothesis profile of all tests.
 """
 
 import gc
@@ -12,11 +12,12 @@ import pytest
 from backends_tests import clauses, profiles
 
 if not profiles.NIGHTLY:
-    # XLA compiles the tests' small models in half the time without optimising them.
+    # XLA compiles the small test models in half the time without optimisation.
     os.environ.setdefault(
         "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     )
-# Those that take longest on two cores, first. A file is one worker's, so that one begun last is waited for.
+# Slowest files on two cores, first. One worker runs a whole file, so a slow file that starts late delays
+# the end.
 LONG_FILES = (
     "test_distribution",
     "test_mutants",
@@ -75,7 +76,7 @@ def pytest_make_collect_report(collector):
 
 @pytest.fixture(autouse=True, scope="module")
 def _without_old_garbage():
-    """Let the collector pass over what earlier files left: it takes up to an eighth of the time."""
+    """Freeze the objects of earlier files, as garbage collection would take up to an eighth of the time."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""Conversions of models to artifacts, with frameworks imported once and not for each artifact."""
+"""Conversion of models to artifacts in kept processes, so that frameworks are imported only once."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from unittest import mock
 from backends_tests.support import BACKEND, ROOT
 from vmae_keras.backend import environment
 
-# Runs a module for each line that it reads, and answers with what that printed. Converters print too.
+# Runs a module for each input line, and replies with what it printed. Converters print too.
 SERVER = """
 import json, sys
 from backends_tests.conversions import run_module
@@ -24,20 +24,20 @@ for line in sys.stdin:
 
 
 def run_module(module: str, arguments: list[str]) -> str:
-    """Run a module as `python -m` does, in this process; return what it printed."""
+    """Run a module in this process as `python -m` does; return its output."""
     printed = io.StringIO()
     with (
         mock.patch.object(sys, "argv", [module, *arguments]),
         contextlib.redirect_stdout(printed),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # those of converters, which pytest takes for errors
+        warnings.simplefilter("ignore")  # from converters; pytest turns warnings into errors
         runpy.run_module(module, run_name="__main__")
     return printed.getvalue()
 
 
 class Conversions:
-    """Stands in for `run_worker`: converts here, or in a process for each other backend that stays."""
+    """Replacement for `run_worker` that converts here, or in one kept process per other backend."""
 
     def __init__(self):
         self.servers = contextlib.ExitStack()

@@ -1,7 +1,7 @@
-"""Runs pytest in a copy of the project, in a process forked from one that has imported Keras already.
+"""Pytest runs in a copy of the project, in processes forked from one that has already imported Keras.
 
-Importing Keras with a backend takes longer than most tests; Python's "fork server" does it once. A process
-for each run is the surest; where many runs share what they compile, a `Session` takes one process for all.
+Importing Keras with a backend takes longer than most tests, so Python's "fork server" does it once. One
+process per run is the safest. If many runs share compiled code, a `Session` uses one process for all.
 """
 
 import gc
@@ -13,16 +13,16 @@ from pathlib import Path
 from unittest import mock
 
 LIMIT = 240  # seconds
-# Imported once, with what they import; nothing of this project, as each copy has its own.
+# Imported once, with their dependencies. Nothing of this project, as each copy has its own.
 PRELOADED = ["keras", "hypothesis", "pytest", "grain", "av", "PIL.Image", "matplotlib.figure"]
 
 
 def run(
     copy: Path, arguments: list[str], limit: float = LIMIT, **environment: str
 ) -> tuple[int | None, str]:
-    """Return pytest's exit status (None if it took too long) and what it printed.
+    """Return pytest's exit status (None after a timeout) and its output.
 
-    `environment` is that of the first call: it must be the same in each.
+    The first call sets `environment`; later calls must pass the same one.
     """
     process = _start(_run_once, copy, arguments, **environment)
     process.join(limit)
@@ -33,9 +33,9 @@ def run(
 
 
 class Session:
-    """A process in which pytest runs again and again, and imports the project anew each time.
+    """Process that runs pytest repeatedly and imports the project anew each time.
 
-    Frameworks stay imported, and what they compiled stays in memory: a run takes a tenth of a second.
+    Frameworks stay imported and compiled code stays in memory, so a run takes a tenth of a second.
     """
 
     def __init__(self, copy: Path, **environment: str):
@@ -45,7 +45,7 @@ class Session:
         theirs.close()
 
     def run(self, arguments: list[str]) -> tuple[int | None, str]:
-        """Return pytest's exit status (None if it took too long) and what it printed."""
+        """Return pytest's exit status (None after a timeout) and its output."""
         self.mine.send(arguments)
         if not self.mine.poll(LIMIT):
             self.process.kill()
@@ -71,8 +71,8 @@ def _output(copy):
 
 
 def _enter(copy):
-    """In the new process: print into a file, and import nothing of this project but the copy's."""
-    gc.freeze()  # what Keras made stays: to look through it takes longer than most tests
+    """Set up the new process: redirect output to a file, and import the project only from the copy."""
+    gc.freeze()  # scanning the objects of Keras takes longer than most tests
     for name in [name for name in os.environ if name.startswith("PYTEST")]:  # of the outer run
         del os.environ[name]
     os.chdir(copy)
@@ -84,7 +84,10 @@ def _enter(copy):
 
 
 def _forget():
-    """Let the project be imported anew; the specification, which no mutant changes, stays."""
+    """Drop the project's modules, so that they are imported anew.
+
+    No mutant changes the specification: keep it.
+    """
     for name in list(sys.modules):
         if name.partition(".")[0] in ("vmae_keras", "backends_tests", "conftest"):
             del sys.modules[name]

@@ -1,9 +1,9 @@
-"""The first batch of each stage in a few numbers, which pin what is drawn, and in which order.
+"""Summary numbers of the first batch of each stage, which pin what is drawn and in which order.
 
     python -m backends_tests.golden_batches
 
-writes them anew into golden_batches.json. Numbers, not a hash of the pixels: another Pillow or libm may
-round otherwise, and draws the same.
+regenerates golden_batches.json. It holds numbers and not a hash of the pixels, because another version of
+Pillow or libm may round differently while the draws are the same.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ RECIPES = {
 
 
 def batches(folder: Path) -> dict:
-    """Stage -> numbers of what it fits first, and validates on."""
+    """Return {stage: numbers} of the first training batch and the validation batch."""
     (folder / "videos").mkdir()
     stages.write_videos(folder / "videos", 12)
     found = {}
@@ -61,7 +61,7 @@ def batches(folder: Path) -> dict:
 
 
 def _numbers(arrays) -> list:
-    """Of each array: the means of its rows, or of ids their hash."""
+    """Summarise each array: row means, or a hash for ids."""
     values = []
     for array in arrays:
         if isinstance(array, dict):
@@ -76,7 +76,7 @@ def _numbers(arrays) -> list:
 
 
 def main():
-    """The command."""
+    """Write golden_batches.json."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         made = {"version": vmae_keras.__version__, "draws": DRAWS, **batches(Path(folder))}
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in made.items()]

@@ -1,7 +1,6 @@
-"""A stand-in for the Hugging Face hub on the loopback interface, for tests of downloads.
+"""Local substitute for the Hugging Face hub on the loopback interface, for tests of downloads.
 
-It serves FOLDER/owner/name/* as the revision "main" of owner/name, and FOLDER/owner/name@tag/* as its
-revision "tag".
+It serves FOLDER/owner/name/* as revision "main" of owner/name, and FOLDER/owner/name@tag/* as "tag".
 """
 
 import fnmatch
@@ -14,7 +13,7 @@ import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
 
-# Stored as large files, whose ETag is their sha256; others have git's hash.
+# Stored as large files, whose ETag is their sha256. Other files have git's hash.
 LARGE = (".safetensors", ".bin", ".h5", ".pth")
 _CODES = {401: "RepoNotFound", 403: "GatedRepo", 404: "RepoNotFound"}
 _LISTING = re.compile(r"/api/models/([^/]+)/([^/]+)(?:/revision/([^/]+))?")
@@ -29,15 +28,15 @@ class Request(NamedTuple):
 
 
 class HubServer:
-    """`with HubServer(folder) as hub:` answers at `hub.endpoint` until the block ends.
+    """HTTP server: `with HubServer(folder) as hub:` serves requests at `hub.endpoint` until the block ends.
 
-    Switches, to be set at any time:
-        answers: what paths like a pattern get, a status or the body of a page:
+    Switches, which can be set at any time:
+        answers: Responses by path pattern, each a status or a page body:
             {"/api/*": 500}, {"*/config.json": 403}, {"/api/*": b"<html>log in</html>"}.
-        cut_after: close the connection after this many bytes of the next body that is longer; once.
-        corrupt: names of files whose first byte is sent wrong.
+        cut_after: Number of bytes after which the connection closes, once, in the next longer body.
+        corrupt: Names of files whose first byte is sent wrong.
 
-    `requests` holds what was asked, in order.
+    `requests` holds the received requests in order.
     """
 
     def __init__(self, folder: Path):
@@ -61,7 +60,7 @@ class HubServer:
         self._server.server_close()
 
     def gets(self, pattern: str = "*/resolve/*") -> list[Request]:
-        """The GET requests of paths like this; by default all downloads of files."""
+        """Return the GET requests whose path matches; by default all file downloads."""
         return [
             asked
             for asked in self.requests
@@ -69,15 +68,15 @@ class HubServer:
         ]
 
     def downloaded(self) -> list[str]:
-        """Sorted names of the files that were asked for, without repeats."""
+        """Return the sorted, unique names of the requested files."""
         return sorted({asked.path.split("/", 5)[5] for asked in self.gets()})
 
     def commit(self, repository: str, revision: str = "main") -> str:
-        """The commit of a revision's present files."""
+        """Return the commit of a revision's current files."""
         return _commit(self._revision(repository, revision))
 
     def _revision(self, repository, revision):
-        """The folder of a revision, which is "main", a tag or a commit; None if there is none."""
+        """Return the folder of a revision ("main", a tag or a commit), or None if it does not exist."""
         main = self.folder / repository
         folders = [main, *sorted(main.parent.glob(f"{main.name}@*"))]
         for folder in folders:
@@ -88,9 +87,9 @@ class HubServer:
 
 
 def reach_loopback(monkeypatch) -> None:
-    """Makes huggingface_hub reach a HubServer, whatever the environment says of proxies and offline mode.
+    """Make huggingface_hub reach a HubServer, whatever the environment sets for proxies and offline mode.
 
-    And nothing else: it sends no token and no telemetry, for which it would ask the real hub.
+    It reaches nothing else: it sends no token and no telemetry, either of which would contact the real hub.
     """
     import huggingface_hub
     from huggingface_hub import constants
@@ -115,7 +114,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def _answer(self):
-        target = self.requestline.split()[1]  # `self.path` has lost a doubled slash
+        target = self.requestline.split()[1]  # `self.path` collapses a doubled slash
         path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
         for pattern, answer in self.hub.answers.items():
             if fnmatch.fnmatchcase(path, pattern):
@@ -179,7 +178,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         part = b"" if self.command == "HEAD" else body
         if self.hub.cut_after is not None and len(part) > self.hub.cut_after:
             part, self.hub.cut_after = part[: self.hub.cut_after], None
-        # Before the answer: a client that has it may look here.
+        # Record before responding, because a client may check as soon as it has the response.
         self.hub.requests.append(Request(self.command, path, start, len(part)))
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():

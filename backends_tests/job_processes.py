@@ -1,4 +1,4 @@
-"""Starts processes that train together, as launchers do, and waits for their ends."""
+"""Processes that train together, started as launchers start them."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ from backends_tests.support import BACKEND, ROOT
 from vmae_keras.cli.shared.job import held_port
 from vmae_keras.data.synthetic import write_moving_shapes
 
-# A command that saves at every logging interval. Process 1 can be sent a signal after a step; process 0 can
-# fail as it saves. HELD is a place where a process waits for the other:
+# A command that saves at every logging interval. Process 1 can be sent a signal after a step. Process 0 can
+# fail while it saves. HELD names a point where a process waits for the other:
 # "signal": process 1, before its signal, until process 0 has saved the first interval;
-# "save": process 0, as it saves, until process 1 has ended the interval and waits, or leaves;
-# "end": each, after its error, until the other has said its own.
+# "save": process 0, while it saves, until process 1 has ended the interval and waits, or exits;
+# "end": each, after its error, until the other has reported its own.
 PROGRAM = """
 import os, sys
 from types import SimpleNamespace
@@ -73,7 +73,7 @@ main()
 """
 
 
-# Of `many_devices`, with a batch for each of two devices.
+# Runs `many_devices`, with a batch for each of two devices.
 SETTINGS = ["--seed", "1", "--batch-per-device", "4"]
 for change in changes({name: v for name, v in PRETRAINING.items() if name != "batch_size"}):
     SETTINGS += ["--set", change]
@@ -93,7 +93,7 @@ def start(command, cwd=None, **variables):
 
 @contextlib.contextmanager
 def two_processes(command, second=None, **variables):
-    """Yield the processes of a job on this machine, told of each other as launchers do."""
+    """Yield the two processes of a job on this machine, configured as launchers do."""
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(held_port()) for _ in range(2)]
         told = [
@@ -121,7 +121,7 @@ def two_processes(command, second=None, **variables):
 
 
 def pipes(folder):
-    """Return the variables that name the pipes by which two processes wait for each other."""
+    """Return the environment variables that name the pipes by which two processes wait for each other."""
     paths = {f"PIPE_{number}": str(folder / f"pipe-{number}") for number in range(2)}
     for path in paths.values():
         os.mkfifo(path)
@@ -142,7 +142,7 @@ def both_ended(processes, *codes):
 
 
 def write_data(folder):
-    """Write 44 clips, and a list of them with three classes: (folder of clips, list)."""
+    """Write 44 clips and a list of them with three classes; return (folder of clips, list)."""
     write_moving_shapes(folder / "clips", 44, frames=8, size=(32, 48))
     paths = sorted((folder / "clips").glob("*.mp4"))
     lines = [f"{path} {index % 3}\n" for index, path in enumerate(paths)]

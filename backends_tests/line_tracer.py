@@ -1,8 +1,8 @@
-"""A pytest plugin that records which lines of the library each passed test runs in its own process.
+"""Pytest plugin that records which lines of the library each passed test runs in its own process.
 
     pytest -p backends_tests.line_tracer --lines lines.json ...
 
-The file has, for each test, its seconds and {file: lines}. What a test's worker processes run is not seen.
+The file holds, for each test, its seconds and {file: lines}. Lines run by worker processes are missing.
 """
 
 import json
@@ -18,7 +18,7 @@ LIBRARY = str(Path(__file__).resolve().parents[1] / "vmae_keras") + os.sep
 
 
 class Tracer:
-    """Notes the lines of the library that run between `begin` and `end`."""
+    """Tracer that records the lines of the library that run between `begin` and `end`."""
 
     def __init__(self):
         self.lines = defaultdict(set)

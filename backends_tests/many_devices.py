@@ -1,8 +1,8 @@
-"""Pretrains and fine-tunes a small model in one process or several, for tests that compare what comes out.
+"""Pretraining and fine-tuning of a small model in one process or several, for tests of equal results.
 
     python -m backends_tests.many_devices CLIPS LABELS OUT NAME=DEVICES[,PARALLEL] ...
 
-Each NAME is a folder in OUT with the run `pretrained` and, where no PARALLEL is given, `fine-tuned`.
+Each NAME is a folder in OUT with the run `pretrained` and, if no PARALLEL is given, `fine-tuned`.
 """
 
 import sys
@@ -25,9 +25,9 @@ MODEL = {
     "mlp_dim": 64,
     "drop_path": 0.2,
 }
-# All that a division of the batch could change: drop-path, weights that differ by clip (running cells),
-# limits on the gradients' norm, averages; mixed clips, head dropout, repetitions; updates of several
-# batches, but on TensorFlow, which has none on several devices.
+# Everything that splitting the batch could change. Pretraining: drop-path, per-clip loss weights (running
+# cells), gradient-norm limits, averages. Fine-tuning: mixed clips, head dropout, repetitions. Both:
+# gradient accumulation, except on TensorFlow, which cannot accumulate on several devices.
 SOME = {} if BACKEND == "tensorflow" else {"accumulate": 2}
 PRETRAINING = (
     MODEL
@@ -79,7 +79,7 @@ def main(clips, labels, out, *runs):
             ("fine-tuned", finetune, new_run.prepare_fine_tuning, labels, FINE_TUNING),
         ):
             if parallel and stage == "fine-tuned":
-                continue  # what is divided is the same there
+                continue  # the distributed code is the same there
             run = Run(Path(out) / name / stage, used.process)
             settings = settle(run, data, changes=changes(values), seed=1, backend=BACKEND)
             train(settings, run, Display(Console(quiet=True)), devices=used)
@@ -90,5 +90,5 @@ if __name__ == "__main__":
     if BACKEND == "torch":
         from vmae_keras.distribution import torch_devices
 
-        torch_devices.BUCKET_BYTES = 4096  # several for this small model
+        torch_devices.BUCKET_BYTES = 4096  # gives this small model several buckets
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Applies mutants to a copy of the library and its tests, and runs the tests that they name there.
+"""Runs of the tests that mutants name, in a copy of the library and its tests with the mutant applied.
 
-That a test passes in a copy without mutants shows that the mutant made it fail, and that the copy was
-imported.
+The tests must also pass in a copy without mutants. This shows that the mutant caused the failure and that
+the copy was imported.
 """
 
 import compileall
@@ -19,12 +19,12 @@ from backends_tests.mutants import MODEL_FILES, MUTANTS, Mutant
 from backends_tests.support import ROOT
 from vmae_keras import backend
 
-# The quickest first, as none compiles here.
+# The fastest first, as nothing is compiled here.
 BACKENDS = [name for name in ("torch", "tensorflow", "jax") if name in backend.installed()]
 needs_backend = pytest.mark.skipif(not BACKENDS, reason="no backend is installed")
 
 
-# Operation by operation: what one mutant's run compiled serves the next, which a whole step would not.
+# Eager execution: code compiled in one mutant's run is reused by the next, unlike a whole compiled step.
 EAGERLY = """
 import keras
 
@@ -33,7 +33,7 @@ keras.Model.run_eagerly = property(lambda self: True, lambda self, value: None)
 
 
 def made_copy(folder: Path, conftest: str = "") -> Path:
-    """Return a copy in which one mutant after another is applied and taken back."""
+    """Return a copy of the project in which mutants are applied and reverted one after another."""
     for name in ("vmae_keras", "spec", "backends_tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -42,9 +42,9 @@ def made_copy(folder: Path, conftest: str = "") -> Path:
 
 
 def prepared(folder: Path, conftest: str = "") -> Path:
-    """Return the folder of a copy, with a `conftest.py` and compiled once."""
+    """Return the folder of a copy that has a `conftest.py` and is compiled once."""
     (folder / "conftest.py").write_text(conftest, "utf-8")
-    # By their hashes, as a mutant may have the original's size, and its time in seconds.
+    # Check bytecode by hash, as a mutant may have the original's size and its time in seconds.
     compileall.compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
     return folder
 
@@ -56,13 +56,13 @@ def copy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def eager_copy(tmp_path_factory):
-    """A copy whose models compute eagerly."""
+    """Return a copy whose models run eagerly."""
     return made_copy(tmp_path_factory.mktemp("copy"), EAGERLY)
 
 
 @contextmanager
 def applied(mutant: Mutant, copy: Path):
-    """Replace the mutant's text in the copy, until the end of the block."""
+    """Replace the mutant's text in the copy until the end of the block."""
     path = copy / "vmae_keras" / mutant.file
     text = path.read_text("utf-8")
     count = text.count(mutant.old)
@@ -75,30 +75,30 @@ def applied(mutant: Mutant, copy: Path):
 
 
 def arguments(tests: list[str]) -> list[str]:
-    """Return what pytest is called with for these tests."""
-    absent = ("cacheprovider", "unraisableexception")  # which collects garbage for long
+    """Return the pytest arguments for these tests."""
+    absent = ("cacheprovider", "unraisableexception")  # its garbage collection is slow
     options = ["-q", "-rf", "--tb=no", "--assert=plain", *(f"-pno:{name}" for name in absent)]
     return [*options, *(f"backends_tests/{test}" for test in tests)]
 
 
 def environment(backend: str) -> dict[str, str]:
-    """Return the variables of a process in which mutants are tried."""
+    """Return the environment variables of a process that runs mutants."""
     return {
         "KERAS_BACKEND": backend,
         "HYPOTHESIS_PROFILE": "mutants",
         "OMP_NUM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "COLUMNS": "1000",  # for whole reasons
+        "COLUMNS": "1000",  # do not truncate failure reasons
     }
 
 
 def forked_run(copy: Path):
-    """Return a function from tests to pytest's exit status and output, in a process for each call."""
+    """Return a function from tests to pytest's exit status and output, which forks a process per call."""
     return lambda tests: forked.run(copy, arguments(tests), **environment(BACKENDS[0]))
 
 
 def check_caught(mutant: Mutant, copy: Path, run):
-    """Assert that the mutant's test fails by a wrong value, not by a crash that any test would notice."""
+    """Raise unless the mutant's test fails on a wrong value, not a crash that any test would notice."""
     with applied(mutant, copy):
         status, text = run([mutant.test])
     assert status == pytest.ExitCode.TESTS_FAILED, text
@@ -107,7 +107,7 @@ def check_caught(mutant: Mutant, copy: Path, run):
 
 
 def check_pass_without(mutants: list[Mutant], copy: Path, run):
-    """Assert that the tests which mutants name pass without them, and with one that changes nothing."""
+    """Raise unless the named tests pass without mutants, and with a mutant that changes nothing."""
     status, text = run(sorted({mutant.test for mutant in mutants}))
     assert status == pytest.ExitCode.OK, text
     with applied(replace(mutants[0], new=mutants[0].old), copy):
@@ -115,10 +115,10 @@ def check_pass_without(mutants: list[Mutant], copy: Path, run):
 
 
 def of(folder: str) -> list[Mutant]:
-    """Return the mutants whose tests lie in a folder of `backends_tests`; `of_models` are apart."""
+    """Return the mutants whose tests are in a folder of `backends_tests`, except those of the model."""
     return [m for m in MUTANTS if m.test.startswith(f"{folder}/") and m not in of_models()]
 
 
 def of_models() -> list[Mutant]:
-    """Return the mutants that are tried on each backend."""
+    """Return the mutants that are tested on each backend."""
     return [m for m in MUTANTS if m.test.startswith("each_backend/") and m.file in MODEL_FILES]

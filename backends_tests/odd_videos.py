@@ -1,4 +1,4 @@
-"""Small videos that tests write: numbered frames, and the odd files that readers get wrong."""
+"""Small videos that tests write: numbered frames, and unusual files that readers tend to misread."""
 
 import re
 import struct
@@ -15,7 +15,7 @@ CODEC = "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
 
 def picture(number, height=48, width=64):
-    """A left half and a right half of grey: the number's last and first hexadecimal digit."""
+    """Return a grey picture that encodes a number: its low hexadecimal digit left, its high one right."""
     grey = np.empty((height, width, 3), np.uint8)
     grey[:, : width // 2] = 8 + 15 * (number % 16)
     grey[:, width // 2 :] = 8 + 15 * (number // 16)
@@ -23,7 +23,7 @@ def picture(number, height=48, width=64):
 
 
 def numbers(frames):
-    """(T, H, W, 3) -> the T numbers that `picture` wrote."""
+    """Return the T numbers that `picture` encoded in frames of (T, H, W, 3)."""
     middle = frames[:, frames.shape[1] // 2, :, 1].astype(float)
     width = middle.shape[1]
     low, high = middle[:, 4 : width // 2 - 4], middle[:, width // 2 + 4 : -4]
@@ -43,9 +43,9 @@ def write_video(
     gop=12,
     shown=None,
 ):
-    """Write (H, W, 3) pictures; `stamps` are in milliseconds, or `shown` in frames."""
+    """Write pictures of (H, W, 3). `stamps` are in milliseconds; `shown` are in frames."""
     with av.open(str(path), "w") as container:
-        # Without this every change of the grey would make a key frame.
+        # Without this option, every change of grey would make a key frame.
         no_extra_key_frames = {"sc_threshold": "0" if codec == "libx264" else "1000000000"}
         stream = container.add_stream(
             codec, rate=rate, options={**no_extra_key_frames, **(options or {})}
@@ -68,7 +68,7 @@ def write_video(
 
 
 def remux(source, target, change, *, bitstream_filter=None, time_base=None):
-    """Copy the packets, as `change(index, packet)` leaves them; None drops one."""
+    """Copy the packets through `change(index, packet)`; a packet is dropped if it returns None."""
     with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
         template = reading.streams.video[0]
         stream = writing.add_stream_from_template(template)
@@ -95,7 +95,7 @@ def _list(name, content):
 
 
 def palette_avi(path, frames=20, size=64, rate=7):
-    """Write an uncompressed AVI with a grey palette in its header; return each frame's level."""
+    """Write an uncompressed AVI with a grey palette in its header; return the level of each frame."""
     levels = [40 + 10 * index for index in range(frames)]
     pixels, entries = size * size, 256
     palette = b"".join(bytes((level, level, level, 0)) for level in range(entries))
@@ -120,7 +120,7 @@ def palette_avi(path, frames=20, size=64, rate=7):
 
 
 def corners(height=96, width=128):
-    """Return a picture whose corners are red and green, above blue and white."""
+    """Return a picture whose top corners are red and green, and bottom corners blue and white."""
     pixels = np.full((height, width, 3), 40, np.uint8)
     h, w = height // 4, width // 4
     pixels[:h, :w], pixels[:h, -w:] = (220, 30, 30), (30, 220, 30)
@@ -128,8 +128,8 @@ def corners(height=96, width=128):
     return pixels
 
 
-# (a, b, c, d) of a display matrix, a stored pixel (x, y) being shown at (a x + c y, b x + d y), and
-# what it does to a picture.
+# (a, b, c, d) of a display matrix, which shows a stored pixel (x, y) at (a x + c y, b x + d y), and its
+# effect on a picture.
 MATRICES = {
     "none": ((1, 0, 0, 1), lambda p: p),
     "mirrored left-right": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
@@ -143,12 +143,12 @@ MATRICES = {
 
 
 def with_matrix(path, name, frames=5):
-    """Write an MP4 of `corners` with a display matrix of `MATRICES`; return the picture to be shown."""
+    """Write an MP4 of `corners` with a display matrix from `MATRICES`; return the picture to be shown."""
     (a, b, c, d), turn = MATRICES[name]
     write_video(path, [corners()] * frames, rate=5)
     content = bytearray(Path(path).read_bytes())
     height, width = corners().shape[:2]
-    # The matrix comes after the box's name, its version and flags, five times, and four settings.
+    # The matrix follows the box's name, its version and flags, five times, and four settings.
     at = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
     x, y = width * (a < 0) + height * (c < 0), width * (b < 0) + height * (d < 0)
     one = 1 << 16
@@ -159,9 +159,9 @@ def with_matrix(path, name, frames=5):
 
 
 def copied_avi(path, frames=100, rate=25):
-    """Write H.264 with B-frames into MP4 and copy its packets into AVI; its header says twice the rate.
+    """Write H.264 with B-frames to MP4 and copy its packets to an AVI whose header states twice the rate.
 
-    The container's unit is half a frame, as `ffmpeg -c copy` leaves it, and every other chunk is empty.
+    The container's time unit is half a frame, as with `ffmpeg -c copy`, and every other chunk is empty.
     """
     source = Path(f"{path}.mp4")
     write_video(source, [picture(n) for n in range(frames)], rate=rate, options={"bf": "3"})
@@ -177,10 +177,10 @@ def copied_avi(path, frames=100, rate=25):
 
 
 def hidden_frames(path, codec="libvpx-vp9", frames=40, joined=False):
-    """Write VP8 or VP9 that has each key frame twice, first hidden and with a time stamp of its own.
+    """Write VP8 or VP9 that stores each key frame twice: first hidden, with its own time stamp, then shown.
 
     Args:
-        joined: of VP9, put the hidden frame into the packet of the shown one.
+        joined: Whether the hidden frame shares the packet of the shown one (VP9 only).
     """
     # show_frame, in the first byte of a key frame
     bit = {"libvpx": 0b10000, "libvpx-vp9": 0b10}[codec]
@@ -204,10 +204,10 @@ def hidden_frames(path, codec="libvpx-vp9", frames=40, joined=False):
 
 
 def of_old_x264(path):
-    """Write H.264 4:4:4 whose first packet, and no other, says that an x264 before build 151 made it.
+    """Write H.264 4:4:4 of which only the first packet claims that an x264 older than build 151 wrote it.
 
-    Decoders read 4:4:4 of those builds in another way. Here that is the wrong way, which shows in the
-    pixels from frame 16 on, and in errors.
+    Decoders read 4:4:4 of those builds differently. Here that reading is wrong, which shows in the pixels
+    from frame 16 on, and in errors.
     """
     pictures = list(moving_shapes(np.random.default_rng(1), 40, (48, 64)))
     write_video(path, pictures, codec="libx264", pix_fmt="yuv444p", options={"crf": "5"})
@@ -219,16 +219,16 @@ def of_old_x264(path):
 def program_stream(path, frames=100, size=(64, 128), between=2, gop=12):
     """Write an MPEG program stream of small flat frames, many of which share a packet and its time stamp.
 
-    `picture` tells the number of each frame; `between` are the B-frames in a row.
+    `picture` encodes the number of each frame. `between` is the number of consecutive B-frames.
     """
     pictures = [picture(number, *size) for number in range(frames)]
     write_video(path, pictures, codec="mpeg2video", options={"bf": str(between)}, gop=gop)
 
 
 def with_a_pause(path, bad_stamp=None, reordered=False):
-    """Write 120 frames at 25 per second, ten seconds of pause after the 60th; return their stamps, in ms.
+    """Write 120 frames at 25 per second, with ten seconds of pause after the 60th; return stamps in ms.
 
-    Frame 61 gets the stamp that `bad_stamp` makes of all stamps. `picture` tells the number of each frame.
+    Frame 61 gets the stamp that `bad_stamp` computes from all stamps. `picture` encodes the frame numbers.
     """
     stamps = [40 * index + 10_000 * (index >= 60) for index in range(120)]
     if bad_stamp:

@@ -1,1 +1,1 @@
-"""The conformance suite's views of implementations; each may import the framework that it needs."""
+"""Adapters of the conformance suite to each implementation. Each may import the framework that it needs."""

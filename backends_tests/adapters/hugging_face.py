@@ -1,8 +1,8 @@
-"""The conformance suite's view of the VideoMAE of Hugging Face's transformers, in float32 on the CPU.
+"""Conformance-suite adapter for the VideoMAE of Hugging Face transformers, in float32 on the CPU.
 
-Everything but the sizes is left at its default, as `layer_norm_eps` is in published checkpoints too.
-Weights are set in memory by name, which no loading code can misread (releases of transformers 5 before
-https://github.com/huggingface/transformers/pull/48675 read the biases of queries and values as zeros).
+All settings except the sizes keep their defaults, as published checkpoints do with `layer_norm_eps`.
+Weights are set in memory by name, so no loading code can misread them. (Releases of transformers 5 before
+https://github.com/huggingface/transformers/pull/48675 read the biases of queries and values as zeros.)
 """
 
 import re
@@ -27,7 +27,7 @@ ONE_MASK = (
     f"every masked token is decoded, with equal weight; V2's decoder mask is absent: {SOURCE}"
 )
 
-# Their names of parameters to ours: modules, what lies in a block, ends.
+# Map from parameter names in transformers to ours: modules, parts of a block, suffixes.
 OUTSIDE = (
     (r"^videomae\.embeddings\.patch_embeddings\.projection\.", "tubelet_embedding/"),
     (r"^videomae\.encoder\.layer\.(\d+)\.", r"encoder/block_\1/"),
@@ -55,7 +55,7 @@ LAST = (
 
 
 class Adapter(adapter.Adapter):
-    """Of the models for pretraining and for classification."""
+    """Adapter for the pretraining model and the classifier of transformers."""
 
     name = f"transformers {__version__}"
     gaps = {  # noqa: RUF012
@@ -72,7 +72,7 @@ class Adapter(adapter.Adapter):
     }
 
     def build(self, config):
-        # With mean pooling, the default, the encoder of the pretraining model too lacks its final norm.
+        # With mean pooling, the default, the encoder of the pretraining model also lacks its final norm.
         settings = theirs(config, use_mean_pooling=False)
         return Model(VideoMAEForPreTraining(settings), config)
 
@@ -82,7 +82,7 @@ class Adapter(adapter.Adapter):
 
 
 def theirs(config, **others):
-    """The specification's configuration as theirs."""
+    """Return the specification's configuration as a transformers configuration."""
     p0, p1, p2 = config.tubelet
     if p1 != p2:
         raise ValueError(f"Tubelets must be square. Received: tubelet={config.tubelet}.")
@@ -106,7 +106,7 @@ def theirs(config, **others):
 
 
 class Wrapped:
-    """Weights by the specification's names, and videos as the processors of transformers prepare them."""
+    """Model of transformers with the specification's weight names and transformers' preprocessing."""
 
     def __init__(self, model, config):
         self.model, self.config = model.eval(), config
@@ -127,7 +127,7 @@ class Wrapped:
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
     def _collect(self, of):
-        """-> {our name: array}, from what `of` makes of each parameter."""
+        """Return {our name: array}, applying `of` to each parameter."""
         found = {}
         for name, parameter in self.model.named_parameters():
             ours, part = translated(name)
@@ -136,12 +136,12 @@ class Wrapped:
                 value = value.transpose(2, 3, 4, 1, 0).reshape(-1, self.config.dim)
             elif value.ndim == 2:
                 value = value.T
-            # Queries, keys and values come in this order.
+            # Queries, keys and values are concatenated in this order.
             found[ours] = np.concatenate([found[ours], value], axis=1) if part else value.copy()
         return found
 
     def _pixels(self, video):
-        """(B, T, H, W, C) -> (B, T, C, H, W), normalised."""
+        """Return normalised pixels: (B, T, H, W, C) -> (B, T, C, H, W)."""
         scale = 255.0 if video.dtype == np.uint8 else 1.0
         video = (video / scale - self.config.mean) / self.config.std
         return torch.from_numpy(video.transpose(0, 1, 4, 2, 3).astype(np.float32))
@@ -157,7 +157,10 @@ class Model(Wrapped, adapter.Model):
             return float(self._run(batch).loss)
 
     def target(self, batch):
-        """Not returned, but the slope of the mean square by predictions of zero is -2 / size times it."""
+        """Return the target, derived from the gradient because the model does not return it.
+
+        The gradient of the mean squared error at predictions of zero is -2 / size times the target.
+        """
         head = self.model.decoder.head
         before = [parameter.detach().clone() for parameter in head.parameters()]
         for parameter in head.parameters():
@@ -175,7 +178,7 @@ class Model(Wrapped, adapter.Model):
         return self._collect(lambda parameter: parameter.grad)
 
     def train(self, batches, rates, *, weight_decay, beta_1, beta_2, epsilon):
-        """The optimizer is torch's, as in upstream's own training."""
+        """Train with torch's optimizer, as upstream does."""
         groups = {True: [], False: []}
         for name, parameter in self.model.named_parameters():
             groups[decayed(translated(name)[0], parameter.shape)].append(parameter)
@@ -211,7 +214,7 @@ class Classifier(Wrapped, adapter.Classifier):
 
 
 def translated(name):
-    """-> our name, and 0, 1 or 2 where it is the query's, key's or value's part of ours."""
+    """Return our name and, for a part of our fused weight, 0, 1 or 2 for query, key or value."""
     part = re.search(r"\.(query|key|value)\.weight$", name)
     for pattern, ours in (*OUTSIDE, *INSIDE, *LAST):
         name = re.sub(pattern, ours, name)

@@ -1,4 +1,4 @@
-"""The conformance suite's view of this library, on whatever backend Keras runs."""
+"""Conformance-suite adapter for this library, on any Keras backend."""
 
 import dataclasses
 
@@ -13,13 +13,14 @@ from vmae_keras.training.optimizer import AdamW
 
 
 class Adapter(adapter.Adapter):
-    """No gaps."""
+    """Adapter for this library. It has no known gaps."""
 
     def __init__(self):
         self.name = f"vmae_keras on {keras.backend.backend()}"
 
     def build(self, config):
-        with filled_by(lambda block: None):  # weights are loaded; JAX would compile each draw
+        # The weights are loaded later. JAX would compile each draw.
+        with filled_by(lambda block: None):
             return Model(VideoMAE(ours(config)))
 
     def build_classifier(self, config, classes, pooling):
@@ -28,7 +29,7 @@ class Adapter(adapter.Adapter):
 
 
 class Model(adapter.Model):
-    """Compiled as a whole where the backend compiles; JAX takes longer operation by operation."""
+    """Model compiled as a whole where the backend compiles; JAX is slower operation by operation."""
 
     def __init__(self, model):
         self.model = model
@@ -76,14 +77,14 @@ class Classifier(adapter.Classifier):
 
 
 class GradientForWeight(keras.optimizers.Optimizer):
-    """Leaves in each variable its gradient, unrounded by a difference of weights."""
+    """Optimizer that stores each gradient in its variable, without the rounding of a weight difference."""
 
     def update_step(self, gradient, variable, learning_rate):
         self.assign(variable, gradient)
 
 
 def gradients(model, batch):
-    """Every trainable weight's gradient in training, by path; the weights stay as they are."""
+    """Return the training gradient of every trainable weight by path, without changing the weights."""
     before = values(model)
     model.compile(GradientForWeight(0.0))
     model.train_on_batch(batch)
@@ -93,7 +94,7 @@ def gradients(model, batch):
 
 
 def ours(config):
-    """The specification's configuration as the library's."""
+    """Return the specification's configuration as the library's."""
     return VideoMAEConfig(**dataclasses.asdict(config))
 
 

@@ -1,6 +1,6 @@
-"""The conformance suite's view of the oracle itself: what the suite would say of a float64 implementation.
+"""Conformance-suite adapter for the oracle itself, a float64 implementation.
 
-With deviations, of one that departs from the specification in known places.
+With `deviations`, it stands for an implementation that departs from the specification in known places.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ class Adapter(adapter.Adapter):
 
 
 def check_sizes(config):
-    """CONFIG-1: the oracle's configuration is not checked where it is made."""
+    """Check the sizes (CONFIG-1), which the oracle's configuration does not do when it is constructed."""
     clip = (1, config.frames, config.height, config.width, config.channels)
     reference.tubelets(np.zeros(clip), config.tubelet)
     if config.dim % config.heads or config.decoder_dim % config.decoder_heads:
