@@ -47,7 +47,7 @@ def pytest_addoption(parser):
         "--clauses",
         type=Path,
         metavar="FOLDER",
-        help="record there, one file per implementation, what the tests found for each clause",
+        help="folder for records of the test results per clause, one file per implementation",
     )
 
 

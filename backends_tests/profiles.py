@@ -1,7 +1,7 @@
-"""The Hypothesis profiles of all tests; $HYPOTHESIS_PROFILE names the one that is used.
+"""Hypothesis profiles of all tests; $HYPOTHESIS_PROFILE selects one.
 
-`suite` draws the same examples in every run, `nightly` many more by the seed in `--hypothesis-seed`, and
-`mutants` those of the suite, without looking for a smaller example that fails.
+`suite` draws the same examples in every run. `nightly` draws many more, from the seed in
+`--hypothesis-seed`. `mutants` draws those of the suite and does not shrink failures.
 """
 
 import os
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 NAME = os.environ.get("HYPOTHESIS_PROFILE", "suite")
 NIGHTLY = NAME == "nightly"
 TIMES_MORE = 40 if NIGHTLY else 1
-# How long an example takes depends on what else the machine does, and some models are drawn in vain.
+# The duration of an example depends on other load on the machine, and some drawn models are discarded.
 SHARED = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -29,10 +29,10 @@ settings.load_profile(NAME)
 
 
 def examples(count, *, smallest=True):
-    """Return the decorator of a test that draws `count` examples, and 40 times as many in nightly.
+    """Return a decorator that draws `count` examples for a test, and 40 times as many in nightly runs.
 
-    Without `smallest` the suite shows the first example that fails: where an example takes long, a
-    smaller one may not be found within the test's time limit.
+    With `smallest=False` the suite reports the first failing example without shrinking it. Use this where
+    an example is slow and shrinking may exceed the test's time limit.
     """
     phases = [
         phase

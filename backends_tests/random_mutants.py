@@ -1,6 +1,7 @@
-"""Small wrong changes of a source file, all that its syntax tree allows: operators, constants, conditions.
+"""Small wrong changes of a source file, from its syntax tree: operators, constants, conditions.
 
-Nothing is changed in annotations, or in what is raised, formatted or printed: no test need know messages.
+Annotations, and arguments that are raised, formatted or printed, never change, as tests need not know
+messages.
 """
 
 import ast
@@ -32,16 +33,16 @@ OPERATORS = {
     ast.In: [ast.NotIn],
     ast.NotIn: [ast.In],
 }
-PRINTS = ("warn", "say", "print", "note")  # functions whose arguments are for people
-NEGATED = (ast.Compare, ast.UnaryOp)  # negated as such
+PRINTS = ("warn", "say", "print", "note")  # functions whose arguments are messages for people
+NEGATED = (ast.Compare, ast.UnaryOp)  # wrapped in `not`
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of a source text; `node` and `variant` find it again in the same text.
+    """One change of a source text; `node` and `variant` locate it in the same text again.
 
-    `lines` are those that run where the change matters: its statement's, its function's, or the file's.
+    `lines` are the lines that run where the change matters: of its statement, its function or the file.
     """
 
     node: int
@@ -64,13 +65,14 @@ def changes(source: str) -> list[Change]:
             place[key] = value
             texts.append(_text(node))
             place[key] = old
-            first = getattr(node, "lineno", None) or node.iter.lineno  # of a comprehension
+            # a comprehension has no line of its own
+            first = getattr(node, "lineno", None) or node.iter.lineno
             found.append(Change(number, variant, first, *texts, lines[node]))
     return found
 
 
 def changed(source: str, change: Change) -> str:
-    """Return the source with one change, without its comments."""
+    """Return the source with one change applied, without its comments."""
     tree = ast.parse(source)
     place, key, value = list(_variants(list(ast.walk(tree))[change.node]))[change.variant]
     place[key] = value
@@ -107,7 +109,7 @@ def _lines(node, lines, inside) -> Iterator[tuple[ast.AST, range]]:
 
 
 def _variants(node) -> Iterator[tuple]:
-    """Yield the changes of a node: what is changed, a dict or a list, its key there, and the new value."""
+    """Yield the changes of a node: the dict or list to change, its key, and the new value."""
     fields = vars(node)
     match node:
         case ast.BinOp() | ast.BoolOp() | ast.AugAssign():

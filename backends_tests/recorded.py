@@ -1,4 +1,4 @@
-"""A generator that remembers what it was asked for, and what it gave: for comparison with the oracle."""
+"""A random generator that records its calls and results, for comparison with the oracle."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ class Draw:
 
 
 class RecordedGenerator:
-    """Stands in for `np.random.default_rng(seed)`; `draws` are its calls, in order."""
+    """Replacement for `np.random.default_rng(seed)` that lists its calls in `draws`, in order."""
 
     def __init__(self, seed: int):
         self.draws: list[Draw] = []

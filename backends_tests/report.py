@@ -1,12 +1,12 @@
-"""Prints which clauses of spec/SPEC.md hold on which implementation, from the records of test runs.
+"""Report of the clauses of spec/SPEC.md that hold in each implementation, from the records of test runs.
 
     python -m backends_tests.report build/clauses
 
-`pytest --clauses FOLDER` writes the records, and `python -m spec.conformance ADAPTER --json FILE` those of
-another implementation: one file for each, which names its column. A test that needs no backend stands in
-the library's own column. Exits with 1 where a test failed, an id is unknown, or a clause has a passing test
-neither without a backend nor on each of them. A skipped test and a known gap did not pass: "partly" stands
-where some tests of a clause passed and others were skipped.
+`pytest --clauses FOLDER` writes the records of the library, and `python -m spec.conformance ADAPTER --json
+FILE` those of another implementation: one file, and one column, for each. Tests that need no backend have a
+column for the library itself. The exit status is 1 if a test failed, an id is unknown, or a clause has no
+passing test either without a backend or on each of them. Skipped tests and known gaps do not count as
+passed. "partly" means that some tests of a clause passed and others were skipped.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from backends_tests.clauses import LIBRARY, clauses, unknown
 BACKENDS = ("jax", "tensorflow", "torch")
 COLUMNS = ("oracle", LIBRARY, *BACKENDS, "hugging_face")
 HEADS = {LIBRARY: "no backend"}
-# The worst of a clause's tests is its cell.
+# A cell shows the worst state of the clause's tests.
 CELLS = {"fail": "FAIL", "deviates": "deviates", "gap": "gap", "skip": "skip", "pass": "pass"}
 STYLES = {"FAIL": "bold red", "deviates": "red", "gap": "yellow", "skip": "yellow"}
 
 
 def main(arguments=None) -> int:
-    """The command; returns its exit status."""
+    """Print the report; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("records", nargs="+", type=Path, help="record files, or folders of them")
     found = read(parser.parse_args(arguments).records)
@@ -55,7 +55,7 @@ def main(arguments=None) -> int:
 
 
 def read(paths) -> dict[str, list[dict]]:
-    """Files and folders -> implementation -> records."""
+    """Read files and folders into {implementation: records}."""
     files = [
         file
         for path in paths
@@ -65,7 +65,7 @@ def read(paths) -> dict[str, list[dict]]:
 
 
 def states(found, name) -> dict[str, set[str]]:
-    """Return the states of each clause's tests on an implementation; none where that was not recorded."""
+    """Return the states of each clause's tests on an implementation; empty where nothing was recorded."""
     seen = defaultdict(set)
     for record in found.get(name, []):
         for clause in record["clauses"]:
@@ -74,7 +74,7 @@ def states(found, name) -> dict[str, set[str]]:
 
 
 def table(found) -> Table:
-    """A row per clause, a column per implementation."""
+    """Return a table with a row per clause and a column per implementation."""
     grid = Table(box=None, padding=(0, 2, 0, 0))
     grid.add_column("clause", no_wrap=True)
     grid.add_column("says", max_width=40)
@@ -90,19 +90,19 @@ def table(found) -> Table:
 
 
 def cell(seen: set[str]) -> str:
-    """Return what the table shows of a clause's tests, by their states."""
+    """Return the cell for a clause, from the states of its tests."""
     if seen == {"pass", "skip"}:
         return "partly"
     return next((text for state, text in CELLS.items() if state in seen), "-")
 
 
 def failed(name, record) -> bool:
-    """A peer may deviate; the library may not."""
+    """Return whether a record is a failure. Implementations other than the library may deviate."""
     return record["state"] == "fail" or (record["state"] == "deviates" and name in BACKENDS)
 
 
 def remarks(found) -> list[str]:
-    """What did not pass and need not: gaps, a peer's deviations, skips, what was not recorded."""
+    """Return what may fall short: known gaps, other implementations' deviations, skips, missing records."""
     merged = defaultdict(dict)
     for name, records in found.items():
         for record in records:
@@ -118,7 +118,7 @@ def remarks(found) -> list[str]:
 
 
 def problems(found) -> list[str]:
-    """What makes the report fail."""
+    """Return the problems that make the report fail."""
     lines = []
     for name, records in found.items():
         for record in records:

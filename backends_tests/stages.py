@@ -1,8 +1,8 @@
-"""Carry out a stage with a stand-in for its model: what reaches the model, and what seams get.
+"""Runs of a stage with a stub model, which record what reaches the model and the library's seams.
 
-Everything between a recipe and `fit` is the library's own, and nothing is computed, so that a run takes
-milliseconds. Values are noted by seam and argument, as in "AdamW.beta_1", and those of dataclasses also by
-field, as in "dataset.clips.mixing.mixup".
+Everything between a recipe and `fit` is the library's own code. Nothing is computed, so a run takes
+milliseconds. Values are recorded by seam and argument, as in "AdamW.beta_1", and those of dataclasses also
+by field, as in "dataset.clips.mixing.mixup".
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, P
 from vmae_keras.training import distillation, fine_tuning, loop, new_run, pretraining
 from vmae_keras.training.display import Display
 
-# The module that trains with each kind of settings, and the class of its model.
+# Training module for each kind of settings, and its model class.
 STAGES = {
     PretrainingSettings: (pretraining, "VideoMAE"),
     FineTuningSettings: (fine_tuning, "VideoClassifier"),
     DistillationSettings: (distillation, "VideoClassifier"),
 }
-# The function of each of these modules that trains.
+# Training function of each of these modules.
 TRAIN = {
     pretraining: pretraining.pretrain,
     fine_tuning: fine_tuning.finetune,
@@ -39,7 +39,7 @@ PATHS = ("tubelet_embedding/kernel", "encoder/block_0/norm1/gamma", "fc_norm/gam
 
 
 class SecondOfTwo(Devices):
-    """The second of two processes that train together; the first always says the same."""
+    """Second of two processes that train together. The first contributes the same values."""
 
     def __init__(self):
         super().__init__(count=2, process=1, processes=2)
@@ -49,7 +49,7 @@ class SecondOfTwo(Devices):
 
 
 class Seen(dict):
-    """What was noted."""
+    """Recorded values."""
 
     def note(self, seam, arguments):
         for name, value in arguments.items():
@@ -62,7 +62,7 @@ class Seen(dict):
                 self._note(f"{key}.{name}", part)
 
     def spy(self, patch, owner, name, seam=None, gives=None):
-        """Note what `owner.name` is given; it does what it did, or gives what `gives` makes of it."""
+        """Record the arguments of `owner.name`, which still runs unless `gives` computes its result."""
         original = getattr(owner, name)
         signature = inspect.signature(original)
 
@@ -80,7 +80,7 @@ class Seen(dict):
 
 
 def stand_in(seen, batches):
-    """A model that notes how it is compiled, and the first batches of what it is to fit."""
+    """Return a stub model that records how it is compiled and the first batches of its training data."""
     model = mock.MagicMock()
     model.weights = [SimpleNamespace(path=f"model/{path}", trainable=True) for path in PATHS]
     model.encoder.blocks = [mock.MagicMock()]
@@ -97,15 +97,15 @@ def stand_in(seen, batches):
 
 
 def says(videos):
-    """Return what any teacher says of videos (B, T, H, W, 3), (B, 3): their colours."""
+    """Return the outputs (B, 3) of a stub teacher for videos (B, T, H, W, 3): their colours."""
     return np.log([[1.0, 2.0, 5.0]]).astype("float32") + np.mean(videos, (1, 2, 3), "float32")
 
 
 def begun(patch, stage, data, folder, model, recipe, seed):
-    """Begin a run: the settings of a stage, of values of model and recipe as they are written with `--set`.
+    """Begin a run: return the settings of a stage from values of model and recipe in `--set` form.
 
     Args:
-        data: a folder that holds a folder for each of the labels.
+        data: Folder that holds one folder for each label.
     """
     given = {
         "variant": "tiny",
@@ -124,13 +124,13 @@ def begun(patch, stage, data, folder, model, recipe, seed):
 
 
 def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1, data=None) -> Seen:
-    """Carry out a stage and return what was noted.
+    """Run a stage and return the recorded values.
 
     Args:
-        patch: pytest's `monkeypatch`.
-        start: the step of the checkpoint that the run goes on from; 0 for none.
-        batches: how many of them to take.
-        data: in place of the data set, so that no video is read: (batches, validation arrays).
+        patch: Pytest's `monkeypatch`.
+        start: Step of the checkpoint to resume from; 0 for none.
+        batches: Number of batches to take.
+        data: Replacement for the data set, (batches, validation arrays), so that no video is read.
     """
     seen = Seen()
     stage, kind = STAGES[type(settings)]
@@ -176,7 +176,7 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
 
 
 def display(seen):
-    """A display that shows nothing, and notes what it is to start with and to say."""
+    """Return a silent display that records its initial values and its messages."""
     shown, seen["display.notes"] = mock.Mock(), []
     shown.note.side_effect = seen["display.notes"].append
     names = [*inspect.signature(Display.start).parameters][1:]
@@ -187,7 +187,7 @@ def display(seen):
 
 
 def write_losslessly(path, frames):
-    """Write (T, H, W, 3) uint8 frames so that a reader gets the same ones."""
+    """Write uint8 frames (T, H, W, 3) losslessly."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.height, stream.width = frames.shape[1:3]
@@ -198,7 +198,7 @@ def write_losslessly(path, frames):
 
 
 def write_videos(folder, count, height=40):
-    """Write so many videos, the same number of each label; return their frames, in the list's order."""
+    """Write that many videos, equally many of each label; return their frames in the order of the list."""
     made = []
     for number in range(count):
         path = folder / LABELS[number * len(LABELS) // count] / f"{number:02}.mkv"

@@ -1,4 +1,4 @@
-"""Models that the library is compared with the oracle on: some that have every option, others drawn."""
+"""Models for comparisons of the library with the oracle: four that cover every option, and drawn ones."""
 
 from unittest import mock
 
@@ -26,7 +26,7 @@ ACTIVATIONS = (
     *KINKS,
 )
 
-# Four models: a column is a model. No two rows of options are alike, so that none stands for another.
+# Four models, one per column. No two rows of options are equal, so no option can stand in for another.
 _SIZES = {
     "grid": ((1, 3, 5), (2, 3, 1), (3, 2, 2), (1, 2, 3)),
     "tubelet": ((1, 2, 3), (2, 3, 2), (1, 4, 3), (2, 2, 4)),
@@ -71,7 +71,7 @@ _POOLINGS = ("mean", "first", "first", "mean")
 
 
 def _columns(table):
-    """-> a dict for each of the four models."""
+    """Return a dict of options for each of the four models."""
     return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
@@ -83,7 +83,7 @@ def _config(*, grid, tubelet, channels, **others):
 
 
 def _colours(channels):
-    """A mean and a deviation for each channel, none like another."""
+    """Draw a distinct mean and deviation for each channel."""
     return {
         "mean": tuple(0.3 + 0.1 * i for i in range(channels)),
         "std": tuple(0.2 + 0.05 * i for i in range(channels)),
@@ -111,7 +111,7 @@ CLASSIFIERS = [
 
 @st.composite
 def configurations(draw):
-    """Every field of the configuration; sizes that tubelets and heads divide."""
+    """Draw every field of the configuration, with sizes that tubelets and heads divide."""
     maybe, channels = st.booleans(), draw(st.integers(1, 4))
     t, h, w = (draw(st.integers(1, 4)) for _ in range(3))
     planar = t == 1 and draw(maybe)
@@ -161,7 +161,7 @@ def _batches(draw):
 
 @st.composite
 def cases(draw):
-    """Masks of any kind that leave the encoder two tokens and the loss one."""
+    """Draw masks of any kind that leave at least two tokens to the encoder and one to the loss."""
     masking = {
         "kind": draw(st.sampled_from(["tube", "random", "frame", "agnostic"])),
         "ratio": draw(st.sampled_from([0.25, 0.5, 0.75])),
@@ -170,7 +170,7 @@ def cases(draw):
     case = Case("drawn", draw(configurations()), masking, **_batches(draw))
     try:
         batch = case.batch
-    except ValueError:  # a mask that leaves nothing visible, or nothing masked
+    except ValueError:  # the mask leaves nothing visible or nothing masked
         reject()
     assume(batch["visible"].shape[1] >= 2 and batch["decoded"].shape[1] >= 1)
     assume("weight" not in batch or batch["weight"].any())
@@ -180,14 +180,14 @@ def cases(draw):
 
 @st.composite
 def classifiers(draw):
-    """Of either pooling, and of two tokens or more: Keras warns of attention to a single one."""
+    """Draw classifiers of either pooling, with at least two tokens. Keras warns of attention to one."""
     pooling, config = draw(st.sampled_from(["mean", "first"])), draw(configurations())
     assume(config.num_tokens >= 2)
     return ClassifierCase("drawn", config, **_batches(draw), pooling=pooling)
 
 
 def _distance_of_kinks(case):
-    """Of what the activation is given: at a kink, rounding alone can change the derivative."""
+    """Return the distance of activation inputs to kinks, where rounding alone can change the derivative."""
     kinks = KINKS.get(case.config.activation, ())
     if not kinks:
         return np.inf

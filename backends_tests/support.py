@@ -1,4 +1,4 @@
-"""What several tests share: models with large random weights, batches."""
+"""Shared test helpers: models with large random weights, and batches."""
 
 import json
 import os
@@ -15,21 +15,21 @@ from vmae_keras import masks
 from vmae_keras.backend import installed
 
 BACKEND = os.environ.get("KERAS_BACKEND", "jax")
-# How a foreign file is read does not depend on the backend: all its options are tried on the quickest one.
+# Reading foreign files does not depend on the backend, so all options are tested on the fastest one.
 TRIES_ALL_FILES = BACKEND == "torch"
-# Launchers, jobs and kills: the suite asks one backend, as each process takes seconds to start.
+# Each process takes seconds to start, so the suite tests launchers, jobs and kills on one backend.
 in_suite_on_torch = pytest.mark.skipif(
     BACKEND != "torch" and not NIGHTLY,
     reason="PyTorch starts soonest; asked of the other backends with --nightly",
 )
-# Added to the seeds of weights and batches: `scripts/tolerances.py` measures with several.
+# Offset of the seeds of weights and batches. `scripts/tolerances.py` measures with several.
 SEED_SHIFT = int(os.environ.get("VMAE_SEED", "0"))
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VMAE_SHARED", ROOT.parent / "shared"))
 
 
 def shared(path):
-    """Return a path in the folder of shared files, `../shared` or VMAE_SHARED; skip where it is absent."""
+    """Return a path in the shared folder, `../shared` or VMAE_SHARED; skip the test if it is absent."""
     if not (SHARED / path).exists():
         pytest.skip(
             f"{SHARED / path} does not exist; name the folder of shared files in VMAE_SHARED"
@@ -38,9 +38,9 @@ def shared(path):
 
 
 def imported(code: str) -> tuple[set[str], str]:
-    """Run code in a process of its own; return the packages that it imports, and what it prints.
+    """Run code in a new process; return the packages that it imports, and its output.
 
-    Python's own do not count, nor modules that `code` names in `before`.
+    Modules of Python itself, and those that `code` lists in `before`, are left out.
     """
     code = (
         f"import json, sys\nbefore = set()\n{code}\n"
@@ -60,7 +60,7 @@ def imported(code: str) -> tuple[set[str], str]:
 
 
 def running_backend():
-    """Return the backend that Keras runs on in this process, else the first that is installed; or skip.
+    """Return the backend of Keras in this process, or the first installed one; skip if there is none.
 
     Tests that need no backend share a process, in which the first import of Keras decides.
     """
@@ -71,12 +71,12 @@ def running_backend():
 
 
 def by_path(model):
-    """The trainable variables by the specification's names (WEIGHT-1, FT-4)."""
+    """Return the trainable variables by the specification's names (WEIGHT-1, FT-4)."""
     return {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
 
 
 def assign(model, weights):
-    """Sets a model's weights from a dict keyed as the specification keys them."""
+    """Set a model's weights from a dict with the specification's names."""
     variables = by_path(model)
     assert variables.keys() == weights.keys()
     for path, variable in variables.items():
@@ -84,19 +84,19 @@ def assign(model, weights):
 
 
 def with_random_weights(config, seed=0, **kwargs):
-    """A model and its weights of sigma .5, large enough that a wrong detail shows."""
+    """Return a model and its weights of sigma .5, which are large enough to expose a wrong detail."""
     from vmae_keras import VideoMAE
 
     model = VideoMAE(config, **kwargs)
     weights = training_reference.random_weights(config, np.random.default_rng(seed + SEED_SHIFT))
-    # What the model holds is float32; the oracle must start from the same numbers.
+    # The model holds float32. The oracle must start from the same rounded numbers.
     weights = {name: value.astype("float32") for name, value in weights.items()}
     assign(model, weights)
     return model, weights
 
 
 def random_batch(config, clips=2, seed=0, kind="tube", ratio=0.75, decoder_ratio=None, video=None):
-    """A batch dict of random pixels with masks of its own for each clip."""
+    """Return a batch dict of random pixels with separate masks for each clip."""
     generator = np.random.default_rng(seed + SEED_SHIFT)
     shape = (clips, config.frames, config.height, config.width, config.channels)
     ids = [

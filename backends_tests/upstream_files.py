@@ -1,4 +1,4 @@
-"""Small random files of weights as other implementations write them, made from spec/weights.toml alone."""
+"""Small random weight files as other implementations write them, derived from spec/weights.toml."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from spec.weight_table import expand
 
 
 def small(**changes) -> Config:
-    """16 x 224 x 224 clips, which a file that says nothing is taken for, and little else."""
+    """Return a small configuration for 16 x 224 x 224 clips, the default for a file without settings."""
     sizes = dict(
         dim=8,
         depth=2,
@@ -30,7 +30,7 @@ def small(**changes) -> Config:
 
 
 def tensors(config, model, upstream, classes=5, seed=0):
-    """-> (an upstream's name: float32 array, our path: the weight that it must become).
+    """Return ({upstream name: float32 array}, {our path: expected weight}).
 
     Args:
         model: "pretraining", "classifier mean" or "classifier first".
@@ -50,14 +50,14 @@ def tensors(config, model, upstream, classes=5, seed=0):
 
 
 def without(start, *dicts):
-    """Each dict without the entries whose names begin so."""
+    """Return each dict without the entries whose names have this prefix."""
     return [
         {name: value for name, value in one.items() if not name.startswith(start)} for one in dicts
     ]
 
 
 def write(path: Path, stored, settings=None, preprocessing=None) -> Path:
-    """Writes safetensors, and the JSON files that lie beside them; returns the path."""
+    """Write safetensors and the accompanying JSON files; return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = {"config.json": settings, "preprocessor_config.json": preprocessing}
     for name, values in beside.items():
@@ -68,7 +68,7 @@ def write(path: Path, stored, settings=None, preprocessing=None) -> Path:
 
 
 def write_torch(path: Path, stored, container="model", **arguments) -> Path:
-    """Writes a training checkpoint of torch, `arguments` as its Namespace; returns the path."""
+    """Write a training checkpoint of torch with `arguments` as its Namespace; return the path."""
     import torch
 
     values = {name: torch.from_numpy(value) for name, value in stored.items()}
@@ -78,7 +78,7 @@ def write_torch(path: Path, stored, container="model", **arguments) -> Path:
 
 
 def hugging_face_settings(config, **changes):
-    """A `config.json` with the field names of transformers."""
+    """Return a `config.json` with the field names of transformers."""
     return {
         "model_type": "videomae",
         "image_size": [config.height, config.width],
@@ -115,15 +115,16 @@ def keras_file(
     compression=zipfile.ZIP_STORED,
     **arguments,
 ):
-    """Write a preset folder or a `.keras` archive by hand; -> its path, the weights in it by our paths.
+    """Write a preset folder or a `.keras` archive by hand; return its path and its weights by our paths.
 
     Args:
-        written: the configuration of the weights.
+        written: Configuration of the weights.
         model: "pretraining", "classifier mean" or "classifier first".
-        replace: the settings, in place of those of our class; `settings`: the text of config.json.
-        change: a function that is given the open HDF5 file.
-        kept: bytes, or share, of the HDF5 file that remain.
-        arguments: of the class, beside or in place of the right ones.
+        replace: Settings that replace those of our class.
+        settings: Text of config.json.
+        change: Function that modifies the open HDF5 file.
+        kept: Bytes, or share, of the HDF5 file to keep.
+        arguments: Arguments of the class, added to the right ones or in place of them.
     """
     generator = np.random.default_rng(0)
     weights = {

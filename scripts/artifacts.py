@@ -1,13 +1,13 @@
-"""Do artifacts serve without Keras? Each one in an environment that has its own runtime alone.
+"""Test exported artifacts without Keras, each in an environment that has only its runtime.
 
     python scripts/artifacts.py --variant v2-s
 
-exports a classifier of random weights in every format, installs for each what its README.md names, and
-there runs the README's program on a clip: the logits must be Keras's. On clips of other shapes, or in
-float64, it must end with an error. Needs `pip install -e '.[export]'`.
+The script exports a classifier of random weights in every format, installs the packages that each README.md
+names, and runs the README's program there on a clip. The logits must equal those of Keras. On clips of
+other shapes, or in float64, the program must end with an error. Needs `pip install -e '.[export]'`.
 
-Took 4.0 minutes with v2-s on two CPU cores. It downloads 760 MB of packages. TensorFlow's environment
-alone takes 2.2 GB of disk until it is checked; all four take 2.8 GB with --keep.
+With v2-s it took 4.0 minutes on two CPU cores. It downloads 760 MB of packages. TensorFlow's environment
+takes 2.2 GB of disk while it is checked; with --keep, all four take 2.8 GB.
 """
 
 import argparse
@@ -26,13 +26,13 @@ import numpy as np
 CONSTRAINTS = Path(__file__).parent / "constraints.txt"
 TOLERANCE = 1e-4  # share of the largest logit
 CLASSES = 10
-# What the programs must refuse, from a clip (1, T, H, W, C), and what that is called.
+# Inputs that the programs must refuse, derived from a clip (1, T, H, W, C), and their names.
 WRONG = {
     "half": ("half the frames", lambda clip: clip[:, ::2]),
     "channels": ("channels before height and width", lambda clip: clip.transpose(0, 1, 4, 2, 3)),
     "float64": ("float64", lambda clip: clip.astype("float64")),
 }
-# What must not be there, beside the runtime itself and what it brings along.
+# Packages that must be absent; the runtime and its dependencies are allowed.
 UNWANTED = (
     "vmae_keras",
     "keras",
@@ -62,11 +62,11 @@ print(*[f"{name} {version(name)}" for name in sys.argv[1:]], sep=", ")
 
 
 class Failure(Exception):
-    """What was to be shown is not so."""
+    """Failed check."""
 
 
 def classifier(variant):
-    """Returns it, a clip, and the clip's logits."""
+    """Return a classifier, a clip, and the clip's logits."""
     from vmae_keras import VideoClassifier, VideoMAEConfig, backend
 
     config = VideoMAEConfig.variant(variant)
@@ -78,7 +78,7 @@ def classifier(variant):
 
 
 def card(folder):
-    """The packages that the README names, and its program."""
+    """Return the packages and the program in the README."""
     text = (folder / "README.md").read_text("utf-8")
     packages = re.findall(r"^ +pip install (.+)$", text, re.MULTILINE)
     programs = re.findall(r"^```python\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -88,7 +88,7 @@ def card(folder):
 
 
 def on_file(program, video):
-    """The program with a file's video in place of zeros, and a last line that saves the logits."""
+    """Return the program with a file's video instead of zeros, and a last line that saves the logits."""
     program, count = re.subn(r'np\.zeros\(\(.+?\), "\w+"\)', f"np.load({str(video)!r})", program)
     if count != 1:
         raise Failure(f"the README's program has {count} arrays of zeros, not one")
@@ -100,7 +100,7 @@ def logits_of(video):
 
 
 def make_environment(path, packages):
-    """Returns its interpreter."""
+    """Make an environment; return its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", path], check=True)
     python = path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -112,7 +112,7 @@ def make_environment(path, packages):
 
 
 def isolated(python, *arguments, folder=None):
-    """Runs an interpreter that sees its own environment alone, not even the folder that it runs in."""
+    """Run an interpreter that sees only its own environment, and not the working directory."""
     command = [python, "-I", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
 
@@ -128,7 +128,7 @@ def last_line(text):
 
 
 def error_of(done):
-    """What a traceback ends with, in one line."""
+    """Return the last line of a traceback."""
     if done.returncode < 0:
         return f"killed by {signal.Signals(-done.returncode).name}"
     after = re.split(r'^  File ".+\n(?:    .+\n)*', done.stderr, flags=re.MULTILINE)[-1]
@@ -136,7 +136,7 @@ def error_of(done):
 
 
 def run_on(python, program, folder, name, video):
-    """Runs the program on a video where the artifact lies; returns the finished process and the logits."""
+    """Run the program on a video in the artifact's folder; return the finished process and the logits."""
     path = folder / f"{name}.npy"
     np.save(path, video)
     script = folder / f"{name}.py"
@@ -147,14 +147,14 @@ def run_on(python, program, folder, name, video):
 
 
 def difference(found, wanted):
-    """Of logits, the largest, as a share of the largest that is wanted; infinite where shapes differ."""
+    """Return the largest difference of logits, relative to the largest expected; inf if shapes differ."""
     if found.shape != wanted.shape:
         return np.inf
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def check(name, folder, environment, clip, wanted, label, row):
-    """Checks a format; fills its row of the table and yields what fails."""
+    """Check a format; fill in its row of the table and yield the failures."""
     packages, program = card(folder)
     python = make_environment(environment, packages)
     row["packages"] = isolated(python, "-c", VERSIONS, *packages).stdout.strip()
@@ -197,9 +197,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--variant", default="v2-s")
     parser.add_argument("--out", type=Path, default=Path("runs/artifacts"))
-    parser.add_argument(
-        "--keep", action="store_true", help="keep the environments, to look at them"
-    )
+    parser.add_argument("--keep", action="store_true", help="keep the environments for inspection")
     arguments = parser.parse_args()
     from vmae_keras import backend
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pretrains a small VideoMAE V2 on drawn clips and shows what it learnt:
+# Pretrain a small VideoMAE V2 on drawn clips and reconstruct an unseen one:
 #   bash scripts/demo.sh [--backend jax|tensorflow|torch] [--out FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."

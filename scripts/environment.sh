@@ -1,9 +1,9 @@
-# Sourced by demo.sh and test.sh: `prepare EXTRAS` makes .venv where there is none, installs the project
-# with those extras and pinned versions, and activates it. Done once, it returns at once.
+# Sourced by demo.sh and test.sh. `prepare EXTRAS` creates .venv if it does not exist, installs the project
+# with these extras and pinned versions, and activates it. Later calls install nothing.
 
 prepare() {
     local extras=$1 python=${PYTHON:-python3} stamp
-    if [ ! -x .venv/bin/pip ]; then # the last thing that a new environment gets
+    if [ ! -x .venv/bin/pip ]; then # pip is installed last, so the environment is complete
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
             echo "Python 3.11 or newer is needed; '$python' is $("$python" --version 2>&1)." \
                 "Set PYTHON to another interpreter." >&2

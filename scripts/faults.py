@@ -1,12 +1,11 @@
-"""What a run survives: Ctrl-C, SIGTERM, kill -9 of trainer and workers, a full disk, two starts at once.
+"""Test training under faults: Ctrl-C, SIGTERM, kill -9 of trainer and workers, a full disk, double starts.
 
     python scripts/faults.py --backend torch
 
-draws clips, trains a small model on them without a break, and then again and again with faults at random
-moments (`--seed`). Each line says what was done and what came of it. A run that continues must end with the
-weights of the unbroken one, to the bit. It takes some minutes, and exits with 1 where something fails. The
-disk is filled on a small file system of its own, and /dev/shm is exchanged for one command: only root can
-do both.
+The script draws clips and trains a small model on them without interruption, then repeatedly with faults at
+random moments (`--seed`). Each output line names the fault and the result. A resumed run must end with
+exactly the weights of the uninterrupted one. It takes some minutes, and exits with 1 if a check fails. The
+disk is filled on a small file system of its own, and /dev/shm is replaced for one command. Both need root.
 """
 
 import argparse
@@ -23,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-# The command, which saves at every row of the log instead of once a minute. HOLD is two file descriptors:
-# after its first checkpoint the run writes to the first, and waits until it can read from the second.
+# A command that saves at every row of the log instead of once a minute. HOLD is a pair of file descriptors:
+# after its first checkpoint the run writes to the first and waits until it can read from the second.
 COMMAND = """
 import os
 from vmae_keras.process import interrupts
@@ -56,7 +55,7 @@ MODEL = {
     "batch_size": 4,
 }
 INTERRUPTS, KILLS, SECONDS = 20, 5, 10.0
-NEAR_THE_END = 20  # steps, two rows of the log: a run may end before it notices a signal
+NEAR_THE_END = 20  # steps, two rows of the log; a run may end before it notices a signal
 WORKERS = 2
 BAD = ("Traceback", "Exception ignored", "leaked", "Error in atexit")
 LIMIT = 300
@@ -72,7 +71,7 @@ class Faults:
         self.failed = 0
 
     def start(self, *arguments, program=COMMAND, before=(), hold=()):
-        """The command in a process group of its own, as a terminal starts it."""
+        """Start the command in its own process group, as a terminal does."""
         held = {"HOLD": " ".join(map(str, hold))} if hold else {}
         return subprocess.Popen(
             [*before, sys.executable, "-c", program, *map(str, arguments)],
@@ -87,14 +86,14 @@ class Faults:
         )
 
     def train(self, run, **options):
-        """Begin a run, or continue it."""
+        """Start or resume a run."""
         resume = ["--resume", "--workers", str(WORKERS)] if (run / "run.json").exists() else None
         begin = [self.clips, *self.options]
         return self.start("pretrain", "--out", run, *(resume or begin), **options)
 
     @contextlib.contextmanager
     def held(self, run):
-        """Begin a run, and hold it after its first checkpoint until the block ends."""
+        """Start a run and hold it after its first checkpoint until the block ends."""
         (heard, told), (told_by, wake) = os.pipe(), os.pipe()
         process = self.train(run, hold=(told, told_by))
         os.close(told)
@@ -105,13 +104,13 @@ class Faults:
         os.close(wake)
 
     def report(self, what, problems, result=""):
-        """One line."""
+        """Print one line."""
         self.failed += bool(problems)
         parts = [what, *([result.strip()] if result else []), *problems]
         print(f"{'FAILED' if problems else 'ok'}: {'; '.join(parts)}", flush=True)
 
     def ended(self, process, codes):
-        """Wait for the end; (what is wrong with it, seconds, output)."""
+        """Wait for the end; return (problem, seconds, output)."""
         began = time.monotonic()
         try:
             text, _ = process.communicate(timeout=LIMIT)
@@ -128,7 +127,7 @@ class Faults:
         return problems, took, text
 
     def gone(self, group):
-        """Whether all processes of a group end within a minute."""
+        """Return whether all processes of a group end within a minute."""
         for _ in range(600):
             try:
                 os.killpg(group, 0)
@@ -138,7 +137,7 @@ class Faults:
         return False
 
     def finish(self, run, log=True):
-        """Continue a run to its end; say where it is not the unbroken one."""
+        """Resume a run to its end; return how it differs from the uninterrupted one."""
         process = self.train(run)
         problems, _, _ = self.ended(process, {0})
         return problems or self.differences(run, log)
@@ -162,7 +161,7 @@ def weights(run):
 
 
 def last_step(run):
-    """Return the step of a run's last checkpoint, 0 where it has none."""
+    """Return the step of a run's last checkpoint, or 0."""
     found = sorted((run / "checkpoints").glob("step-*.safetensors"))
     return int(found[-1].stem.removeprefix("step-")) if found else 0
 
@@ -182,7 +181,7 @@ def begin(faults):
 
 
 def signals(faults, number, count):
-    """Signals at random moments, to all processes of the terminal; each time the run is continued."""
+    """Send signals to all processes of the terminal at random moments; resume the run each time."""
     code, name = 128 + number, signal.Signals(number).name
     run = faults.folder / f"{name}-0"
     for _ in range(count):
@@ -194,7 +193,7 @@ def signals(faults, number, count):
         over, left = process.poll() is not None, last_step(faults.unbroken) - last_step(run)
         if not over:
             os.killpg(process.pid, number)
-        # Before Python itself is there, the signal ends the process as the system does.
+        # Before Python installs its handlers, the signal ends the process by the system's default.
         problems, took, text = faults.ended(process, {0} if over else {code, -number, 0})
         swallowed = not over and left > NEAR_THE_END
         if process.returncode == 0 and (swallowed or "Done: " not in text):
@@ -208,7 +207,7 @@ def signals(faults, number, count):
 
 
 def another_if_done(faults, run, log):
-    """Return the run, or, where it has come to its end, the folder of another one."""
+    """Return the run or, if it has finished, the folder of another one."""
     if last_step(run) < last_step(faults.unbroken):
         return run
     faults.report(f"{run.name} continued to its end", faults.differences(run, log))
@@ -217,9 +216,9 @@ def another_if_done(faults, run, log):
 
 
 def kills(faults):
-    """kill -9 of the trainer at random moments: its lock ends with it, and so do its workers.
+    """Kill the trainer with kill -9 at random moments, which must release its lock and end its workers.
 
-    Every second moment is counted from the first checkpoint on, so that it lies in training.
+    Every second moment is counted from the first checkpoint, so that it falls in training.
     """
     run = faults.folder / "killed-0"
     for number in range(2 * KILLS):
@@ -262,7 +261,7 @@ def workers(parent):
 
 
 def full_disk(faults):
-    """A file system of its own is filled while a run writes there, then while features are written."""
+    """Fill a small file system while a run writes to it, then while features are written."""
     disk = faults.folder / "disk"
     disk.mkdir()
     size = sum(path.stat().st_size for path in faults.unbroken.rglob("*") if path.is_file())
@@ -299,7 +298,7 @@ def fill(path):
 
 
 def full_shared_memory(faults):
-    """Workers, where /dev/shm has room for nothing."""
+    """Start workers while /dev/shm is full."""
     inside = 'mount -t tmpfs -o size=4k tmpfs /dev/shm && head -c 4096 /dev/zero > /dev/shm/full; exec "$@"'
     before = ["unshare", "--mount", "sh", "-c", inside, "sh"]
     if subprocess.run([*before, "true"], capture_output=True).returncode:
@@ -311,7 +310,7 @@ def full_shared_memory(faults):
 
 
 def two_starts(faults):
-    """A second start in the folder, and a resume beside the running one, are refused."""
+    """Check that a second start in the folder, and a resume during the run, are refused."""
     run = faults.folder / "two"
     with faults.held(run) as first:
         for name, options in (("start", (faults.clips,)), ("--resume", ("--resume",))):
@@ -328,7 +327,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "jax"))
     parser.add_argument(
-        "--epochs", type=int, default=20, help="the run should take over ten seconds"
+        "--epochs",
+        type=int,
+        default=20,
+        help="epochs of the run, which should take over ten seconds",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/faults"))

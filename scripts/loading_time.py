@@ -1,8 +1,8 @@
-"""How long loading a base-size checkpoint takes, next to transformers: python scripts/loading_time.py
+"""Measure the time to load a base-size checkpoint, next to transformers: python scripts/loading_time.py
 
-Alternates processes, each of which imports all it needs and then loads the same file of random weights
-twice; prints the medians of the first and the second load, and their ratios to transformers' own.
-Needs `pip install -e '.[jax,tensorflow,torch,peers]'`.
+The script alternates processes, each of which imports its packages and loads the same file of random
+weights twice. It prints the medians of the first and the second load, and their ratios to those of
+transformers. Needs `pip install -e '.[jax,tensorflow,torch,peers]'`.
 """
 
 import os

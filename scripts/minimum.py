@@ -1,9 +1,9 @@
-"""Try the lowest versions that pyproject.toml allows, on one backend, in an environment of their own.
+"""Test the lowest versions that pyproject.toml allows, on one backend, in a separate environment.
 
     python scripts/minimum.py --backend jax
 
-It pretrains on a few clips, rebuilds one of them and runs some of the tests. The environment stays in
-build/minimum-BACKEND until pyproject.toml changes.
+The script pretrains on a few clips, reconstructs one of them and runs some of the tests. It keeps the
+environment in build/minimum-BACKEND until pyproject.toml changes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def lowest(project: dict, extras: list[str]) -> list[str]:
 
 
 def prepare(folder: Path, backend: str) -> Path:
-    """Return the Python of an environment of the lowest versions, made where there is none yet."""
+    """Return the Python of an environment of the lowest versions, creating it if necessary."""
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     python, constraints = folder / "bin/python", folder / "constraints.txt"
     stamp = folder / "pyproject.toml"
@@ -71,7 +71,7 @@ def main():
             "epochs=2",
         )
         run("-m", "vmae_keras", "reconstruct", out, str(min(Path(clips).glob("*.mp4"))))
-    # What they warn of is mended in later versions.
+    # Later versions fix the causes of these warnings.
     run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", *TESTS)
 
 

@@ -1,10 +1,10 @@
-"""Does pretraining help? Motions as classes, of which nothing in a single frame tells.
+"""Measure whether pretraining helps to classify motions that no single frame shows.
 
     python scripts/motions.py --backend jax --seeds 3
 
-draws clips, pretrains on the unlabelled ones, learns from a few labelled ones and prints top-1 on unseen
-clips: fine-tuned from the pretrained encoder and from random weights, and by attentive probes of the frozen
-encoder, pretrained and random. Two cores need about six minutes a seed.
+The script draws clips, pretrains on the unlabelled ones, trains on a few labelled ones and prints top-1
+accuracy on unseen clips. It fine-tunes from the pretrained encoder and from random weights, and trains
+attentive probes on both encoders, frozen. Two cores need about six minutes per seed.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def one_seed(folder, seed):
     clips = {"unlabelled": UNLABELLED, "labelled": LABELLED, "unseen": UNSEEN}
     for place, (name, count) in enumerate(clips.items()):
         write_labelled_motions(folder / name, count, seed=3 * seed + place)
-    # After the demo recipe's 20 epochs a probe finds no more in the encoder than in a random one; at its
-    # rate some seeds learn the motions after 40, and some do not.
+    # After the demo recipe's 20 epochs a probe finds no more in the encoder than in a random one. At its
+    # learning rate, some seeds learn the motions after 40 epochs and others do not.
     changes = ("--set", f"epochs={PRETRAINING}", "--set", "base_learning_rate=1.6e-2")
     vmae(
         "pretrain", folder / "unlabelled", "--out", folder / "pretrained", "--seed", seed, *changes

@@ -1,16 +1,16 @@
-"""Change the library at random, one small change at a time, and see whether a test notices.
+"""Mutation testing: change the library at random, one small change at a time, and check that a test fails.
 
     python scripts/mutation.py                             # 12 changes of each module, on torch
     python scripts/mutation.py --modules masks views --count 30 --seed 7
 
-Of each module of `MODULES` it draws changes of operators, constants, conditions and returned values
-(`backends_tests/random_mutants.py`), with today's date as the seed unless --seed is given. First each test
-is run once, and the lines that it runs are kept in build/mutation/lines; that takes some ten minutes. Then
-each change is tried on the tests that run its line, the quickest first, until one fails. Results go into
-build/mutation/results-BACKEND.jsonl; those that are there already are not tried again.
+For each module of `MODULES` the script draws changes of operators, constants, conditions and return values
+(`backends_tests/random_mutants.py`). The seed is today's date unless --seed is given. First, each test runs
+once, and the lines that it executes are kept in build/mutation/lines; this takes about ten minutes. Then
+each change is tested by the tests that run its line, the fastest first, until one fails. Results are
+appended to build/mutation/results-BACKEND.jsonl, and changes with a result there are not repeated.
 
-Ends with a table and the changes that no test noticed, and with exit status 1 where fewer than nine of ten
-were noticed.
+At the end it prints a table and the changes that no test noticed. The exit status is 1 if fewer than nine
+in ten were noticed.
 """
 
 import argparse
@@ -61,10 +61,10 @@ MODULES = {
         "evaluate": "evaluation/classification.py",
     }.items()
 }
-NEEDED = 0.9  # the share of changes that the tests must notice
-FIRST = 20  # tests that are tried before the slower ones are collected
-SECONDS = 90.0  # of tests for a change, at most
-# Not of the library's lines in their own process, and long.
+NEEDED = 0.9  # minimum share of changes that the tests must notice
+FIRST = 20  # tests to run before the slower ones are collected
+SECONDS = 90.0  # of tests for each change, at most
+# These run no library code in their own process, and are slow.
 LEFT_OUT = (
     "test_mutants",
     "test_mutants_on_a_backend",
@@ -74,19 +74,19 @@ LEFT_OUT = (
 
 
 def copied(folder: Path) -> Path:
-    """Return a copy of the project in which changes are tried."""
+    """Return a copy of the project in which changes are tested."""
     ignored = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=ignored)
     return mutant_runs.prepared(folder)
 
 
 def digest(*texts: bytes) -> str:
-    """Return a short name of some contents."""
+    """Return a short hash of some contents."""
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
 class Progress:
-    """Prints lines with how many of them have come, and how long the others will take."""
+    """Progress display: prints lines with the number done so far and the estimated time remaining."""
 
     def __init__(self, count: int):
         self.count, self.done, self.start = count, 0, time.monotonic()
@@ -100,11 +100,11 @@ class Progress:
 
 
 class Copies:
-    """Copies of the project, each for one process at a time; runs functions on them side by side."""
+    """Copies of the project, each for one process at a time, on which functions run in parallel."""
 
     def __init__(self, folder: Path, jobs: int):
         self.jobs, self.free = jobs, queue.SimpleQueue()
-        self.root = copied(folder / "as it is")  # which no change touches
+        self.root = copied(folder / "as it is")  # no change touches this copy
         for job in range(jobs):
             shutil.copytree(self.root, folder / str(job))
             self.free.put(folder / str(job))
@@ -124,7 +124,7 @@ class Copies:
 
 
 def lines_of_tests(copies: Copies, folder: Path, stems: list[str]) -> dict[str, dict]:
-    """Return test -> its seconds and the lines that it runs; kept in `folder`."""
+    """Return {test: its seconds and the lines that it runs}, cached in `folder`."""
     sources = sorted((copies.root / "vmae_keras").rglob("*.py"))
     library = digest(*(path.read_bytes() for path in sources))
     files = [
@@ -159,7 +159,7 @@ def lines_of_tests(copies: Copies, folder: Path, stems: list[str]) -> dict[str, 
 
 
 def covering(tests: dict, file: str, change: Change) -> list[str]:
-    """Return the tests that run a change's lines, the quickest first, as far as `SECONDS` go."""
+    """Return the tests that run a change's lines, the fastest first, within `SECONDS` in total."""
     found = [
         (test["seconds"], name)
         for name, test in tests.items()
@@ -175,7 +175,7 @@ def covering(tests: dict, file: str, change: Change) -> list[str]:
 
 
 def tried(copy: Path, file: str, change: Change, tests: list[str]) -> dict:
-    """Try one change: return what became of it, and the test that noticed."""
+    """Test one change; return the outcome and the test that noticed it."""
     path = copy / "vmae_keras" / file
     source, start = path.read_text("utf-8"), time.monotonic()
     path.write_text(changed(source, change), "utf-8")
@@ -209,7 +209,7 @@ def drawn(root: Path, module: str, count: int, seed: int) -> list[tuple[str, str
 
 
 def report(results: dict[str, list[dict]]) -> bool:
-    """Print a row for each module and the changes that nothing noticed; return whether they are few."""
+    """Print a row for each module and the unnoticed changes; return whether enough were noticed."""
     print(f"\n{'module':12}{'noticed':>9}{'of':>6}{'share':>8}")
     total, noticed = 0, 0
     for module, found in results.items():
@@ -226,16 +226,16 @@ def report(results: dict[str, list[dict]]) -> bool:
 
 
 def main(arguments=None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
-    parser.add_argument("--count", type=int, default=12, help="changes of each module")
+    parser.add_argument("--count", type=int, default=12, help="changes per module")
     parser.add_argument("--seed", type=int, default=int(f"{datetime.date.today():%Y%m%d}"))
     parser.add_argument("--backend", default="torch", choices=("torch", "tensorflow", "jax"))
     parser.add_argument(
-        "--tests", nargs="*", default=[], help="files of tests, as test_masks; else all"
+        "--tests", nargs="*", default=[], help="test files, such as test_masks; default: all"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel processes")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutation")
     given = parser.parse_args(arguments)
     print(f"seed {given.seed}, {given.backend}")
@@ -258,7 +258,7 @@ def main(arguments=None) -> int:
                     results[module].append(known[key])
                 else:
                     absent.append((module, key, file, change))
-        # Of all modules in turn, so that an interrupted run has some of each.
+        # Alternate between the modules, so that an interrupted run has some changes of each.
         random.Random(given.seed).shuffle(absent)
         progress = Progress(len(absent))
 

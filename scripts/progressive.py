@@ -1,9 +1,9 @@
-"""Progressive training on drawn clips, by the plan docs/progressive.toml.
+"""Run progressive training on drawn clips, by the plan docs/progressive.toml.
 
     python scripts/progressive.py --backend jax
 
-draws the clips that the plan names into runs/progressive, and carries it out there: pretraining,
-post-pretraining on two labelled data sets, fine-tuning, figures. Started again, it goes on where it was.
+The script draws the clips that the plan names into runs/progressive and runs the plan there: pretraining,
+post-pretraining on two labelled data sets, fine-tuning, evaluation. If restarted, it resumes.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = {"unlabelled": 600, "first": 90, "second": 90, "target": 60, "unseen": 180}
-# The list of the second set names its classes in another way.
+# The list of the second set uses different class names.
 OTHERS = {"falling diagonal": "Falling_Diagonal", "anticlockwise": "counterclockwise"}
 
 

@@ -1,8 +1,8 @@
-"""How training scales over the devices of this machine: python scripts/scaling.py [1 2 4] [--rounds 3]
+"""Measure how training scales over this machine's devices: python scripts/scaling.py [1 2 4] [--rounds 3]
 
-Pretrains the demo's model on drawn clips, with one batch for all devices together, and prints the clips per
-second of each way (the median of the rounds, which alternate) and their ratio to one device. On GPUs it
-says how training scales; CPU devices share the machine's cores, so there it says what dividing costs.
+The script pretrains the demo's model on drawn clips at a constant global batch size. For each setup it
+prints the clips per second (the median of alternating rounds) and their ratio to one device. GPUs show how
+training scales. CPU devices share the machine's cores, so there the figures show the overhead.
 """
 
 import argparse
@@ -20,7 +20,7 @@ EPOCHS = 3  # the first one compiles and is left out
 
 
 def ways(counts):
-    """(what it is called, backend, flags)"""
+    """Return (label, backend, flags) of each setup."""
     for backend in installed():
         for count in counts:
             many = ("--devices", str(count)) if count > 1 else ()

@@ -1,6 +1,6 @@
-"""How long commands that train nothing take to start: python scripts/start_time.py
+"""Measure the start-up time of commands that do not train: python scripts/start_time.py
 
-Prints the best of five, in seconds, each in a process of its own.
+The script prints the best of five times in seconds, each measured in a new process.
 """
 
 import os

@@ -1,9 +1,10 @@
-"""Measure the noise beside each tolerance again: python scripts/tolerances.py [--write]
+"""Measure the noise behind each tolerance again: python scripts/tolerances.py [--write]
 
-Runs the tests that compare within tolerances (`backends_tests/compare.py`) on each backend, with several
-seeds of weights and batches, and `vmae consistency`. Prints the largest error under each tolerance of
-`spec/tolerances.toml` and its place, and names the tolerances that are more than fifteen times or less
-than three times as large. With --write it puts these figures into the table; values stay as they are.
+The script runs the tests that compare within tolerances (`backends_tests/compare.py`) on each backend, with
+several seeds of weights and batches, and `vmae consistency`. It prints the largest error under each
+tolerance of `spec/tolerances.toml` and where it occurred, and names the tolerances that are more than
+fifteen times or less than three times as large. With --write it updates these figures in the table; the
+tolerances stay unchanged.
 """
 
 import argparse
@@ -29,7 +30,10 @@ LEAST = 3  # times the noise
 
 
 def tests(records, folder, name):
-    """Return the tests of a folder that recorded errors on a backend; at first all files that can."""
+    """Return the tests of a folder that recorded errors on a backend.
+
+    Without records, return all test files that may record.
+    """
     lines = [line for line in recorded(records) if line.get("backend", name) == name]
     found = sorted({line["test"] for line in lines if f"/{folder}/" in line["test"]})
     return found or [
@@ -45,7 +49,7 @@ def recorded(records):
 
 
 def run_tests(records, chosen, seed, workers, name="torch"):
-    """Run tests; False where one failed. What it measured is recorded all the same."""
+    """Run tests; return False if one failed. Measurements are recorded in either case."""
     print(f"{len(chosen)} files or tests, {LABELS[name]}, seed {seed}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [
@@ -105,7 +109,7 @@ def run_consistency(records, seeds):
 
 
 def measured(records):
-    """{tolerance: (the largest error, where it was and the largest of the other backends)}."""
+    """Return {tolerance: (largest error, its test, the largest errors of the other backends)}."""
     worst = collections.defaultdict(dict)
     for line in recorded(records):
         of = worst[line["tolerance"]]
@@ -122,7 +126,7 @@ def measured(records):
 
 
 def rewritten(text, found):
-    """Return the table's text with the figures that were found; all else stays as it is."""
+    """Return the table's text with the measured figures; everything else stays the same."""
     for name, (error, where) in found.items():
         heading = rf'^\["?{re.escape(name)}"?\]\n(?:.*\n)*?'
         for field, value in (("measured", f"{error:.1e}"), ("where", json.dumps(where))):
@@ -137,14 +141,20 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--write", action="store_true", help="rewrite the figures of the table")
-    parser.add_argument("--backends", default=",".join(backend.installed()), help="out of these")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=2, help="processes of each run of tests")
+    parser.add_argument("--write", action="store_true", help="update the figures in the table")
     parser.add_argument(
-        "--records", type=Path, help="folder of what was recorded, which counts what lies there too"
+        "--backends",
+        default=",".join(backend.installed()),
+        help="backends to measure, separated by commas",
     )
-    parser.add_argument("--read", action="store_true", help="run nothing, only read --records")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=2, help="processes per test run")
+    parser.add_argument(
+        "--records", type=Path, help="folder of records; existing records count too"
+    )
+    parser.add_argument(
+        "--read", action="store_true", help="only read --records, without running tests"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         records = arguments.records or Path(temporary)

@@ -1,4 +1,4 @@
-"""Models that transformers builds and saves, with what it computes from them."""
+"""Models that transformers builds and saves, with the outputs that it computes from them."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ SMALL = dict(
 
 
 def published(width, heads, decoder_width, decoder_heads):
-    """A published variant's widths, at a depth of one block each."""
+    """Return settings with the widths of a published variant and one block in each stack."""
     return dict(
         image_size=32,
         patch_size=16,
@@ -49,10 +49,10 @@ def published(width, heads, decoder_width, decoder_heads):
 
 
 def build(kind, seed=0, sigma=0.1, **settings):
-    """A model in inference, its weights normal around what they start from."""
+    """Build a model in inference mode, its weights normal around their initial values."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # of what transformers draws
+        torch.manual_seed(seed)  # seeds the draws of transformers
         model = MODELS[kind](VideoMAEConfig(**settings)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -61,7 +61,7 @@ def build(kind, seed=0, sigma=0.1, **settings):
 
 
 def random_video(config, clips=2, seed=0):
-    """uint8 (B, T, H, W, C)"""
+    """Draw a video: uint8 (B, T, H, W, C)."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     shape = (clips, config.num_frames, height, width, config.num_channels)
@@ -69,14 +69,14 @@ def random_video(config, clips=2, seed=0):
 
 
 def pixel_values(video):
-    """As its processor prepares clips: (B, T, C, H, W), normalised."""
+    """Return normalised clips as the processor of transformers prepares them: (B, T, C, H, W)."""
     mean, std = (MEAN, STD) if video.shape[-1] == 3 else (0.0, 1.0)
     normal = (video / 255 - mean) / std
     return torch.from_numpy(normal.transpose(0, 1, 4, 2, 3).astype("float32"))
 
 
 def masks(tokens, clips=2, seed=0):
-    """Sorted ids of a quarter of the tokens, and of the rest."""
+    """Draw the sorted ids of a quarter of the tokens, and of the rest."""
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(tokens) for _ in range(clips)]
     visible = np.stack([np.sort(order[: tokens // 4]) for order in orders]).astype("int32")
@@ -85,7 +85,7 @@ def masks(tokens, clips=2, seed=0):
 
 
 def run(model, video, visible=None):
-    """-> outputs, loss (None without masks)"""
+    """Return (outputs, loss). The loss is None without masks."""
     with torch.no_grad():
         if visible is None:
             output = model(pixel_values(video))

@@ -1,4 +1,4 @@
-"""Image models (ViT, ViTMAE) that transformers builds and saves, with what it computes from them."""
+"""Image models (ViT, ViTMAE) that transformers builds and saves, with the outputs that it computes."""
 
 import json
 
@@ -21,7 +21,7 @@ MODELS = {
     "MAE": (ViTMAEForPreTraining, ViTMAEConfig),
     "MAE encoder": (ViTMAEModel, ViTMAEConfig),
 }
-# As preprocessor_config.json of the published models has them.
+# Values in preprocessor_config.json of the published models.
 MEAN_STD = {
     "vit": ((0.5,) * 3, (0.5,) * 3),
     "vit_mae": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -48,18 +48,18 @@ BASE = dict(
     num_attention_heads=12,
     intermediate_size=3072,
 )
-BASE_DECODER = dict(decoder_num_hidden_layers=1)  # the rest is the default
+BASE_DECODER = dict(decoder_num_hidden_layers=1)  # the other fields keep their defaults
 
 
 def table(side, width):
-    """(1, 1 + N, D): what released files of MAE hold: its halves the other way round, as HF says."""
+    """Return the position table of released MAE files, (1, 1 + N, D): transformers' with halves swapped."""
     rows = build_2d_sinusoidal_position_embedding(side, side, width, cls_token=True)
     half = width // 2
     return torch.cat([rows[:, half:], rows[:, :half]], dim=1)[None]
 
 
 def build(name, seed=0, sigma=0.1, **settings):
-    """A model in inference: weights normal around their start, key biases too; MAE's tables its own."""
+    """Build a model in inference mode with random weights and key biases; MAE keeps its position tables."""
     generator = torch.Generator().manual_seed(seed)
     kind, config = MODELS[name]
     model = kind(config(**settings)).eval()
@@ -74,7 +74,7 @@ def build(name, seed=0, sigma=0.1, **settings):
 
 
 def save(model, folder):
-    """As transformers saves it, with the settings of its image processor."""
+    """Save a model as transformers does, with the settings of its image processor."""
     model.save_pretrained(folder)
     mean, std = MEAN_STD[model.config.model_type]
     values = {"image_mean": mean, "image_std": std, "do_normalize": True}
@@ -82,13 +82,13 @@ def save(model, folder):
 
 
 def rename(folder, old, new):
-    """Parts of the names of tensors."""
+    """Rename tensors by replacing parts of their names."""
     file = folder / "model.safetensors"
     save_file({name.replace(old, new): value for name, value in load_file(file).items()}, file)
 
 
 def random_images(config, count=2, seed=0):
-    """uint8 (B, 1, H, W, C)"""
+    """Draw images: uint8 (B, 1, H, W, C)."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     shape = (count, 1, height, width, 3)
@@ -96,16 +96,16 @@ def random_images(config, count=2, seed=0):
 
 
 def pixel_values(config, video):
-    """(B, C, H, W), normalised"""
+    """Return normalised images: (B, C, H, W)."""
     mean, std = MEAN_STD[config.model_type]
     normal = (video[:, 0] / 255 - np.array(mean)) / np.array(std)
     return torch.from_numpy(normal.transpose(0, 3, 1, 2))
 
 
 def run(model, video, visible=None, **named):
-    """-> outputs, of MAE of every token; loss (None but of MAE)
+    """Return (outputs, loss): for MAE, outputs of every token and its loss; otherwise the loss is None.
 
-    MAE's encoder sees `visible` (B, V), or else every token in order.
+    MAE's encoder sees the tokens `visible` (B, V), by default all tokens in order.
     """
     pixels = pixel_values(model.config, video).to(model.dtype)
     if model.config.model_type == "vit_mae":
@@ -113,7 +113,8 @@ def run(model, video, visible=None, **named):
         noise = np.tile(np.arange(tokens, dtype="float32"), (len(video), 1))
         model.config.mask_ratio = 0.0
         if visible is not None:
-            np.put_along_axis(noise, visible, -1.0, axis=1)  # the lowest are kept
+            # the tokens with the lowest noise stay visible
+            np.put_along_axis(noise, visible, -1.0, axis=1)
             model.config.mask_ratio = 1 - visible.shape[1] / tokens
         named["noise"] = torch.from_numpy(noise)
     with torch.no_grad():

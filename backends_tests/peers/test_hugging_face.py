@@ -1,4 +1,4 @@
-"""Hugging Face's VideoMAE against the specification: where it departs is found, not told."""
+"""Tests of Hugging Face's VideoMAE against the specification, which detect its known deviations."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_its_epsilons_are_found_and_nothing_else(report):
 
 def test_with_the_epsilons_accounted_for_it_agrees(report):
     agreement = report.diagnosis.agreement
-    # Which undoes mean and std in float32: of low contrast, that shows.
+    # It undoes mean and std in float32, which loses accuracy at low contrast.
     tolerances = {"target": "target_of_low_contrast"}
     for name, error in agreement.items():
         assert_within(error, tolerances.get(name, name), name)
@@ -54,7 +54,7 @@ def test_what_deviates(report):
         "decoder/norm",
     }
     assert deviating == {
-        # It floors 5 frames by tubelets of 2 without a word.
+        # It silently truncates 5 frames to whole tubelets of 2.
         ("sizes that do not divide are refused", "V1"),
         *(("epsilon of one LayerNorm", path) for path in probes),
         ("epsilon of its last LayerNorm", "fc_norm"),
