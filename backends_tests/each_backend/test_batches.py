@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` take, and what they refuse."""
+"""Tests of the inputs that `fit`, `evaluate` and `predict` accept and refuse."""
 
 import grain
 import keras
@@ -26,12 +26,13 @@ def sources(batches):
 OPTIONS = {
     "grain map": {},
     "grain iter": {"steps_per_execution": 1 if BACKEND == "torch" else 2},  # Keras allows no more
-    "generator": {"run_eagerly": BACKEND != "jax" or NIGHTLY},  # JAX compiles each operation then
+    # in this mode JAX compiles each operation
+    "generator": {"run_eagerly": BACKEND != "jax" or NIGHTLY},
 }
 
 
 @pytest.mark.clause("FIT-1")
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # their length is unknown to Keras
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras does not know their length
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_fit_takes_data_sets_of_batches_however_steps_are_executed(kind):
     batches = [random_batch(CONFIG, seed=seed, decoder_ratio=0.5) for seed in range(3)]
@@ -81,7 +82,7 @@ def test_predict_returns_the_decoded_tokens():
     ],
 )
 def test_wrong_batch_is_explained_and_costs_no_weights(change, message):
-    """On JAX an error within `predict` would leave the model without its weights."""
+    """Check that the weights survive, as on JAX an error within `predict` would lose them."""
     model, _ = with_random_weights(CONFIG)
     good = random_batch(CONFIG)
     expected = numpy(model(good))
@@ -116,7 +117,8 @@ def test_initial_weights_follow_the_rules():
             assert (values == np.float32(number)).all(), name
             continue
         assert np.abs(values).max() <= np.float32(number), name
-        # The share of draws beyond half the bound: 1/2 of a uniform, .439 of the cut normal.
+        # Share of draws beyond half the bound: 1/2 for a uniform distribution, .439 for the truncated
+        # normal.
         share = {"uniform": 0.5, "truncated_normal": 0.4391}[rule]
         spread = 5 * np.sqrt(0.25 / values.size)
         assert (np.abs(values) > number / 2).mean() == pytest.approx(share, abs=spread), name
@@ -157,7 +159,10 @@ def test_learning_rate_equals_the_oracle(warmup, total):
 
 @pytest.mark.clause("OPT-4")
 def test_accumulating_optimizer_uses_the_rate_of_the_update():
-    """Keras asks the schedule for the rate of a batch; several of them make one update."""
+    """Check the rate of accumulated updates.
+
+    Keras queries the schedule per batch, and several make one update.
+    """
     schedule = WarmupCosine(1e-1, 1e-3, 2, 6, accumulate=3)
     optimizer = keras.optimizers.SGD(schedule, gradient_accumulation_steps=3)
     weight = keras.Variable(np.zeros(1, "float32"))

@@ -1,4 +1,7 @@
-"""The classifier: its weights and their start, and what it takes over; logits in `test_drawn_models.py`."""
+"""Tests of the classifier: weights, initialisation, transfer.
+
+`test_drawn_models.py` compares the logits.
+"""
 
 import keras
 import numpy as np
@@ -22,7 +25,7 @@ def random_video(config, clips=2, seed=0):
 
 
 def random_classifier(config, pooling="mean", seed=0, classes=CLASSES, **kwargs):
-    """A classifier and its weights of sigma .5, large enough that a wrong detail shows."""
+    """Return a classifier and its weights of sigma .5, which are large enough to expose a wrong detail."""
     model = VideoClassifier(config, classes, pooling=pooling, **kwargs)
     shapes = training_reference.classifier_weight_shapes(config, classes, pooling)
     weights = training_reference.random_weights_of(shapes, np.random.default_rng(seed + SEED_SHIFT))
@@ -52,23 +55,23 @@ def test_initial_weights_follow_the_rules():
         if rule == "constant":
             assert (values == np.float32(number)).all(), name
             continue
-        spread = 5 / np.sqrt(values.size)  # five standard deviations of what is measured
+        spread = 5 / np.sqrt(values.size)  # five standard deviations of the measured spread
         if rule == "uniform":
             assert np.abs(values).max() <= np.float32(number), name
             assert (np.abs(values) > number / 2).mean() == pytest.approx(0.5, abs=spread / 2), name
         else:
             assert values.std() == pytest.approx(number, rel=spread / np.sqrt(2)), name
             share = (np.abs(values) > 2 * number).mean()
-            # Not cut at two deviations: 4.55 % of a normal lie beyond.
+            # Not truncated at two deviations: 4.55 % of a normal distribution lie beyond.
             assert share == pytest.approx(0.0455, abs=spread * np.sqrt(0.0455)), name
-    # An initializer that two layers shared would give them the same numbers.
+    # An initializer shared by two layers would give them equal weights.
     first, second = (weights[f"encoder/block_{i}/mlp/hidden/kernel"] for i in range(2))
     assert np.abs(first - second).max() > 0.02
 
 
 @pytest.mark.clause("FT-3")
 def test_dropout_takes_the_heads_input_in_training_alone():
-    """The head adds 1 to its input, which then shows what was dropped, and where."""
+    """Check the dropout by a head that adds 1 to its input, which shows the dropped places."""
     model, weights = random_classifier(CONFIG, classes=CONFIG.dim, head_dropout=0.25)
     assign(model, {**weights, "head/kernel": np.eye(CONFIG.dim), "head/bias": np.ones(CONFIG.dim)})
     video = random_video(CONFIG)
@@ -104,7 +107,7 @@ def test_a_pretrained_encoder_is_taken_over(pooling):
 
 
 def test_what_was_taken_over_is_a_copy():
-    """On JAX a model that trains gives its arrays away, whoever else holds them."""
+    """Check that the arrays are copies, as on JAX a training step donates the model's arrays."""
     pretrained, theirs = with_random_weights(CONFIG)
     model = VideoClassifier(CONFIG, CLASSES)
     model.load_encoder(pretrained)
@@ -135,7 +138,7 @@ def test_another_encoder_is_refused_whole(changes, pooling, message):
 
 
 def test_wrong_video_is_explained_and_costs_no_weights():
-    """On JAX an error within `predict` would leave the model without its weights."""
+    """Check that the weights survive, as on JAX an error within `predict` would lose them."""
     model, _ = random_classifier(CONFIG)
     good = random_video(CONFIG)
     expected = numpy(model(good))
@@ -154,7 +157,7 @@ def test_unknown_pooling_is_refused():
 
 
 def test_reloaded_classifier_goes_on_training_as_it_would_have(tmp_path):
-    """Draws of dropout apart, which `.keras` forgets: weights, optimizer state and its layer decay."""
+    """Check weights, optimizer state and layer decay, without dropout, whose draws `.keras` omits."""
     keras.utils.set_random_seed(0)
     model = VideoClassifier(CONFIG, CLASSES, pooling="first", init_scale=1.0)
     model.compile(
@@ -187,12 +190,12 @@ def test_its_encoder_reloads_from_its_config():
 
 @pytest.mark.clause("INPUT-1")
 def test_mixed_precision_normalises_before_it_rounds():
-    """A video of floats in half precision would lose what lies around a bright mean."""
+    """Check that rounding follows normalisation; half precision would lose detail around a bright mean."""
     config = CONFIG.replace(mean=(0.9,) * 3, std=(0.001,) * 3)
     video = random_video(config).astype("float32") / 255 * 0.002 + 0.9
     half, weights = random_classifier(config, dtype="mixed_bfloat16")
     logits = half(video)
     assert "bfloat16" in str(logits.dtype)
     expected = reference.classify(config, weights, video)
-    # .5 if the pixels are rounded.
+    # The difference would be .5 if the pixels were rounded.
     assert_close(numpy(keras.ops.cast(logits, "float32")), expected, "mixed_precision.output")

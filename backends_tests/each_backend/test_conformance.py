@@ -1,4 +1,4 @@
-"""The library against the specification: every check of `spec/conformance`."""
+"""Tests of the library against the specification: every check of `spec/conformance`."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from spec.conformance.observations import Subject
 
 @pytest.fixture(scope="module")
 def subject():
-    """Models are built, and mostly compiled, once for all checks."""
+    """Return one adapter for all checks, so that models are built, and mostly compiled, only once."""
     return Subject(Adapter())
 
 
 def parameters():
-    """A test per check and case; in one process, as checks share models."""
+    """Return a pytest parameter per check and case. All run in one process, as checks share models."""
     for check in CHECKS:
         for case in check.cases:
             clauses = dict.fromkeys((*check.clauses, *case.clauses))
@@ -29,7 +29,7 @@ def parameters():
 
 @functools.cache
 def seeded(case):
-    """Once for each case, as checks share its answers."""
+    """Return the case with a shifted seed, as one object, because checks share its answers."""
     return dataclasses.replace(case, seed=case.seed + SEED_SHIFT)
 
 

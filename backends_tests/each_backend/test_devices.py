@@ -1,4 +1,4 @@
-"""What each backend does on many devices, with simulated ones: who takes, sums and averages what.
+"""Tests of each backend's distribution code with simulated devices: shares, sums and averages.
 
 `test_distribution.py` trains on real devices and processes.
 """
@@ -23,13 +23,13 @@ only = {
     name: pytest.mark.skipif(name != BACKEND, reason=f"is about {name}")
     for name in backend.BACKENDS
 }
-# Process 3 of 4, two on each machine.
+# Process 3 of 4, with two on each machine.
 CLUSTER = Cluster(4, 3, ("one:7000", "one:7001", "two:7000", "[::2]:7001"), 1, 2, "a test")
 
 
 @pytest.fixture
 def replicas(monkeypatch):
-    """Take this process for replica 1 of 3, whose sums have 3 and 7 of the other two."""
+    """Simulate replica 1 of 3, whose sums include 3 and 7 from the other two."""
     monkeypatch.setattr(running, "replicas", lambda: (1, 3))
     if BACKEND == "torch":
         import torch.distributed as dist
@@ -58,7 +58,7 @@ def test_a_replica_takes_its_part_of_the_whole_draw(replicas, axis):
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX has no replicas")
 def test_a_parts_loss_counts_by_its_share_of_the_weight(replicas):
     share = backend.relative_to_replicas(keras.ops.convert_to_tensor(2.0))
-    assert float(numpy(share)) == 0.5  # of a mean weight of 4
+    assert float(numpy(share)) == 0.5  # share of a mean weight of 4
 
 
 def test_a_single_replica_counts_whole():
@@ -68,7 +68,10 @@ def test_a_single_replica_counts_whole():
 
 @pytest.mark.clause("SHARD-4")
 def test_the_sum_of_all_replicas_gradients_is_clipped(replicas):
-    """Keras sums on TensorFlow after the clipping; elsewhere the gradients are summed already."""
+    """Check that clipping follows the sum.
+
+    Keras sums after clipping on TensorFlow; elsewhere gradients are summed.
+    """
     given = [keras.ops.convert_to_tensor([3.0]), keras.ops.convert_to_tensor([-4.0, 2.0])]
     got = backend.clip_summed_gradients(lambda values: [value * 3.0 for value in values], given)
     expected = ([13.0], [6.0, 12.0]) if BACKEND == "tensorflow" else ([9.0], [-12.0, 6.0])
@@ -215,7 +218,7 @@ def test_a_batch_is_cut_into_parts_in_order():
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Take this process for one of 4, of which each other one adds to a sum what this one adds, and 1."""
+    """Simulate process 1 of 4. Each other process adds this one's value plus 1 to a sum."""
     import torch.distributed as dist
 
     sent = []
@@ -234,7 +237,7 @@ def processes(monkeypatch):
 
 @only["torch"]
 def test_gradients_are_averaged_in_buckets_within_the_backward_pass(processes, monkeypatch):
-    """Every backward pass begins anew, and sends its last bucket however little it holds."""
+    """Check that every backward pass starts afresh and sends its last bucket even if it is not full."""
     import torch
 
     from vmae_keras.distribution import torch_devices
@@ -263,7 +266,7 @@ def test_a_process_joins_with_its_number_and_its_card(processes, monkeypatch):
     from vmae_keras.distribution.torch_devices import TorchDevices
 
     for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.setitem(os.environ, name, "")  # so that it is put back
+        monkeypatch.setitem(os.environ, name, "")  # lets monkeypatch restore it
         del os.environ[name]
     cards, started = [], []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -1,4 +1,4 @@
-"""One device or many, one process or two: the same losses and weights."""
+"""Tests that one or more devices, and one or two processes, give the same losses and weights."""
 
 import csv
 import json
@@ -22,14 +22,14 @@ from backends_tests.job_processes import (
 from backends_tests.profiles import NIGHTLY
 from backends_tests.support import BACKEND, in_suite_on_torch
 
-# Devices of one process, beside the one device that all are compared with; the most first, as JAX divides a
-# machine's CPUs once.
+# Devices of one process, compared with a single device. The largest number comes first, as JAX divides a
+# machine's CPUs only once.
 TOGETHER = {
     "jax": {"four": "4", "four-fsdp": "4,fsdp", "two-tensor": "2,tensor"},
     "tensorflow": {"two": "2"},
-    "torch": {},  # a process for each
+    "torch": {},  # one process per device
 }[BACKEND]
-# Two processes that start and compile take longest: of fine-tuning the suite asks those of PyTorch.
+# Starting and compiling two processes is slow, so the suite runs fine-tuning only on PyTorch.
 PROCESSES = "0" if BACKEND == "torch" or NIGHTLY else "0,data"
 FINE_TUNED = [
     name for name, value in {**TOGETHER, "processes": PROCESSES}.items() if "," not in value
@@ -43,7 +43,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
-    """A folder of runs: "one", those of `TOGETHER`, and "processes", each with both stages."""
+    """Return a folder with the runs "one", those of `TOGETHER`, and "processes", each with both stages."""
     out = tmp_path_factory.mktemp("runs")
     many = [f"{name}={value}" for name, value in TOGETHER.items()]
     command = ("-m", "backends_tests.many_devices", *data, out)
@@ -59,7 +59,7 @@ def rows(run):
 
 
 def assert_equal_runs(run, reference):
-    """Every loss of the log, and at the end every weight, moment, average and seed."""
+    """Compare every loss of the log, and the final weights, moments, averages and seeds."""
     found, expected = rows(run), rows(reference)
     assert [row["step"] for row in found] == [row["step"] for row in expected]
     assert expected[-1]["step"] == 10 and len(expected) > 2
@@ -102,7 +102,7 @@ def test_a_run_of_one_device_goes_on_on_many(runs, data, tmp_path):
     after.unlink()
     flags = ("--devices", "4", "--parallel", "fsdp") if BACKEND == "jax" else ("--devices", "2")
     output = ended(start(("-c", PROGRAM, "pretrain", data[0], "--out", run, "--resume", *flags)))
-    assert output.count("Continuing after step 5 of 10.") == 1  # of all processes the first speaks
+    assert output.count("Continuing after step 5 of 10.") == 1  # only the first process prints
     assert f"on {flags[1]} x " in output
     assert_equal_runs(run, runs / "one" / "pretrained")
 

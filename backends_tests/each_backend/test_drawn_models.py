@@ -1,6 +1,6 @@
-"""The library against the oracle on four models that have every option between them, and on drawn ones.
+"""Tests of the library against the oracle on four models that cover every option, and on drawn ones.
 
-A failure shows the call that makes its case again.
+A failure prints the call that reproduces its case.
 """
 
 import pytest
@@ -66,7 +66,7 @@ CLASSIFIER = pytest.mark.clause("FT-1", "FT-2", "FT-4", "IMAGE-3")
 
 
 def check(case, *quantities):
-    """Compare what a model says of the quantities with what the oracle says."""
+    """Compare the quantities that a model computes with the oracle's."""
     subject = Subject(Adapter())
     for quantity in quantities:
         found = difference(quantity, subject.answer(quantity, case), quantity.oracle(case))
@@ -74,7 +74,7 @@ def check(case, *quantities):
 
 
 def check_pretraining(case):
-    """Compare losses in inference where there is drop-path, gradients in training where there is none."""
+    """Compare losses in inference for models with drop-path, gradients in training for the others."""
     check(case, PREDICTION, TARGET, LOSS if case.config.drop_path else GRADIENT)
 
 

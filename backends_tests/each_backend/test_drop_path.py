@@ -1,4 +1,4 @@
-"""Drop-path inside the model: the drawn factors against the oracle, branch by branch, clip by clip."""
+"""Tests of drop-path inside the model: the drawn factors against the oracle, per branch and clip."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def test_each_branch_of_each_clip_has_its_own_factor(monkeypatch):
     keep = {}
     for part, depth in (("encoder", config.depth), ("decoder", config.decoder_depth)):
         rates = training_reference.drop_path_rates(config.drop_path, depth)[:, None, None]
-        alive = generator.random((depth, 2, 4)) < 0.5  # more than the rates would drop
+        alive = generator.random((depth, 2, 4)) < 0.5  # drops more branches than the rates would
         keep[part] = (alive / (1 - rates)).astype("float32")
     monkeypatch.setattr(
         Transformer, "_keep", lambda self, x: keras.ops.convert_to_tensor(keep[self.name])

@@ -1,4 +1,4 @@
-"""Steps compiled for many simulated devices, in a process of their own, with nothing allocated; on JAX."""
+"""Tests of steps compiled for many simulated devices, in a new process and without allocation; JAX only."""
 
 import dataclasses
 import json
@@ -20,11 +20,12 @@ from vmae_keras.recipes.recipe import RECIPES
 from vmae_keras.training.dry_run import Setup, collectives, dry_run, exchanged
 
 pytestmark = pytest.mark.skipif(BACKEND != "jax", reason="XLA divides the step; on JAX alone")
-COUNTERS = 12  # bytes: the optimizer's updates; the loss's total and count
+COUNTERS = 12  # bytes: the optimizer's update counter; the loss's total and count
 
-SHORT = {"depth": 1, "decoder_depth": 1}  # blocks are alike, and each takes seconds to compile
+SHORT = {"depth": 1, "decoder_depth": 1}  # all blocks are alike, and each takes seconds to compile
 SHORT_B = VideoMAEConfig.variant("v1-b", **SHORT)
-# XLA moves what is smaller: activations, were there fewer tokens in the batch than an MLP is wide.
+# XLA moves the smaller operand, which would be the activations if the batch had fewer tokens than an MLP is
+# wide.
 CLIPS, VISIBLE = 32, 160
 V1 = dataclasses.replace(RECIPES["v1-k400-b"], batch_size=CLIPS, repeats=1)
 G = VideoMAEConfig.variant("v2-g")
@@ -36,7 +37,7 @@ SETUPS = {
     **{parallel: Setup(SHORT_B, V1, 4, parallel) for parallel in PARALLEL},
     "short g": Setup(G.replace(**SHORT), ALL, 64, "fsdp"),
 }
-if NIGHTLY:  # all of its 44 blocks: a minute and a half
+if NIGHTLY:  # all 44 blocks take a minute and a half
     SETUPS["g"] = Setup(G, V2, 64, "fsdp")
 
 
@@ -46,7 +47,7 @@ def results():
 
 
 def kernels(config):
-    """The shape of each kernel."""
+    """Return the shape of each kernel."""
     weights = expand(config, "pretraining")
     return [weight.shape for path, weight in weights.items() if path.endswith("kernel")]
 
@@ -73,7 +74,7 @@ def test_data_parallel_adds_up_gradients_and_nothing_else(results):
     weights = expand(SHORT_B, "pretraining").values()
     numbers = sum(math.prod(weight.shape) for weight in weights)
     ((count, size),) = exchanged(found).values()
-    # The loss is two scalars. Query and value biases come out of one sum, keys' zeros between them.
+    # The loss is two scalars. Query and value biases come from one sum, with zeros for keys between them.
     keys = SHORT_B.depth * SHORT_B.dim + SHORT_B.decoder_depth * SHORT_B.decoder_dim
     assert size == 4 * (numbers + keys) + 8, (count, size)
 
@@ -86,7 +87,7 @@ def test_fully_sharded_gathers_kernels_and_nothing_else(name, results):
     shapes = kernels(setup.config)
     gathered = [each for each in found if each.kind == "all-gather"]
     assert {each.shape for each in gathered} == set(shapes)
-    if not setup.recipe.remat:  # once, for forward and backward pass
+    if not setup.recipe.remat:  # once for the forward and backward pass
         assert sum(each.count for each in gathered) == len(shapes)
 
 
@@ -96,14 +97,14 @@ def test_tensor_parallel_exchanges_activations_and_no_kernel(results):
     assert {each.kind for each in found} == {"all-gather", "all-reduce", "collective-permute"}
     shapes = {tuple(sorted(shape)) for shape in kernels(SHORT_B)}
     assert not [each for each in found if tuple(sorted(each.shape)) in shapes]
-    # Projection and MLP, forward and backward, are sums over devices in each block.
+    # Projection and MLP, forward and backward, sum over devices in each block.
     summed = (CLIPS, VISIBLE, SHORT_B.dim)
     counts = {(each.kind, each.shape): each.count for each in found}
     assert counts["all-reduce", summed] == 4 * SHORT_B.depth
-    # What is cut as thirds of qkv, not between heads, is gathered.
+    # Splits of qkv into thirds, instead of between heads, are gathered.
     assert counts["all-gather", (CLIPS, VISIBLE, 3 * SHORT_B.dim)] == SHORT_B.depth
     moved = [each for each in found if each.kind == "collective-permute"]
-    assert all(len(each.shape) == 1 for each in moved)  # of biases
+    assert all(len(each.shape) == 1 for each in moved)  # biases
 
 
 @pytest.mark.skipif(not NIGHTLY, reason="compiled with --nightly")
@@ -147,7 +148,7 @@ def test_of_weights_and_optimizer_each_of_four_devices_really_holds_a_quarter(re
     ).stdout
     held, whole = json.loads(output)
     right = pretraining_memory(SHORT_B, V1, Devices(4, "fsdp"))
-    assert held == [right.state + 8] * 4  # of the optimizer, a rate and the number of updates
+    assert held == [right.state + 8] * 4  # the optimizer's rate and number of updates
     assert max(held) < 0.35 * whole  # measured: .251
 
 

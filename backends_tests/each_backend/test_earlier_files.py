@@ -1,7 +1,7 @@
-"""Runs, presets and `.keras` files of version 0.1.0, from before the modules moved, still load.
+"""Tests that runs, presets and `.keras` files of version 0.1.0, before the modules moved, still load.
 
-`backends_tests/earlier_files` was written by that version, on PyTorch; `expected.npz` holds a batch and
-what the models computed then.
+That version wrote `backends_tests/earlier_files` on PyTorch. `expected.npz` holds a batch and the outputs
+of its models.
 """
 
 from pathlib import Path

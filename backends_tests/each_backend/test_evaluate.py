@@ -1,4 +1,4 @@
-"""The evaluation of a classifier: figures against the oracle's, broken files, and kills."""
+"""Tests of the classifier's evaluation: metrics against the oracle's, broken files, and kills."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
 LABELS = ('=HYPERLINK("x")', "run, fast", 'say "go"', "sit", "swim", "throw", "'-turn")
 VIEWS = {"sampling": "dense", "stride": 2, "clips": 2, "crops": 3}
 BROKEN = 2
-BATCH = 4  # six videos of six views: batches run across videos, none is left over
+BATCH = 4  # six videos of six views: batches span videos, and all are full
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Seven, the third of which is no video; one file name is not UTF-8."""
+    """Write seven files, the third of which is not a video. One file name is not valid UTF-8."""
     folder = tmp_path_factory.mktemp("videos")
-    # Not to be resized: what rounds to either of two levels would drown the noise of the model.
+    # Not resized: values that round to either of two levels would hide differences of the model.
     paths = write_moving_shapes(folder, 6, frames=14, size=(16, 24))
     paths[-1] = paths[-1].rename(folder / "caf\udce9, 5.mp4")
     (folder / "broken.mp4").write_bytes(b"no video")
@@ -66,7 +66,7 @@ def run(classifier, files, tmp_path):
 
 @pytest.fixture(scope="module")
 def expected(classifier, files):
-    """Each readable file's probabilities, (K,) float64."""
+    """Return the probabilities of each readable file, (K,) float64."""
     probabilities = {}
     for index, file in enumerate(files):
         if index != BROKEN:
@@ -79,12 +79,13 @@ def expected(classifier, files):
 def rows(folder):
     with open(folder / "results.csv", newline="", errors="surrogateescape") as file:
         table = list(csv.DictReader(file))
-    assert not any(field[0] in "=+-@" for row in table for field in row.values())  # no formulas
+    # no spreadsheet formulas
+    assert not any(field[0] in "=+-@" for row in table for field in row.values())
     return [{name: unguarded(field) for name, field in row.items()} for row in table]
 
 
 def assert_same(one, other):
-    """But for the last bits, in batches of other views."""
+    """Compare results up to the last bits, which depend on the views in a batch."""
     assert (one.skipped, one.settings) == (other.skipped, other.settings)
     for mine, theirs in zip(one.results, other.results, strict=True):
         assert (mine.path, mine.label) == (theirs.path, theirs.label)
@@ -110,7 +111,7 @@ def test_probabilities_equal_the_oracles(run, files, expected, monkeypatch, batc
         best = np.argsort(-probabilities)[:5]
         assert result.predicted == tuple(best)
         assert_close(result.probabilities, probabilities[best], "class_probability")
-    # One shape: JAX compiles once.
+    # JAX compiles only one shape.
     assert shapes == [(batch_views, 4, 16, 16, 3)] * -(-36 // batch_views)
 
 
@@ -133,7 +134,7 @@ def test_the_broken_file_is_named_and_counts_nowhere(run, files, expected):
 
 
 def evaluation_of(*videos, classes=4):
-    """Each video: its class, and the classes it was taken for."""
+    """Return, for each video, its class and the predicted classes."""
     results = [
         Result(
             f"{place}.mp4", label, predicted, tuple(0.5**i for i in range(1, 1 + len(predicted)))
@@ -156,7 +157,7 @@ def test_accuracies_by_hand():
     assert evaluation.videos == 6
     assert evaluation.top_1 == pytest.approx(3 / 6)
     assert evaluation.top_5 == pytest.approx(5 / 6)
-    # Classes 0, 2 and 5 occur; of the others nothing is known.
+    # Classes 0, 2 and 5 occur; nothing is known of the others.
     assert evaluation.mean_class == pytest.approx((2 / 4 + 1 + 0) / 3)
     expected = np.zeros((7, 7))
     expected[0, 0], expected[0, 1], expected[2, 2], expected[5, 1] = 2, 2, 1, 1
@@ -215,7 +216,7 @@ def test_a_killed_evaluation_goes_on_after_the_videos_that_are_done(run, tmp_pat
         with pytest.raises(Killed):
             run(folder=folder, progress=kill)
         assert len(rows(folder)) == last
-        # Within the row that was being written.
+        # within the row that was being written
         content = (folder / "results.csv").read_bytes()
         row = len(content.splitlines(keepends=True)[-1])
         (folder / "results.csv").write_bytes(content[: -int(generator.integers(1, row))])
@@ -240,7 +241,7 @@ def test_nothing_is_left_to_run_after_the_last_video(run, files, tmp_path, monke
 
 
 def test_a_row_counts_only_when_whole(classifier, tmp_path):
-    """Cut anywhere, the table gives back the rows before the cut."""
+    """Check that a table truncated anywhere gives the complete rows before the cut."""
     settings = {"model": "a"}
     labels = ["+a", "b,\nc", "'=d"]
     results = [
@@ -255,7 +256,8 @@ def test_a_row_counts_only_when_whole(classifier, tmp_path):
         table.append(result)
         ends.append(len(table.path.read_bytes()))
     content = table.path.read_bytes()
-    assert b"'=x, y.mp4" in content and b"'+a" in content and b"''=d" in content  # no formulas
+    # no spreadsheet formulas
+    assert b"'=x, y.mp4" in content and b"'+a" in content and b"''=d" in content
     for cut in range(len(content) + 1):
         table.path.write_bytes(content[:cut])
         whole = sum(end <= cut for end in ends[1:])
@@ -299,7 +301,7 @@ def test_a_refused_setting_does_not_spoil_the_folder(run, files, tmp_path):
 
 
 def test_a_video_that_is_listed_twice_counts_twice(run, files, tmp_path):
-    """With two classes too; and after a kill as before."""
+    """Check that each copy counts, with two classes too, and after a kill."""
     one = files[0]
     listed = [one, VideoFile(one.path, LABELS[4]), one]
     first = run(listed, folder=tmp_path / "run")

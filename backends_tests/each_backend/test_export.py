@@ -1,4 +1,4 @@
-"""Exported models: the graph against the oracle, artifacts in their own runtimes, what is refused."""
+"""Tests of exported models: the graph against the oracle, artifacts in their own runtimes, refusals."""
 
 import contextlib
 import dataclasses
@@ -62,8 +62,8 @@ CONTRACT = Contract(
     version="0",
 )
 LABELS = ("falling", "ruhend", "à côté", "up", "down")
-# The artifacts that a backend writes: JAX by way of TensorFlow, the others without another process. On
-# one backend at least each model is written to each format.
+# Formats that each backend writes: JAX by way of TensorFlow, the others in the same process. Each model is
+# written to each format on at least one backend.
 KINDS = tuple(OUTPUTS)
 WRITTEN = {
     "jax": [("classifier", "litert"), ("encoder", "savedmodel"), ("pretrain", "litert")],
@@ -75,7 +75,7 @@ SETTINGS = {
     "encoder": {"batch": 2, "dtype": "float32"},
     "pretrain": {"frame_size": (18, 27)},  # resized and cropped inside
 }
-# What an encoder is read from: the classifier's features are pooled, the other's are those of each token.
+# Sources of an encoder: the classifier's features are pooled, the other model's are per token.
 ENCODER_OF = {"jax": "pretrain", "tensorflow": "classifier", "torch": "pretrain"}[BACKEND]
 traced = pytest.mark.skipif(BACKEND == "jax", reason="artifacts are traced by the others")
 
@@ -107,7 +107,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def conversions():
-    """Let no conversion start a process of its own."""
+    """Keep conversions from starting a process each."""
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         standing_in = Conversions()
         stack.enter_context(standing_in.servers)
@@ -119,7 +119,7 @@ def conversions():
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """A preset of a pretraining model, and its weights."""
+    """Return a preset of a pretraining model, and its weights."""
     folder = tmp_path_factory.mktemp("pretrained")
     model, weights = with_random_weights(CONFIG)
     model.save_to_preset(folder)
@@ -128,14 +128,14 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def artifact(preset, videos, tmp_path_factory):
-    """The classifier in the first of this backend's formats: its folder, and what was found."""
+    """Return the folder of the classifier in the first of this backend's formats, and the results."""
     out = tmp_path_factory.mktemp("artifact")
     return out, export(preset, out, WRITTEN[BACKEND][0][1], videos=videos, clips=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def onnx_once(tmp_path_factory):
-    """Write each model to ONNX once: OpenVINO reads the same file, and PyTorch's exporter takes long."""
+    """Write each model to ONNX only once: OpenVINO reads the same file, and PyTorch's exporter is slow."""
     written, write = {}, onnx.write
 
     def written_once(serve, model, contract, path, clips):
@@ -151,7 +151,7 @@ def onnx_once(tmp_path_factory):
 
 
 def oracle_output(kind, weights, video, ids):
-    """Return what the oracle computes of the video that the model sees."""
+    """Return the oracle's output for the video that the model sees."""
     if kind == "pretrain":
         return reference.forward(CONFIG, weights, {"video": video, **ids})
     if kind == "classifier" or ENCODER_OF == "classifier":
@@ -163,7 +163,7 @@ def oracle_output(kind, weights, video, ids):
 
 
 def as_seen(levels, contract):
-    """Return levels in [0, 1], resized and cropped by the oracle to what the model sees."""
+    """Return levels in [0, 1], resized and cropped by the oracle to the model's input."""
     if not contract.resizes:
         return levels / 255
     size = evaluation_reference.fitted_size(*levels.shape[2:4], contract.size)
@@ -270,7 +270,7 @@ def test_an_artifact_computes_what_its_model_does(
         if kind == "classifier":
             shares = reference.softmax(expected)
             assert_close(found["probabilities"], shares, "class_probability")
-    # With Keras on the backend that runs, as the export itself found.
+    # With Keras on the same backend as the export's own check.
     assert_within(comparison.largest, "artifact.float32", "the export's own comparison")
     assert [row.agreement for row in comparison.rows] == [1.0 if kind == "classifier" else None] * 2
     assert json.loads((out / "comparison.json").read_text())["tolerance"] == 1e-4
@@ -329,7 +329,7 @@ def test_predict_takes_an_artifact_for_its_model(artifact, preset, videos):
 def test_a_layer_that_half_precision_breaks_is_named(tmp_path, videos):
     model = VideoClassifier(CONFIG, 5)
     kernel = by_path(model)["encoder/block_1/mlp/hidden/kernel"]
-    kernel.assign(numpy(kernel.value) * 1e7)  # beyond the largest number of 16 bits
+    kernel.assign(numpy(kernel.value) * 1e7)  # beyond the largest 16-bit number
     model.save_to_preset(tmp_path / "model")
     with pytest.raises(InexactArtifact, match=r"differs by more is encoder/block_1: by ") as caught:
         export(
@@ -349,7 +349,7 @@ def shapes_of_any_brightness(contract, clips, seed):
 
 
 def written_in_integers(quantize, changes, calibration, out):
-    """Write a classifier to LiteRT; return its path, and how far its logits are from the oracle's."""
+    """Write a classifier to LiteRT; return its path and its logits' largest error against the oracle."""
     config = CONFIG.replace(**changes)
     model, weights = random_classifier(config)
     contract = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Features of windows: against the oracle's, kills, names, broken files, and what is refused."""
+"""Tests of the features of windows: against the oracle's, kills, names, broken files, and refusals."""
 
 import json
 
@@ -25,7 +25,7 @@ BATCH = 4
 
 @pytest.fixture(scope="module")
 def presets(tmp_path_factory):
-    """Of a classifier with mean pooling and of one with the first token, and their weights."""
+    """Write presets of a classifier with mean and one with first-token pooling; return the weights too."""
     made = {}
     for pooling in ("mean", "first"):
         model, weights = random_classifier(CONFIG, pooling)
@@ -42,9 +42,9 @@ def encoder(presets):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Of 26 frames, of 3, and no video."""
+    """Write a video of 26 frames, one of 3, and a file that is not a video."""
     folder = tmp_path_factory.mktemp("videos")
-    # Not to be resized: what rounds to either of two levels would drown the noise of the model.
+    # Not resized: values that round to either of two levels would hide differences of the model.
     paths = [
         write_moving_shapes(folder / name, 1, frames=frames, size=(16, 24))[0].rename(
             folder / name / "clip.mp4"
@@ -70,7 +70,7 @@ def run(encoder, files, tmp_path):
 
 
 def oracle(path, weights, name, pooling):
-    """What the oracle's `name` is for each window of the middle of the frames."""
+    """Return the oracle's output `name` for each window of the frames' centre."""
     video = read_frames(path, np.arange)[:, :, 4:20]
     chosen = probe_reference.windows(len(video), CONFIG.frames, *reversed(STEPS.values()))
     named = reference.classify(CONFIG, weights, video[chosen], pooling=pooling, named=True)
@@ -107,7 +107,7 @@ def test_features_equal_the_oracles(presets, run, files, monkeypatch, stored, po
         got = load_file(found.files[file.path])["features"]
         assert got.dtype == np.float32
         assert_close(got, expected, "features")
-    # Seven windows and one: each batch is filled up, so that JAX compiles once.
+    # Seven windows and one. Batches are padded, so that JAX compiles once.
     assert shapes == [(BATCH, 4, 16, 16, 3)] * 3
 
 
@@ -151,7 +151,7 @@ def test_a_killed_extraction_goes_on_with_the_video_where_it_was(run, tmp_path, 
         assert names <= {"clip.npy", "clip.json", "clip.safetensors"}
         calls.clear()
         again = run(folder=folder, format=format, progress=lambda *counts: calls.append(counts))  # noqa: B023
-        assert calls[-1][1] == (3 if last == 1 else 2)  # videos; the broken one is tried again
+        assert calls[-1][1] == (3 if last == 1 else 2)  # videos; the broken one is retried
         for one, other in zip(whole.files.values(), again.files.values(), strict=True):
             assert one.read_bytes() == other.read_bytes()
 
@@ -179,7 +179,7 @@ def test_features_of_another_extraction_are_not_mixed_in(presets, run, change, d
         pooling = change["encoder"]
         change = {"encoder": FrozenEncoder.from_preset(presets[pooling][0], pooling)}
         weight = change["encoder"].encoder.weights[0]
-        weight.assign(weight + 1.0)  # frozen, so none that is trainable
+        weight.assign(weight + 1.0)  # all weights are frozen, so none are trainable
     message = f"features of another extraction. Received: another {differing}. Give another"
     with pytest.raises(RunError, match=message):
         run(**change)

@@ -1,4 +1,4 @@
-"""The command from labelled files to a classifier: starts, kills, what the run folder then is."""
+"""Tests of the command from labelled files to a classifier: starts, kills, and the resulting run folder."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from vmae_keras.presets import by_path
 from vmae_keras.runs.run import Run
 from vmae_keras.training.fine_tuning import build
 
-# Square, as the views of an evaluation are.
+# Square, like the views of an evaluation.
 CONFIG = VideoMAEConfig.variant("tiny", height=24, depth=1, mlp_dim=40)
 SETTINGS = [
     *("--set", "batch_size=2", "--set", "repeats=2", "--set", "epochs=4", "--set", "mixup=0.8"),
@@ -29,7 +29,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """A folder for each of two classes, 13 readable clips in all."""
+    """Write one folder for each of two classes, with 13 readable clips in total."""
     folder = tmp_path_factory.mktemp("clips")
     for name, count, seed in (("still", 7, 0), ("moving", 6, 1)):
         write_moving_shapes(folder / name, count, frames=8, size=(32, 48), seed=seed)
@@ -47,7 +47,7 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(clips, pretrained, tmp_path_factory):
-    """A whole run of 4 epochs of 6 steps; 2 of the 14 files are held out."""
+    """Run 4 epochs of 6 steps without interruption; 2 of the 14 files are held out."""
     folder = tmp_path_factory.mktemp("run") / "unbroken"
     code, text = run("finetune", clips, "--start", pretrained, "--out", folder, *SETTINGS)
     assert code == 0, text
@@ -92,7 +92,7 @@ def test_a_run_starts_from_the_pretrained_encoder(unbroken, pretrained):
 def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(
     unbroken, clips, pretrained, tmp_path
 ):
-    """Data order, augmentation, mixing, dropout draws and optimizer state all come back."""
+    """Check that data order, augmentation, mixing, dropout draws and optimizer state are all restored."""
     folder, start_from = tmp_path / "killed", tmp_path / "start"
     shutil.copytree(pretrained, start_from)
     arguments = ("finetune", clips, "--start", start_from, "--out", folder, *SETTINGS)
@@ -128,7 +128,8 @@ def test_a_run_is_evaluated_and_asked_about_a_clip(unbroken, clips):
     code, text = run("predict", folder, sorted((clips / "moving").iterdir())[0])
     assert code == 0, text
     shares = [float(line.split("%")[0].split()[-1]) for line in text.splitlines() if "%" in line]
-    assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.2)  # two figures of .1 %
+    # two figures rounded to .1 %
+    assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.2)
     assert shares == sorted(shares, reverse=True)
     code, text = run("predict", folder, clips / "still" / BROKEN)
     assert code == 1 and "cannot be read" in text and "Traceback" not in text

@@ -1,4 +1,4 @@
-"""Gradients through every option that touches them; their values are checked in `test_conformance.py`."""
+"""Tests of gradients through every option that affects them. `test_conformance.py` checks their values."""
 
 import keras
 import numpy as np
@@ -13,9 +13,9 @@ from vmae_keras import VideoMAE, VideoMAEConfig
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
 def test_every_weight_learns_and_rematerialisation_changes_no_gradient(drop_path):
-    """With drop-path too: the recomputed pass must drop the same branches as the first.
+    """Check that the recomputed pass drops the same branches as the first, with drop-path.
 
-    Rematerialising a layer instead of its `call` freezes its weights on JAX without a word.
+    On JAX, rematerialising a layer instead of its `call` silently freezes its weights.
     """
     config = VideoMAEConfig.variant("tiny", drop_path=drop_path)
     batch = random_batch(config, clips=8)
@@ -31,7 +31,7 @@ def test_every_weight_learns_and_rematerialisation_changes_no_gradient(drop_path
 
 
 def test_rematerialisation_takes_every_block(monkeypatch):
-    """So that the tests beside do not compare a model with itself."""
+    """Check that rematerialisation is applied, so that other tests do not compare equal models."""
     taken = []
     monkeypatch.setattr(keras, "remat", lambda function: taken.append(function) or function)
     config = VideoMAEConfig.variant("tiny")
@@ -54,7 +54,7 @@ def test_drop_path_keeps_or_scales_whole_branches():
         assert set(np.unique(factors)) <= {np.float32(0), alive}
         # Five standard deviations of the share of 4000 draws.
         assert (factors == 0).mean() == pytest.approx(rate, abs=5 * np.sqrt(0.25 / 4000))
-    # Each branch of each block has a draw of its own: five standard deviations of no correlation.
+    # Each branch of each block has its own draw: five standard deviations around no correlation.
     between = np.corrcoef((keep[1:] == 0).reshape(4, 2000))
     assert np.abs(between - np.eye(4)).max() < 5 / np.sqrt(2000)
 
@@ -65,7 +65,7 @@ def test_accumulated_gradients_equal_those_of_the_large_batch():
     results = []
     for accumulate in (None, 2):
         model, _ = with_random_weights(config)
-        # Adam would magnify rounding where a gradient vanishes.
+        # Adam would magnify rounding errors where a gradient vanishes.
         model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate))
         size = 4 // (accumulate or 1)
         model.fit(batch, batch_size=size, epochs=1, shuffle=False, verbose=0)
@@ -93,7 +93,7 @@ def test_global_norm_is_clipped():
 
 
 def test_ema_of_the_weights_is_what_fit_leaves():
-    """Keras starts the average at the weights after the first step."""
+    """Check the average that `fit` leaves. Keras initialises it with the weights after the first step."""
     config = VideoMAEConfig.variant("tiny")
     batch = random_batch(config)
     plain, _ = with_random_weights(config)
@@ -111,7 +111,7 @@ def test_ema_of_the_weights_is_what_fit_leaves():
 
 
 def trained(dtype):
-    """A model after eight steps, its batch and its losses."""
+    """Return a model after eight steps, its batch and its losses."""
     config = VideoMAEConfig.variant("tiny")
     batch = random_batch(config, clips=4)
     keras.utils.set_random_seed(0)
@@ -129,7 +129,7 @@ def full():
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(precision, full):
-    """On JAX's CPU too, where `jax.nn.dot_product_attention` refuses float16."""
+    """Check mixed precision on CPUs too, where `jax.nn.dot_product_attention` refuses float16."""
     model, batch, half = trained(precision)
     assert precision.removeprefix("mixed_") in str(model(batch).dtype)
     is_scaled = type(model.optimizer).__name__ == "LossScaleOptimizer"

@@ -1,4 +1,4 @@
-"""Checkpoints that transformers writes, read by us, and ours, read by transformers."""
+"""Tests of VideoMAE checkpoints: transformers' files read by us, and ours read by transformers."""
 
 import json
 
@@ -45,14 +45,14 @@ OPTIONS = {
 def saved(folder, kind, **settings):
     model = build(kind, **settings)
     model.save_pretrained(folder)
-    if model.config.num_channels == 1:  # transformers normalises with what the processor says
+    if model.config.num_channels == 1:  # transformers normalises with the processor's values
         values = {"image_mean": [0.0], "image_std": [1.0]}
         (folder / "preprocessor_config.json").write_text(json.dumps(values))
     return model
 
 
 def outputs(model, video, visible, decoded):
-    """-> outputs, loss (None but in pretraining) of one of our models"""
+    """Return (outputs, loss) of one of our models. The loss is None except in pretraining."""
     if not isinstance(model, VideoMAE):
         return model.predict(video, verbose=0), None
     batch = {"video": video, "visible": visible, "decoded": decoded}
@@ -93,7 +93,7 @@ def test_published_widths_compute_the_same_there_and_back(name, kind, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [(name, "pretraining") for name in OPTIONS]
-    # The blocks are the same: what differs is what follows them.
+    # The blocks are equal. The parts after them differ.
     + [(name, "classifier") for name in ("defaults", "encoder norm", "epsilon", "not square")]
     + [(name, "encoder") for name in ("defaults", "encoder norm")]
     if TRIES_ALL_FILES

@@ -1,4 +1,4 @@
-"""ViT and ViTMAE checkpoints that transformers writes, read by us."""
+"""Tests of loading the ViT and ViTMAE checkpoints that transformers writes."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ OPTIONS = {
 def test_a_pretrained_mae_predicts_the_same(name, tmp_path):
     theirs = build("MAE", **OPTIONS[name])
     save(theirs, tmp_path)
-    if name == "pixels":  # as released files have them; transformers 5.23 writes others
+    if name == "pixels":  # as in released files; transformers 5.23 writes others
         rename(tmp_path, "decoder.decoder_encoder.layer.", "decoder.decoder_layers.")
     ours = load(tmp_path)
     assert type(ours) is VideoMAE and ours.config.planar_positions

@@ -1,4 +1,4 @@
-"""ViT and MAE beyond their numbers, which the conformance suite compares: start, training, presets."""
+"""Tests of the start, training and presets of ViT and MAE. The conformance suite compares their outputs."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ def test_a_class_token_starts_normal_and_does_not_decay():
     layer.build()
     values = numpy(layer.class_token.value)
     assert values.shape == (1, 1, 512)
-    assert values.std() == pytest.approx(0.02, rel=0.15)  # of 512 draws
+    assert values.std() == pytest.approx(0.02, rel=0.15)  # 512 draws
     assert not np.allclose(values[0, 0], numpy(layer.positions.value)[0])
     assert decayed([TOKEN, "head/kernel"]) == [False, True]
     assert layer_scales([TOKEN, "encoder/block_0/norm1/beta", "head/kernel"], 0.5)[0] == 0.25
@@ -58,7 +58,7 @@ def test_an_encoder_of_a_pretrained_mae_keeps_its_class_token(tmp_path):
     )
     assert_close(features, out["encoder/norm"], "features")
     frozen = FrozenEncoder.from_preset(tmp_path)
-    assert frozen.pooling == "mean"  # of tubelets: the class token is none
+    assert frozen.pooling == "mean"  # tubelets only, without the class token
     assert_close(numpy(frozen(video)), out["encoder/norm"][:, 1:].mean(1), "features")
     classifier = VideoClassifier(MAE, 5)
     fresh = classifier.load_encoder(model)
@@ -70,12 +70,12 @@ def test_an_encoder_of_a_pretrained_mae_keeps_its_class_token(tmp_path):
 
 @pytest.mark.clause("IMAGE-1", "IMAGE-3")
 def test_the_first_token_is_the_class_token():
-    """It alone is pooled: with every other token in the place of another, the same comes out."""
+    """Check that only the class token is pooled: permuting the other tokens does not change the output."""
     keras.utils.set_random_seed(0)
     encoder = VideoEncoder(IMAGE.replace(learned_positions=True), pooling="first")
     positions = by_path(encoder)["tubelet_embedding/positions"]
     rows = numpy(positions.value).copy()
-    rows[1:] = rows[1]  # places are then alike
+    rows[1:] = rows[1]  # makes all places alike
     positions.assign(rows)
     video = random_batch(IMAGE)["video"]
     turned = np.roll(video, IMAGE.tubelet[1], axis=2)

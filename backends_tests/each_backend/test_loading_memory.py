@@ -1,4 +1,4 @@
-"""What loading a checkpoint costs in memory, measured in a process of its own at each weight."""
+"""Tests of the peak memory of loading a checkpoint, measured at each weight in a separate process."""
 
 import os
 import subprocess
@@ -15,9 +15,9 @@ from vmae_keras.weights.tensor_files import write_safetensors
 from vmae_keras.weights.torch_files import write_torch
 
 CONFIG = VideoMAEConfig.variant("v1-b")
-ALLOWED = 1.3  # of the model
+ALLOWED = 1.3  # times the model's size
 
-# Pages of a mapped file are not counted: the system takes them back when it needs them.
+# Pages of a mapped file do not count, as the system can evict them.
 WATCHED = """
 import sys
 import keras
@@ -43,7 +43,7 @@ print(max(*seen, held()) - before, 4 * model.count_params())
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-# How a file is read is the same on each backend; what a backend keeps does not depend on it.
+# Reading a file is the same on each backend. The memory that a backend keeps does not depend on the format.
 @pytest.mark.parametrize("kind", ["safetensors", "pth"] if BACKEND == "torch" else ["safetensors"])
 def test_loading_holds_the_model_and_little_more(kind, tmp_path):
     file = tmp_path / f"model.{kind}"

@@ -1,4 +1,4 @@
-"""The memory of real training steps, traced array by array, next to what is counted."""
+"""Tests of the memory of real training steps, traced array by array, against the estimate."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from vmae_keras.layers import Block
 from vmae_keras.recipes.recipe import RECIPES
 from vmae_keras.training.optimizer import AdamW
 
-# No two sizes alike, and tubelets so small that blocks take most of the memory.
+# All sizes differ. Tubelets are so small that blocks take most of the memory.
 CONFIG = VideoMAEConfig(
     frames=4,
     height=32,
@@ -34,13 +34,13 @@ CONFIG = VideoMAEConfig(
     decoder_mlp_dim=200,
 )
 CLIPS = 4
-COUNTERS = 12  # bytes: of the optimizer, its rate and number of updates
+COUNTERS = 12  # bytes: the optimizer's rate and number of updates
 PRECISIONS = ("float32", "mixed_bfloat16")
 only_torch = pytest.mark.skipif(BACKEND != "torch", reason="PyTorch tells what it keeps")
 
 
 class Watched(AdamW):
-    """AdamW that notes which gradients it is given."""
+    """AdamW that records the gradients that it receives."""
 
     def apply(self, gradients, variables=None):
         self.gradients = list(gradients)
@@ -48,7 +48,7 @@ class Watched(AdamW):
 
 
 def model_and_batch(precision, remat=False):
-    """Return a compiled model, a batch of tensors, and the memory that is counted for them."""
+    """Return a compiled model, a batch of tensors, and the estimated memory for them."""
     recipe = dataclasses.replace(
         RECIPES["v2-hybrid-b"], batch_size=CLIPS, repeats=1, precision=precision, remat=remat
     )
@@ -67,12 +67,12 @@ def oracle_of(precision, batch):
 
 
 def counted(arrays, clips=1):
-    """Return how many arrays there are of each (number of numbers, bytes of each)."""
+    """Count the arrays of each (number of elements, bytes per element)."""
     return Counter((clips * math.prod(array.shape), array.width) for array in arrays)
 
 
 def kept(model, call):
-    """Return what autograd keeps of a call, but for the weights, as `counted` does."""
+    """Count the tensors that autograd saves in a call, except the weights, in the form of `counted`."""
     import torch
 
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
@@ -81,7 +81,7 @@ def kept(model, call):
     def keep(tensor):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights | found.keys():
-            found[storage.data_ptr()] = storage  # held, or another would get its place
+            found[storage.data_ptr()] = storage  # keep it alive, so that its address is not reused
             sizes[storage.nbytes() // tensor.itemsize, tensor.itemsize] += 1
         return tensor
 
@@ -106,7 +106,7 @@ def test_a_block_keeps_the_arrays_that_are_counted(fused, precision, monkeypatch
         tokens, dim = block.input.shape
         x = keras.random.normal((CLIPS, tokens, dim), dtype=model.compute_dtype).requires_grad_()
         expected = counted(block.kept, CLIPS) + counted(block.copies)
-        if fused:  # attention's output in two orders, and a number per row
+        if fused:  # attention's output in two orders, and one number per row
             expected += Counter([(x.numel(), oracle.width), (CLIPS * heads * tokens, 4)])
         else:
             expected += counted(block.matrices, CLIPS)
@@ -121,7 +121,7 @@ def test_blocks_that_are_computed_again_keep_their_inputs_alone(precision):
     model, batch, _ = model_and_batch(precision, remat=True)
     oracle = oracle_of(precision, batch)
     expected = counted((block.input for block in oracle.blocks()), CLIPS)
-    # Pixels have no gradient, so that the first kernel is not read again.
+    # Pixels have no gradient, so the first kernel is not read again.
     expected += counted(copy for copy in oracle.outside() if "embedding" not in copy.name)
     expected[CLIPS * oracle.visible * CONFIG.tubelet_size, oracle.width] += 1
     for tokens, dim in (
@@ -134,13 +134,13 @@ def test_blocks_that_are_computed_again_keep_their_inputs_alone(precision):
 
 
 class Live:
-    """Counts the bytes of tensors until they are freed, and the most that there ever were."""
+    """Tracker of the current and peak number of bytes of live tensors."""
 
     def __init__(self):
         self.sizes, self.bytes, self.peak = {}, 0, 0
 
     def add(self, tensor):
-        """Count a tensor's storage, once."""
+        """Add a tensor's storage, once."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self.sizes:
             self.sizes[storage._cdata] = storage.nbytes()
@@ -152,7 +152,7 @@ class Live:
         self.bytes -= self.sizes.pop(key)
 
     def watching(self):
-        """Return a context in which the results of all operations are added."""
+        """Return a context that adds the results of all operations."""
         from torch.utils._python_dispatch import TorchDispatchMode
         from torch.utils._pytree import tree_leaves
 
@@ -185,7 +185,8 @@ def test_a_real_step_takes_what_is_counted(precision, remat):
     gradients = model.optimizer.gradients
     assert len({gradient.data_ptr() for gradient in gradients}) == len(model.trainable_variables)
     assert sum(gradient.nbytes for gradient in gradients) == right.gradients
-    # Measured: .87, and with remat 1.01. Not all is there at the same time, and results come and go.
+    # Measured: .87, and 1.01 with remat. Not all arrays exist at the same time, and there are temporary
+    # results.
     assert 0.8 < live.peak / right.total < 1.1
 
 
@@ -213,7 +214,7 @@ def test_jax_keeps_the_matrices_that_are_counted(precision):
         for each in kept.values()
         if each.shape[-2:] == (tokens, tokens)
     )
-    # In float32 the exponentials too, which XLA need not keep.
+    # In float32 the estimate also counts the exponentials, which XLA need not keep.
     assert found == counted(block.matrices, CLIPS) + Counter(
         {(CLIPS * CONFIG.heads * tokens**2, 4): precision == "float32"}
     )

@@ -1,4 +1,4 @@
-"""The tests of the model can fail on each backend: the test that a mutant names must catch it."""
+"""Tests that tests of the model can fail on each backend: the test that a mutant names must catch it."""
 
 import pytest
 
@@ -18,7 +18,7 @@ HERE = [mutant for mutant in of_models() if BACKEND in mutant.backends]
 
 @pytest.fixture(scope="module")
 def run(eager_copy):
-    """Run tests in the one process that tries all mutants, with what it has compiled so far."""
+    """Run tests in the one process for all mutants, which reuses compiled code."""
     session = forked.Session(eager_copy, **environment(BACKEND))
     yield lambda tests: session.run(arguments(tests))
     session.close()

@@ -1,4 +1,4 @@
-"""AdamW's arithmetic and rules, with gradients given: against the oracle, under every option of Keras."""
+"""Tests of AdamW's arithmetic and rules with given gradients, against the oracle, with all Keras options."""
 
 import contextlib
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from spec import training_reference
 from vmae_keras import VideoClassifier, VideoMAEConfig
 from vmae_keras.training.optimizer import AdamW, WarmupCosine, layer_scales
 
-# One weight of each kind that a rule tells apart; small, for JAX compiles each shape.
+# One weight of each kind that the rules distinguish. Small, as JAX compiles each shape.
 SHAPES = {
     "tubelet_embedding/kernel": (6, 4),
     "encoder/block_0/mlp/hidden/kernel": (6, 4),
@@ -28,7 +28,7 @@ RATES = [1e-2, 5e-3, 2e-3]
 
 
 def random_arrays(seed, sizes):
-    """One array a weight; gradients around Adam's epsilon too, where its place shows."""
+    """Draw one array per weight; some gradients are near Adam's epsilon, where its place matters."""
     generator = np.random.default_rng(seed)
     return {
         name: (generator.normal(size=shape) * 10.0 ** generator.choice(sizes, shape)).astype(
@@ -43,7 +43,7 @@ GRADIENTS = [random_arrays(seed, [-9, -8, -7, -3, 0]) for seed in (1, 2, 3)]
 
 
 def variables():
-    """Keras variables of these paths, with these values."""
+    """Return Keras variables of these paths, with these values."""
     made = []
     for path, value in WEIGHTS.items():
         *scopes, name = path.split("/")
@@ -56,7 +56,7 @@ def variables():
 
 
 def oracle(monkeypatch, gradients, rates=RATES, **settings):
-    """`adamw_steps` with gradients of ours: float64 weights by name."""
+    """Run the oracle's `adamw_steps` on the given gradients; return float64 weights by name."""
     monkeypatch.setattr(
         training_reference, "pretraining_gradients", lambda config, weights, batch: (0.0, batch)
     )
@@ -66,7 +66,7 @@ def oracle(monkeypatch, gradients, rates=RATES, **settings):
 
 
 def steps(optimizer, batches, rates=RATES):
-    """The weights after a step for each batch of gradients."""
+    """Return the weights after one step for each batch of gradients."""
     weights = variables()
     optimizer.build(weights)
     for gradients, rate in zip(batches, rates, strict=True):
@@ -77,7 +77,7 @@ def steps(optimizer, batches, rates=RATES):
 
 
 def assert_equal_steps(got, expected, rates=RATES):
-    """Compare weights; the sum of the rates is what they may have moved by."""
+    """Compare weights relative to the sum of the rates, the largest possible movement."""
     for name in SHAPES:
         assert_close(got[name], expected[name], "adamw_step", sum(rates), name)
 
@@ -103,7 +103,7 @@ def test_the_defaults_are_the_papers(monkeypatch):
 
 @pytest.mark.clause("OPT-5")
 def test_an_accumulated_update_is_that_of_the_mean_gradient(monkeypatch):
-    """The bias corrections count updates, not batches."""
+    """Check that bias corrections count updates, not batches."""
     got = steps(
         AdamW(1.0, weight_decay=0.5, gradient_accumulation_steps=2),
         [gradients for gradients in GRADIENTS for _ in range(2)],
@@ -159,7 +159,7 @@ def test_layer_scales_equal_the_oracle(depth):
 
 @pytest.mark.clause("FT-6")
 def test_a_head_of_the_users_own_keeps_the_whole_rate():
-    """And so does a stack that only ends like the encoder."""
+    """Check the full rate of a custom head, and of a stack whose path only ends like the encoder's."""
     paths = ["my_model/video_classifier/encoder/block_1/norm1/beta", "my_model/dense/kernel"]
     assert layer_scales(paths, 0.5) == [0.5, 1.0]
     assert layer_scales(["my_encoder/block_0/norm1/beta", "encoder/norm/beta"], 0.5) == [1.0, 1.0]
@@ -198,7 +198,7 @@ def test_it_comes_back_from_its_config():
 
 @pytest.mark.clause("FT-6")
 def test_it_trains_a_classifier_with_all_options_at_once():
-    """Loss scaling wraps it; accumulation, clipping and the moving average of Keras surround it."""
+    """Check it wrapped in loss scaling, with accumulation, clipping and the moving average of Keras."""
     keras.utils.set_random_seed(0)
     config = VideoMAEConfig.variant("tiny", depth=1)
     model = VideoClassifier(config, 4, init_scale=1.0, dtype="mixed_float16")

@@ -1,4 +1,4 @@
-"""The options of other implementations' models; `test_drawn_models.py` compares what they compute."""
+"""Tests of options from other implementations' models. `test_drawn_models.py` compares their outputs."""
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ def test_learned_positions_are_a_weight_that_does_not_decay():
     assert training_reference.weight_shapes(config)[name] == tuple(pretraining[name].shape)
     values = numpy(pretraining[name].value)
     kind, deviation = training_reference.initialisation(config)[name]
-    # At one deviation of .02: the largest of 1536 draws come near it, and none goes beyond.
+    # With a deviation of .02, the largest of 1536 draws come near the limit and none exceeds it.
     assert kind == "truncated_normal"
     assert 0.98 * deviation < np.abs(values).max() <= np.float32(deviation)
     assert by_path(classifier).keys() == (
@@ -48,13 +48,13 @@ def test_learned_positions_are_a_weight_that_does_not_decay():
     start = type(classifier)(config, 5)
     spread = numpy(by_path(start)[name].value).std()
     assert training_reference.classifier_initialisation(config, 5)[name] == ("normal", 0.02)
-    assert spread == pytest.approx(0.02, rel=0.1)  # of 1536 draws
+    assert spread == pytest.approx(0.02, rel=0.1)  # 1536 draws
     assert decayed([name, "head/kernel"]) == [False, True]
 
 
 @pytest.mark.clause("POS-4")
 def test_an_encoder_of_another_size_keeps_its_places():
-    """With `position_grid`, weights of small clips load into a model for larger ones."""
+    """Check that `position_grid` loads the weights of small clips into a model for larger ones."""
     small, weights = with_random_weights(CONFIG)
     large, _ = random_classifier(CONFIG.replace(height=32, position_grid=small.config.grid))
     large.load_encoder(small)

@@ -1,4 +1,4 @@
-"""Of our model alone, against the oracle; what any implementation must do is in `test_conformance.py`."""
+"""Tests of this library's model against the oracle that are not part of `test_conformance.py`."""
 
 import math
 
@@ -14,7 +14,7 @@ from vmae_keras import VideoMAEConfig
 
 @pytest.mark.clause("TUBE-1", "POS-1", "ENC-1", "DEC-1", "DEC-3", "TARGET-1", "LOSS-1")
 def test_a_clip_of_1568_tokens_equals_the_oracle():
-    """The published size, whose ids do not fit into 8 bits, in a narrow model."""
+    """Check the published size in a narrow model. Its ids do not fit into 8 bits."""
     config = VideoMAEConfig(
         dim=24,
         depth=1,
@@ -36,7 +36,7 @@ def test_a_clip_of_1568_tokens_equals_the_oracle():
 
 @pytest.mark.clause("TARGET-4")
 def test_target_of_one_colour_is_zero():
-    """Not the rounding of a mean, which an epsilon of 1e-6 would magnify."""
+    """Check for exact zeros: the rounding of a mean would be magnified by an epsilon of 1e-6."""
     config = VideoMAEConfig.variant("tiny", height=32, width=32, tubelet=(2, 16, 16))
     model, _ = with_random_weights(config)
     batch = random_batch(config, clips=256)
@@ -61,11 +61,11 @@ def test_target_and_loss_stay_float32_under_mixed_precision():
     batch = random_batch(config, video="float32")
     expected = reference.target(config, batch["video"], batch["decoded"])
     assert_close(numpy(model.target(batch)), expected, "target")
-    # As the wide numbers that they are exactly; `predict` gives no bfloat16 on every backend.
+    # Widen first, which is exact; `predict` does not return bfloat16 on every backend.
     predictions = np.asarray(model.predict_on_batch(batch), "float32")
     narrow = keras.ops.cast(predictions, "bfloat16")
     np.testing.assert_array_equal(numpy(keras.ops.cast(narrow, "float32")), predictions)
     model.compile("sgd")
     got = float(numpy(model.compute_loss(x=batch, y_pred=narrow)))
-    # bfloat16 numbers are exact in float64; an error in bfloat16 arithmetic would be near 1e-2.
+    # bfloat16 numbers are exact in float64. bfloat16 arithmetic would give an error near 1e-2.
     assert_close(got, reference.loss(predictions.astype("float64"), expected), "loss")

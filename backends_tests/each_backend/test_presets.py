@@ -1,4 +1,4 @@
-"""Presets: official files, our own folders, the hub; models of another kind, size or number of classes."""
+"""Tests of presets: official files, our folders, the hub; other model kinds, sizes, class counts."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ from vmae_keras.weights.tensor_files import WeightsError, read_tensors, write_sa
 from vmae_keras.weights.write import write_official
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1)
-UNSAID = {  # by an official file
+UNSAID = {  # settings missing from official files
     "frames": CONFIG.frames,
     "height": CONFIG.height,
     "width": CONFIG.width,
@@ -59,7 +59,7 @@ def random_encoder(config, **kwargs):
 
 
 def published(name, **changes):
-    """A published variant's widths with one block in each stack and few tokens."""
+    """Return a published variant's widths with one block in each stack and few tokens."""
     p0, p1, p2 = VideoMAEConfig.variant(name).tubelet
     return VideoMAEConfig.variant(
         name, depth=1, decoder_depth=1, frames=p0, height=2 * p1, width=2 * p2, **changes
@@ -75,7 +75,7 @@ def published(name, **changes):
 )
 def test_pretraining_weights_survive_an_official_file_to_the_bit(name, tmp_path):
     config = published(name)
-    with filled_by(lambda block: None):  # drawing by the backend takes longer
+    with filled_by(lambda block: None):  # drawing by the backend is slower
         model = VideoMAE(config)
     generator = np.random.default_rng(0)
     for variable in by_path(model).values():
@@ -150,7 +150,7 @@ def test_fresh_weights_of_a_preset(tmp_path):
     model.save_to_preset(tmp_path)
     fresh = VideoClassifier.from_preset(tmp_path, load_weights=False)
     kernel = values(fresh)["encoder/block_0/mlp/hidden/kernel"]
-    assert kernel.std() == pytest.approx(0.02, rel=0.1)  # of 2048 draws
+    assert kernel.std() == pytest.approx(0.02, rel=0.1)  # 2048 draws
     assert values(fresh).keys() == weights.keys()
 
 
@@ -233,7 +233,7 @@ def test_a_keras_file_compiled_with_something_else_is_not_compiled(
 
 
 def test_the_module_of_a_class_in_a_file_is_not_imported(tmp_path):
-    """Keras imports what a file names; here each class has one module."""
+    """Check that no module is imported. Keras imports the named module; here each class has a fixed one."""
     model, _ = random_classifier(CONFIG)
     model.compile("sgd", "mse")
     model.save(tmp_path / "x.keras")
@@ -282,9 +282,10 @@ def test_a_preset_holds_no_optimizer(tmp_path):
     model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])
     model.save_to_preset(tmp_path / "after")
     sizes = [(tmp_path / name / "model.weights.h5").stat().st_size for name in ("before", "after")]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)  # an optimizer would treble it
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)  # an optimizer would treble the size
     same_weights(load(tmp_path / "after"), values(model))
-    model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])  # still can
+    # training still works
+    model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])
 
 
 def test_damaged_presets_are_refused(tmp_path):
@@ -413,7 +414,7 @@ def test_other_sizes_keep_the_places_of_tokens(tmp_path):
     model, weights = random_classifier(CONFIG)
     model.save_to_preset(tmp_path)
     longer = VideoClassifier.from_preset(tmp_path, frames=8)
-    assert longer.config.position_grid is None  # the same table, and more of it
+    assert longer.config.position_grid is None  # the same table, extended
     wider = VideoClassifier.from_preset(tmp_path, frames=8, height=24, width=16)
     assert wider.config.position_grid == (4, 4, 6)
     video = random_video(wider.config)
@@ -426,7 +427,7 @@ def test_other_sizes_keep_the_places_of_tokens(tmp_path):
 @pytest.mark.clause("POS-4")
 @pytest.mark.parametrize("official", [False, True])
 def test_a_position_grid_of_none_is_the_models_own(official, tmp_path):
-    """As of a model that official code trained at another size: its table is made for that size."""
+    """Check that None means the model's own grid, as for official models trained at another size."""
     model, weights = random_classifier(CONFIG.replace(height=24, width=16))
     if official:
         write_official(stored_model(model), tmp_path / "x.pth")
@@ -467,7 +468,7 @@ def test_learned_positions_are_resized(tmp_path):
 def hub(tmp_path, monkeypatch):
     reach_loopback(monkeypatch)
     with HubServer(tmp_path / "served") as server:
-        # As $HF_ENDPOINT and $HF_HUB_CACHE would, had they been there when Python started.
+        # The effect of $HF_ENDPOINT and $HF_HUB_CACHE, had they been set when Python started.
         local = partial(fetch, endpoint=server.endpoint, cache=tmp_path / "cache")
         monkeypatch.setattr("vmae_keras.weights.hub.fetch", local)
         yield server

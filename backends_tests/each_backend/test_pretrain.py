@@ -1,4 +1,4 @@
-"""The command from files to a checkpoint and a picture: broken files, kills, interrupts, NaN."""
+"""Tests of the command from files to a checkpoint and a picture: broken files, kills, interrupts, NaN."""
 
 import csv
 import errno
@@ -36,7 +36,7 @@ from vmae_keras.training.loop import _fits
 from vmae_keras.training.tensorboard import TensorBoard
 
 # Saves at every logging interval instead of once a minute, so that short runs have checkpoints. After a
-# step, a signal is sent to this process, to its whole group, as Ctrl-C in a terminal is, or to the workers.
+# step, a signal goes to this process, to its whole group (as Ctrl-C in a terminal), or to the workers.
 PROGRAM = """
 import multiprocessing, os
 from vmae_keras.training import callbacks
@@ -57,7 +57,7 @@ callbacks.Progress.on_train_batch_end = end
 from vmae_keras.__main__ import main
 main()
 """
-# A name with markup of Rich, an escape sequence, and a byte that is no UTF-8.
+# A name with Rich markup, an escape sequence, and a byte that is not UTF-8.
 BROKEN = "broken[/bold]\x1b[31m caf\udce9.mp4"
 SHOWN = r"broken[/bold]\x1b[31m caf\xe9.mp4"
 SMALL = [
@@ -65,7 +65,7 @@ SMALL = [
     *("--set", "dim=32", "--set", "depth=2", "--set", "heads=2", "--set", "mlp_dim=64"),
     *("--set", "decoder_dim=16", "--set", "decoder_depth=1", "--set", "decoder_heads=2"),
     *("--set", "drop_path=0.2", "--set", "batch_size=2", "--set", "epochs=4", "--set", "repeats=2"),
-    # No multiple of it divides the steps at which checkpoints are written.
+    # No multiple of it divides the steps of checkpoints.
     *("--set", "accumulate=3"),
 ]
 
@@ -79,7 +79,7 @@ def clips(tmp_path_factory):
     return folder
 
 
-# PyTorch starts soonest.
+# PyTorch starts fastest.
 once = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
 
 
@@ -98,11 +98,11 @@ def start(*arguments, **environment):
 
 
 def run(*arguments):
-    """A whole command in this process, which has Keras already: (exit code, what it printed)."""
-    if "--workers" in arguments:  # they import the main module, which here is pytest's
+    """Run a whole command in this process, which has imported Keras; return (exit code, output)."""
+    if "--workers" in arguments:  # workers import the main module, which here is pytest's
         return start(*arguments)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # beside what the command itself shows
+        warnings.simplefilter("ignore")  # ignores warnings outside the command's own output
         patch.setattr(callbacks, "SAVE_SECONDS", 0.0)
         patch.setattr(callbacks, "SAVE_SHARE", 1e9)
         patch.setenv("KERAS_BACKEND", BACKEND)
@@ -123,7 +123,7 @@ def weights(folder):
 
 @pytest.fixture(scope="module")
 def unbroken(clips, tmp_path_factory):
-    """A whole run of 4 epochs of 13 steps, 2 of the 27 files held out."""
+    """Run 4 epochs of 13 steps without interruption, with 2 of the 27 files held out."""
     folder = tmp_path_factory.mktemp("run") / "unbroken"
     code, text = run("pretrain", clips, "--out", folder, *SMALL)
     assert code == 0, text
@@ -140,7 +140,7 @@ def test_a_run_names_the_broken_file_and_leaves_everything(unbroken):
     assert steps == [0, 10, 20, 30, 40, 50, 52]
     assert (folder / "loss.png").stat().st_size > 1000
     (events,) = (folder / "tensorboard").iterdir()
-    if BACKEND == "tensorflow":  # which reads them, checksums included
+    if BACKEND == "tensorflow":  # TensorFlow reads these files, checksums included
         from tensorflow.compat.v1.train import summary_iterator
 
         values = {
@@ -154,9 +154,9 @@ def test_a_run_names_the_broken_file_and_leaves_everything(unbroken):
 
 
 def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, clips, tmp_path):
-    """Data order, crops, masks, drop-path draws and optimizer state all come back."""
+    """Check that data order, crops, masks, drop-path draws and optimizer state are all restored."""
     folder = tmp_path / "killed"
-    # Killed between two checkpoints, in the middle of an epoch of 13 steps.
+    # Killed between two checkpoints, within an epoch of 13 steps.
     code, text = start(
         "pretrain",
         clips,
@@ -168,7 +168,7 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(unbroken, cli
         SIGNALLED=f"trainer 23 {signal.SIGKILL.value}",
     )
     assert code == -signal.SIGKILL, text
-    assert (folder / LOCK).exists()  # and the run is not refused because of it
+    assert (folder / LOCK).exists()  # the lock file does not block resuming
     unfinished = folder / "checkpoints/writing"
     unfinished.mkdir()
     code, text = run("pretrain", "--out", folder, "--resume")
@@ -203,7 +203,7 @@ def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips,
         assert code == 1 and text.count("Error: ") == 1, text
         assert "was killed by SIGKILL" in words and "Use fewer --workers (received: 1)" in words
         assert f"Training is saved up to step {stopped}." in words
-    # What was made ahead may be trained on, and Keras tells of steps on JAX after they are begun.
+    # Prefetched batches may be trained on, and Keras reports steps on JAX only after they have started.
     assert 1 <= stopped < 52
     assert int(weights(folder)["optimizer/adamw/iteration"]) == stopped
     code, text = run("pretrain", "--out", folder, "--resume")
@@ -224,7 +224,7 @@ def test_a_batch_that_cannot_be_made_ends_a_run_before_its_step(unbroken, clips,
 
     def made(self, index):
         if self.start_step + index == 14:
-            if BACKEND == "tensorflow":  # which otherwise knows long before that step
+            if BACKEND == "tensorflow":  # TensorFlow otherwise detects it long before that step
                 assert begun.wait(60)
             raise WorkerDied(1, -signal.SIGKILL)
         return make(self, index)
@@ -270,7 +270,7 @@ def test_a_full_disk_ends_a_run_with_what_could_be_saved(file, clips, tmp_path, 
     folder, save = tmp_path / "run", checkpoint.save_file
 
     def save_file(tensors, path, metadata):
-        if int(metadata["step"]) > 10:  # as safetensors says it, leaving a file of another name
+        if int(metadata["step"]) > 10:  # safetensors' own error, which leaves a temporary file
             path.with_name(".tmpABC").write_bytes(b"a part of it")
             raise SafetensorError("I/O error: No space left on device (os error 28)")
         save(tensors, path, metadata=metadata)
@@ -308,7 +308,7 @@ def test_on_a_full_disk_the_oldest_checkpoint_makes_room(tmp_path, monkeypatch):
     for step in (1, 2, 3):
         checkpoint.save(folder, step, model)
     assert sorted(checkpoint_files.step_of(path) for path in folder.iterdir()) == [2, 3]
-    with pytest.raises(OSError, match="No space left"):  # one that is whole always stays
+    with pytest.raises(OSError, match="No space left"):  # one complete checkpoint always stays
         checkpoint.save(folder, 4, model, keep=None)
     assert sorted(checkpoint_files.step_of(path) for path in folder.iterdir()) == [2, 3]
 
@@ -325,7 +325,7 @@ def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(clips, tmp_path):
     folder = tmp_path / "exploding"
-    # All is well for the warm-up of 13 steps; then the rate rises to its "minimum".
+    # Training is fine for the 13 steps of warm-up. Then the rate rises to its "minimum".
     explosive = ["--set", "minimum_learning_rate=1e30", "--set", "warmup_epochs=1"]
     code, text = run("pretrain", clips, "--out", folder, *SMALL, *explosive)
     assert code == 1, text
@@ -368,7 +368,7 @@ def test_of_several_processes_the_first_says_when_to_save_and_none_looks_ahead(t
             return np.asarray(values)
 
     asked, run = [], Run(tmp_path)
-    run.rewind(-1)  # writes the names of the columns
+    run.rewind(-1)  # writes the column names
     for step in (5, 10):
         run.append({"step": step, "validation_loss": 1.0 - step / 100})
     progress = Progress(
@@ -443,7 +443,7 @@ def test_a_second_interrupt_counts_unless_a_launcher_passed_the_first_one_on(mon
     class Progress:
         stop_requested = False
 
-    # A background process inherits that it ignores Ctrl-C.
+    # A background process inherits the setting that ignores Ctrl-C.
     before = signal.default_int_handler
     inherited = signal.signal(signal.SIGINT, before)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))

@@ -1,4 +1,4 @@
-"""Probes: heads against the oracle's and against heads alone, features kept on disk, and a whole probe."""
+"""Tests of probes: heads against the oracle's and against single heads, features on disk, whole probes."""
 
 import json
 import math
@@ -34,12 +34,12 @@ HEADS, CLASSES = 2, 5
 @pytest.mark.clause("PROBE-2")
 @pytest.mark.parametrize("dim", [64, 12])
 def test_attentive_logits_equal_the_oracles(dim):
-    """With two attention heads, and with the one of a width that 32 does not divide."""
+    """Check heads with two attention heads, and with one where 32 does not divide the width."""
     generator = np.random.default_rng(0)
     model = Probes(HEADS, dim, CLASSES, attentive=True)
     weights = {}
     for path, variable in by_path(model).items():
-        if path.endswith("kernel"):  # each head's by its own size, and all classes alike at first
+        if path.endswith("kernel"):  # scaled by the size of one head; classes start alike
             limit = (6 / sum(variable.shape[1:])) ** 0.5 * (0.01 if path == "head/kernel" else 1)
             assert 0.9 * limit < np.abs(numpy(variable)).max() <= limit
         scale = 1 if path.endswith("bias") else variable.shape[1] ** -0.5
@@ -61,7 +61,7 @@ def test_attentive_logits_equal_the_oracles(dim):
 
 @pytest.mark.clause("OPT-2", "OPT-4", "OPT-5")
 def test_each_head_follows_the_oracles_adamw_at_its_own_rate(monkeypatch):
-    """From that rate to 0 by half a cosine, with the decay that is asked for and b2 = .999."""
+    """Check each rate's decay to 0 by half a cosine, with the requested weight decay and b2 = .999."""
     generator = np.random.default_rng(0)
     rates, steps, sizes = (1e-3, 3e-2), 3, {"head/kernel": (2, 3, 2), "head/bias": (2, 2)}
     start = {name: generator.standard_normal(size) / 100 for name, size in sizes.items()}
@@ -95,7 +95,7 @@ def test_each_head_follows_the_oracles_adamw_at_its_own_rate(monkeypatch):
 
 @pytest.mark.clause("PROBE-1", "PROBE-2")
 def test_heads_side_by_side_train_as_each_would_alone():
-    """Eight steps: the rates are the heads' own, and no head hears of another."""
+    """Check eight steps: each head has its own rate and does not affect the others."""
     generator = np.random.default_rng(0)
     features = generator.standard_normal((16, 4, 12)).astype("float32")
     labels = generator.integers(0, CLASSES, 16)
@@ -117,7 +117,8 @@ def test_heads_side_by_side_train_as_each_would_alone():
         alone = trained([rate], {path: value[head : head + 1] for path, value in start.items()})
         for path, value in alone.items():
             moved = np.abs(value - start[path][head : head + 1]).max()
-            assert rate / 2 < moved < 6 * rate, path  # half a cosine over eight steps: 4.5 rates
+            # half a cosine over eight steps: a sum of 4.5 rates
+            assert rate / 2 < moved < 6 * rate, path
             assert_close(together[path][head : head + 1], value, "probe.weight", what=path)
 
 
@@ -126,7 +127,7 @@ def test_heads_side_by_side_train_as_each_would_alone():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Six, the second of which is no video."""
+    """Write six files, the second of which is not a video."""
     folder = tmp_path_factory.mktemp("videos")
     paths = write_moving_shapes(folder, 6, frames=12, size=(16, 24))
     paths[1].write_bytes(b"no video")
@@ -184,7 +185,7 @@ def test_each_video_is_encoded_once_through_kills(encoder, sets, skipped, tmp_pa
             features.shape == (len(sets[name]), 2, 32, CONFIG.dim) and features.dtype == "float16"
         )
         assert found.tolist() == places
-        # In batches of other views the last bit of float16 may differ.
+        # The last bit of float16 may depend on the views in a batch.
         np.testing.assert_allclose(features[places], expected[places], rtol=2e-3, atol=2e-3)
     assert whole.bytes == 6 * 2 * 32 * CONFIG.dim * 2
 
@@ -222,20 +223,20 @@ def test_other_views_and_full_disks_are_refused(encoder, sets, skipped, tmp_path
 
 
 def test_features_beyond_float16_are_refused(sets, skipped, tmp_path):
-    """Such as a few channels of large models have."""
+    """Check the refusal of overflowing features, which a few channels of large models produce."""
     model = VideoEncoder(CONFIG)
     by_path(model)["encoder/norm/gamma"].assign(np.full(CONFIG.dim, 1e6))
     encoding = Encoding(FrozenEncoder(model, None), sets, tmp_path, **VIEWS)
     with pytest.raises(ArithmeticError, match="not finite in float16"):
         encoding.run(skipped)
-    assert not len(encoding.read(next(iter(sets)))[1])  # none is taken for done, with zeros
+    assert not len(encoding.read(next(iter(sets)))[1])  # no video is marked done, with zeros
 
 
 # Whole probes ------------------------------------------------------------------------------------
 
 
 class Known:
-    """An encoding of features that tell the class."""
+    """Encoding whose features reveal the class."""
 
     views = 2
 
@@ -248,7 +249,7 @@ class Known:
             numbers = np.arange(count) % 3
             shape = (count, self.views, 12) if kind != "attentive" else (count, self.views, 5, 12)
             x = generator.standard_normal(shape) * 0.3
-            x[..., 0] += 100 if kind == "linear" else 0  # large, and says nothing
+            x[..., 0] += 100 if kind == "linear" else 0  # large, but uninformative
             for place, number in enumerate(numbers):
                 x[place, ..., 1 + number] += 2 * share
             self.features[name] = x.astype("float16" if kind == "attentive" else "float32")
@@ -257,7 +258,7 @@ class Known:
             ]
 
     def read(self, name):
-        # The first of each could not be read.
+        # The first video of each set could not be read.
         return self.features[name], np.arange(1, len(self.sets[name]))
 
 

@@ -1,4 +1,4 @@
-"""Processes that train together begin, stop and fail together."""
+"""Tests that processes that train together start, stop and fail together."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""A plan from pretraining to figures: unbroken, and killed once in each of its stages."""
+"""Tests of a plan from pretraining to evaluation: uninterrupted, and killed once in each of its stages."""
 
 import json
 import multiprocessing
@@ -51,7 +51,7 @@ kind = "evaluate"
 data = ["second"]
 set = {{ test_clips = 2 }}
 """
-# What takes long to import is imported once for all processes.
+# Slow imports happen once for all processes.
 PRELOAD = [
     "backends_tests.each_backend.test_progressive",
     "vmae_keras.training.pretraining",
@@ -59,14 +59,14 @@ PRELOAD = [
     "vmae_keras.training.fine_tuning",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
-    "tensorflow",  # on any backend: Keras seeds it too
+    "tensorflow",  # needed on any backend, as Keras seeds it too
 ]
 STAGES = ("pretrain", "post-pretrain", "fine-tune", "evaluate")
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
-    """Two data sets of the same two classes, which they name differently."""
+    """Write two data sets of the same two classes under different names."""
     folder = tmp_path_factory.mktemp("plan")
     for seed, label in enumerate(
         ("first/still", "first/Moving", "second/at rest", "second/moving")
@@ -77,9 +77,9 @@ def plan(tmp_path_factory):
 
 
 def _in_a_process(output, moments, number, killed_in, at, arguments):
-    """The command, in a new process that notes its moments, and sends itself a signal at one of them.
+    """Run the command in a new process that records events and sends itself a signal at one of them.
 
-    Moments are steps, rows, checkpoints, results and other files, each before it happens.
+    Events are steps, rows, checkpoints, results and other files, each recorded before it happens.
     """
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
@@ -138,7 +138,7 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
 
 
 def progressive(folder, *arguments, killed_in=None, at=None, number=signal.SIGKILL):
-    """(exit code, what was printed, how many moments each stage had)."""
+    """Run the command; return (exit code, output, number of events in each stage)."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     output, moments = folder / "output.txt", folder / "moments.json"
@@ -146,7 +146,7 @@ def progressive(folder, *arguments, killed_in=None, at=None, number=signal.SIGKI
         target=_in_a_process,
         args=(output, moments, number, killed_in, at, ["progressive", *map(str, arguments)]),
     )
-    # On one thread: on two cores, beside other tests, more of them wait for each other.
+    # One thread: on two cores, beside other tests, more threads wait for each other.
     environment = {"KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     with mock.patch.dict(os.environ, environment):
         process.start()

@@ -1,4 +1,4 @@
-"""Models of clips that are no squares are measured by every command, as square ones are."""
+"""Tests that every evaluation command accepts models of rectangular clips as well as square ones."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def preset(classifier, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Two of each class, none to be resized: one half as high again as the crop, one as wide again."""
+    """Write two files of each class, none to be resized: half taller than the crop, or half wider."""
     folder = tmp_path_factory.mktemp("videos")
     return [
         VideoFile(str(path), label)

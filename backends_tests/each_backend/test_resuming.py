@@ -1,4 +1,4 @@
-"""Resume killed runs: in half precision with LoRA, averages and patience, and under another backend."""
+"""Tests of resuming killed runs: in half precision with LoRA, averages, patience; on another backend."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ __all__ = ["clips"]  # a fixture
 
 
 class Killed(BaseException):
-    """End a command at once, as SIGKILL does: nothing is saved on the way out."""
+    """Exception that ends a command at once, as SIGKILL does: nothing is saved on exit."""
 
 
 def run_until(step, *arguments):
@@ -43,7 +43,7 @@ def same_tensors(mine, theirs):
 
 @pytest.mark.clause("RESUME-1", "RESUME-3", "OPT-6", "FT-9", "FT-10")
 def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(clips, tmp_path):
-    """The averages hardly change, so that no validation is better than the first."""
+    """Check recovery when the averages hardly change, so that no validation is better than the first."""
     names = ("frames", "height", "width", "tubelet", "dim", "depth", "heads", "mlp_dim")
     options = {
         **{name: getattr(CONFIG, name) for name in names},
@@ -52,13 +52,13 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
         "average_decay": 1 - 1e-9,
         "accumulate": 5,
         "patience": 1,
-        "warmup_epochs": 0,  # whose first update would change nothing
+        "warmup_epochs": 0,  # with warm-up the first update would change nothing
     }
     changes = [word for item in options.items() for word in ("--set", "{}={}".format(*item))]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, text = run("finetune", clips, "--out", whole, *SETTINGS, *changes)
     assert code == 0, text
-    shutil.copytree(whole, killed)  # as a kill leaves it before the checkpoint of the last step
+    shutil.copytree(whole, killed)  # the state of a kill before the checkpoint of the last step
     (killed / "checkpoints/step-00000012.safetensors").unlink()
     for part in ("checkpoints", "best"):
         (killed / part / "writing.partial").write_bytes(b"half")
@@ -75,7 +75,7 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
     best = load_file(kept)
     same_tensors(best, load_file(whole / "best/step-00000006.safetensors"))
 
-    # A trained run is used by the averages of its best weights, with LoRA's products.
+    # A trained run is loaded with the averages of its best weights, with LoRA's products merged.
     def average(path):
         return best[f"optimizer/adamw/video_classifier_{path.replace('/', '_')}_average"]
 
@@ -92,7 +92,7 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
             else:
                 expected = best[f"video_classifier/{path}"]
             np.testing.assert_array_equal(numpy(variable.value), expected, err_msg=path)
-    code, text = run("finetune", "--out", killed, "--resume")  # which has ended
+    code, text = run("finetune", "--out", killed, "--resume")  # the run has finished
     assert code == 0 and "Ended early after 12" in text and curve(killed) == curve(whole)
     (killed / "best/step-00000006.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="best"):
@@ -102,7 +102,7 @@ def test_lora_averages_and_patience_in_half_precision_come_back_after_a_kill(cli
 @once
 @pytest.mark.clause("RESUME-2")
 def test_a_run_resumes_under_another_backend_and_back(clips, tmp_path):
-    """PyTorch begins and ends it; the steps between are of another backend."""
+    """Check a run that PyTorch begins and ends, with steps of another backend between."""
     other = next((name for name in ("jax", "tensorflow") if name in installed()), None)
     if other is None:
         pytest.skip("needs a second backend")
@@ -125,7 +125,8 @@ def test_a_run_resumes_under_another_backend_and_back(clips, tmp_path):
     note = f"was trained with torch so far, and resumes with {other}. Its results differ only by rounding"
     assert note in text.replace("\n", " ")
     code, text = run("pretrain", "--out", moved, "--resume")
-    assert code == 1 and f"cannot change to '{other}'" in text  # which is the run's own by now
+    # the run's backend by now is PyTorch
+    assert code == 1 and f"cannot change to '{other}'" in text
     code, text = run("pretrain", "--out", moved, "--resume", "--backend", "torch")
     assert code == 0 and f"was trained with {other} so far" in text.replace("\n", " "), text
     for mine, theirs in zip(curve(moved), curve(whole), strict=True):

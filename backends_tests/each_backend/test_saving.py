@@ -1,4 +1,4 @@
-"""Saving and reloading: every layer, the model, the optimizer, the draws of drop-path."""
+"""Tests of saving and reloading: every layer, the model, the optimizer, the drop-path draws."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def test_layer_reloads_from_its_config_and_weights(name, tmp_path):
 
 @pytest.mark.parametrize("fresh_predict_first", [True, False])
 def test_model_reloads_with_equal_outputs(tmp_path, fresh_predict_first):
-    """On JAX a reloaded subclassed model with integer inputs came back without its weights."""
+    """Compare outputs. On JAX, a subclassed model with integer inputs once reloaded without its weights."""
     config = VideoMAEConfig.variant("tiny", drop_path=0.1)
     model, _ = with_random_weights(config)
     batch = random_batch(config)
@@ -79,7 +79,7 @@ def trained(config, batch, epochs=2):
 
 @pytest.mark.parametrize("read", [keras.models.load_model, load], ids=["Keras", "ours"])
 def test_reloaded_model_goes_on_training_as_it_would_have(read, tmp_path):
-    """Optimizer state, schedule and the rule of what decays must all come back."""
+    """Check that optimizer state, schedule and weight-decay rule are all restored."""
     config = VideoMAEConfig.variant("tiny")
     batch = random_batch(config)
     model = trained(config, batch)
@@ -94,7 +94,7 @@ def test_reloaded_model_goes_on_training_as_it_would_have(read, tmp_path):
 
 @pytest.mark.clause("FIT-2")
 def test_callbacks_of_keras_save_and_restore_the_best_epoch(tmp_path):
-    """The loss falls, and the best is said to be the highest: that of the first epoch."""
+    """Check with a falling loss and mode "max", so that the best epoch is the first."""
     config = VideoMAEConfig.variant("tiny")
     model, _ = with_random_weights(config)
     model.compile(keras.optimizers.SGD(1e-3))
@@ -122,7 +122,7 @@ def test_callbacks_of_keras_save_and_restore_the_best_epoch(tmp_path):
 
 
 def test_checkpoint_continues_with_the_same_drop_path_draws(tmp_path):
-    """`.weights.h5` forgets the states of seeds; a checkpoint does not."""
+    """Check the seed states, which `.weights.h5` omits and a checkpoint restores."""
     config = VideoMAEConfig.variant("tiny", drop_path=0.5)
     batch = random_batch(config)
     model = trained(config, batch)

@@ -1,6 +1,6 @@
-"""Each stage through its public function, from recipe and videos to weights, against torch in float64.
+"""Tests of each stage's public function, from recipe and videos to weights, against torch in float64.
 
-Torch gets batches made by hand. The backends agree with each other as far as each agrees with it.
+Torch receives batches made by hand. The backends agree with each other as closely as with torch.
 """
 
 import numpy as np
@@ -35,7 +35,8 @@ MODEL = {
     "decoder_heads": 2,
     "decoder_mlp_dim": 16,
 }
-# Three epochs of three steps, an update every two: two of warm-up, one at the peak, one half-way down.
+# Three epochs of three steps, with an update every two steps: two of warm-up, one at the peak, one half-way
+# down.
 STEPS, UPDATES, WARMUP = 9, 4, 2
 RECIPE = {
     "epochs": 3,
@@ -74,7 +75,7 @@ DISTILLATION = FINE_TUNING | {
     "drop_path": 0.0,
     "head_dropout": 0.0,
 }
-# Uniform numbers of drop-path (depth, 2, B) and of the head's dropout (B, D) for each step, by their axes.
+# Uniform numbers per step, of drop-path (depth, 2, B) and of head dropout (B, D), selected by their axes.
 DRAWN = {
     len(shape): np.random.default_rng(0).random((STEPS, *shape)).astype("float32")
     for shape in ((2, 2, 8), (8, MODEL["dim"]))
@@ -82,20 +83,20 @@ DRAWN = {
 
 
 def drawn(shape, axis, seed):
-    """In place of a draw of `keras.random`: this step's numbers, as the seed's state counts its uses."""
+    """Replace a draw of `keras.random` by this step's numbers; the seed state counts the uses."""
     use = ops.cast(ops.convert_to_tensor(seed.next())[1], "int32")
     return ops.take(ops.convert_to_tensor(DRAWN[len(shape)]), use, axis=0)
 
 
 def kept(axes, rates):
-    """The factors of every step. BLOCK-7, FT-3."""
+    """Return the keep factors of every step. BLOCK-7, FT-3."""
     survive = 1 - np.asarray(rates, np.float64)
     return (DRAWN[axes] < survive) / survive
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Keep torch to one thread: of models as small as these, several wait for each other."""
+    """Limit torch to one thread, as several only wait for each other in models this small."""
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -104,13 +105,13 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A folder of videos, and their frames, as high as the clips: views are not resized."""
+    """Write a folder of videos as high as the clips, so views are not resized; return it and the frames."""
     folder = tmp_path_factory.mktemp("videos")
     return folder, stages.write_videos(folder, FILES, height=32)
 
 
 def carried_out(patch, stage, module, folder, data, recipe, depth):
-    """Carry out a stage; return its settings, first weights, rows of the log and last tensors."""
+    """Run a stage; return its settings, initial weights, rows of the log and final tensors."""
     patch.setattr(backend, "uniform_of_batch", drawn)
     chosen = stages.begun(patch, stage, data, folder, MODEL | {"depth": depth}, recipe, SEED)
     build, weights = module.build, {}
@@ -132,7 +133,7 @@ def carried_out(patch, stage, module, folder, data, recipe, depth):
 
 
 def torchs(chosen, weights, loss_of, validate):
-    """Its losses of every step, its validations by the averages, and its weights at the end."""
+    """Return torch's losses of every step, validation losses of the averages, and final weights."""
     recipe, depth = chosen.recipe, chosen.config.depth
     witness = Witness(chosen.config, weights)
     decay = getattr(recipe, "layer_decay", 1.0)
@@ -179,7 +180,7 @@ def torchs(chosen, weights, loss_of, validate):
 
 
 def compare(found, expected):
-    """The log's rows, each the mean of an epoch's three losses, and the last checkpoint's weights."""
+    """Compare the log's rows, each the mean of an epoch's three losses, and the last weights."""
     _, weights, rows, tensors = found
     losses, validations, updated = expected
     logged = [row["loss"] for row in rows if row["loss"] is not None]
@@ -195,7 +196,7 @@ def compare(found, expected):
 
 
 def parts(videos, by_class):
-    """Frames and labels of what is trained on, and of what is held out."""
+    """Return frames and labels of the training videos and of the held-out ones."""
     labels = [number // 4 for number in range(FILES)]
     held = by_hand.held_out(FILES, 0.25, SEED, labels if by_class else None)
     kept_ones = [place for place in range(FILES) if place not in held]
@@ -301,7 +302,7 @@ def test_distillation_equals_torchs_from_recipe_to_weights(videos, tmp_path, mon
 
 
 def cross_entropy(config, weights, views, targets, temperature):
-    """The oracle's, of uint8 views."""
+    """Return the oracle's cross-entropy of uint8 views."""
     logits = reference.classify(config, weights, views.astype(np.uint8))
     shares = distillation_reference.softened(logits, temperature)
     return -(temperature**2) * (targets * np.log(shares)).sum(1).mean()

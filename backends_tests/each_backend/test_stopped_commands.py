@@ -1,4 +1,4 @@
-"""Commands that are stopped in their work, or find the disk full: what they say, and what they leave."""
+"""Tests of commands that are interrupted or find the disk full: messages and remaining files."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from vmae_keras.process import interrupts
 from vmae_keras.runs.lock import LOCK
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="does not depend on the backend")
-# In the middle of the work: what each command calls there, and its arguments.
+# Where to interrupt: the function that each command calls during its work, and its arguments.
 WORK = {
     "evaluate": (classification, "predicted_views", "MODEL CLIPS"),
     "features": (features, "_extracted", "MODEL CLIPS"),
@@ -48,7 +48,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def handled(monkeypatch):
-    """The signals, as a command handles them."""
+    """Install the signal handlers of a command."""
     monkeypatch.setattr(interrupts, "_received", None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
@@ -75,7 +75,7 @@ def test_a_command_that_ends_early_says_how_to_continue(
     typed = [command, *(inputs.get(each, each) for each in arguments.split())]
     typed += ["--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["vmae", *typed])
-    # As in a process of its own, whose environment `export` changes.
+    # A copy, as in a separate process: `export` changes the environment.
     with mock.patch.dict(os.environ), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = CliRunner().invoke(app, typed)

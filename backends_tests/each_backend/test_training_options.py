@@ -1,4 +1,4 @@
-"""What a recipe may ask for beside the published: averages, frozen parts, LoRA, patience, a teacher."""
+"""Tests of recipe options beyond the published ones: averages, frozen parts, LoRA, patience, a teacher."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def values(model):
 
 
 def trained(chosen, folder, steps=2):
-    """A model after two steps, its weights before, and what is read from its run's folder."""
+    """Return a model after two steps, its initial weights, and the weights read from its run folder."""
     model, _ = fine_tuning.build(chosen, steps_per_epoch=2)
     before = values(model)
     model.fit(VIDEOS, np.eye(2, dtype="float32"), batch_size=2, epochs=steps, verbose=0)
@@ -115,30 +115,30 @@ def test_validation_and_users_get_the_averages_and_training_keeps_its_weights(tm
     progress = SimpleNamespace(
         devices=SimpleNamespace(mean=dict), record=rows.append, step=3, steps_per_epoch=3
     )
-    _record_validation(model, (VIDEOS, target), 2, progress)  # beside `fit`
+    _record_validation(model, (VIDEOS, target), 2, progress)  # called without `fit`
     assert rows[0]["validation_loss"] == found["loss"]
-    # Nor are the two so near each other that either would pass.
+    # The two also differ enough that neither could pass for the other.
     assert found["loss"] != pytest.approx(float(numpy(loss(target, model(VIDEOS)))), rel=1e-3)
 
 
 @pytest.mark.clause("OPT-6")
 def test_before_the_first_update_a_run_with_averages_has_its_first_weights(tmp_path):
-    """One batch of the three that are accumulated for an update."""
+    """Check the weights after one batch of the three that are accumulated for an update."""
     model, before, loaded = trained(settings(average_decay=0.5, accumulate=3), tmp_path, steps=1)
     assert int(model.optimizer.iterations + 0) == 0
     assert not any(numpy(average.value).any() for average in model.optimizer.averages)
     validation = AveragedValidation()
     validation.set_model(model)
-    validation.on_test_begin()  # which would take the averages
+    validation.on_test_begin()  # would swap in the averages
     for used in (loaded, model):
         for path, value in values(used).items():
             np.testing.assert_array_equal(value, before[path], err_msg=path)
-    checkpoint.save(Run(tmp_path).checkpoints, 3, model)  # from an update on, its averages are used
+    checkpoint.save(Run(tmp_path).checkpoints, 3, model)  # after an update, its averages are used
     assert not values(load(tmp_path))["head/kernel"].any()
 
 
 def progress_of(folder, start=0, patience=2, steps_per_epoch=15):
-    """The progress of a run that validated some steps, and a function that records a validation."""
+    """Return the progress of a run with some validated steps, and a function that records a validation."""
     made = Run(folder)
     made.folder.mkdir(exist_ok=True)
     made.rewind(start if start else -1)
@@ -198,7 +198,7 @@ def test_best_weights_are_those_of_this_run_up_to_its_checkpoint(tmp_path):
     made.save(settings(patience=2))
     assert not made.best.exists()
     checkpoint.save(made.best, 90, model)
-    progress, validated = progress_of(tmp_path)  # another run began here
+    progress, validated = progress_of(tmp_path)  # another run started here
     assert best_steps(tmp_path) == []
     for step, accuracy in ((20, 0.5), (40, 0.6)):
         validated(step, accuracy)
@@ -206,7 +206,8 @@ def test_best_weights_are_those_of_this_run_up_to_its_checkpoint(tmp_path):
     progress.save()
     for step, accuracy in ((60, 0.4), (80, 0.7), (100, 0.8)):
         validated(step, accuracy)
-    assert best_steps(tmp_path) == [40, 100]  # a resumed run needs 40, the model to be used is 100
+    # resuming needs step 40; the model to use is that of step 100
+    assert best_steps(tmp_path) == [40, 100]
     progress, validated = progress_of(tmp_path, start=40)
     assert best_steps(tmp_path) == [40] and progress.best.step == 40
     validated(60, 0.3)
@@ -251,7 +252,7 @@ def test_a_head_is_mapped_by_the_names_of_the_classes(tmp_path):
 @pytest.mark.clause("FT-1", "FT-2")
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path):
-    """The recipe's pooling is the other one; what is trained, loaded and resumed is the start's."""
+    """Check that the start's pooling, not the recipe's, is used for training, loading and resuming."""
     page = tmp_path / "page.toml"
     other = "mean" if pooling == "first" else "first"
     page.write_text(
@@ -278,7 +279,7 @@ def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path)
     path = checkpoint.save(made.checkpoints, 1, model)
     resumed, _ = fine_tuning.build(chosen, steps_per_epoch=2, restored=True)
     assert checkpoint.restore(path, resumed) == 1
-    # Earlier versions wrote down the recipe's pooling.
+    # Earlier versions stored the recipe's pooling.
     made.save(dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, pooling=other)))
     for again in (resumed, load(made.folder)):
         assert_close(numpy(again(VIDEOS)), numpy(model(VIDEOS)), "same_model")
@@ -345,7 +346,7 @@ def test_targets_and_losses_of_distillation_equal_the_oracles(match, tmp_path):
 
 @pytest.mark.clause("DISTILL-1")
 def test_a_student_comes_to_say_what_its_teacher_says(clips, tmp_path):
-    """From files to a run that is a preset; a killed one continues as any other, by the same loop."""
+    """Check a run from files to a preset, and a killed run that resumes by the usual loop."""
     teacher, folder = tmp_path / "teacher", tmp_path / "student"
     VideoMAE(CONFIG).save_to_preset(tmp_path / "pretrained")
     VideoClassifier(CONFIG, 2, labels=LABELS, init_scale=50.0).save_to_preset(teacher)

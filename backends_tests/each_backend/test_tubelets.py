@@ -1,4 +1,4 @@
-"""Cutting, joining and gathering tubelets."""
+"""Tests of cutting, joining and gathering tubelets."""
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def test_tubelets_equal_the_oracle_and_invert(grid, tubelet, channels, dtype):
 
 
 def test_transposes_stay_within_rank_five(monkeypatch):
-    """What LiteRT's builtin operators take; the textbook form needs rank eight."""
+    """Check the rank that LiteRT's builtin operators support; the textbook form needs rank eight."""
     ranks = []
     transpose = keras.ops.transpose
     monkeypatch.setattr(

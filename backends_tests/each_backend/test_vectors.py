@@ -1,4 +1,4 @@
-"""The golden vectors of spec/vectors, reproduced by the library: from the files, without the oracle."""
+"""Tests that the library reproduces the golden vectors of spec/vectors, without the oracle."""
 
 import json
 from pathlib import Path
@@ -21,14 +21,14 @@ FOLDER = Path(__file__).resolve().parents[2] / "spec" / "vectors"
 
 
 def read(name):
-    """-> what a file says about itself, and its tensors by name."""
+    """Return a file's metadata and its tensors by name."""
     path = FOLDER / f"{name}.safetensors"
     with safe_open(path, "np") as file:
         return json.loads(file.metadata()["about"]), load_file(path)
 
 
 def under(prefix, tensors):
-    """The tensors below a prefix, by the rest of their names."""
+    """Return the tensors below a prefix, by the rest of their names."""
     start = f"{prefix}/"
     return {
         key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)
@@ -36,7 +36,7 @@ def under(prefix, tensors):
 
 
 def cases(file, function):
-    """A pytest parameter for each call of a function: its arguments and results, arrays among them."""
+    """Return a pytest parameter for each call of a function: its arguments and results, arrays included."""
     about, tensors = read(file)
     return [
         pytest.param({**values, **under(key, tensors)}, id=key)
@@ -46,7 +46,7 @@ def cases(file, function):
 
 
 def variables(model):
-    """The trainable variables by the specification's names."""
+    """Return the trainable variables by the specification's names."""
     return {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
 
 
@@ -56,7 +56,7 @@ def load(model, weights):
 
 
 def pretraining(name):
-    """-> about, tensors, the model with the file's weights, the batch."""
+    """Return the metadata, the tensors, the model with the file's weights, and the batch."""
     about, tensors = read(name)
     model = VideoMAE(about["config"])
     load(model, under("weights", tensors))
@@ -99,7 +99,7 @@ def test_weight(name):
 
 @pytest.mark.clause("LOSS-1", "BLOCK-6", "BLOCK-8", "TARGET-1", "TARGET-3", "WEIGHT-1")
 def test_loss_and_gradients():
-    """One step of plain gradient descent of rate 1 takes the gradient off the weights."""
+    """Check gradients by one gradient-descent step of rate 1, which subtracts them from the weights."""
     _, tensors, model, batch = pretraining("options")
     model.compile(keras.optimizers.SGD(1.0))
     loss = model.train_on_batch(batch)
@@ -140,7 +140,7 @@ def test_logits(pooling):
 
 
 class Given:
-    """A generator for the masks and the sampling whose draws are those of the file."""
+    """Generator of masks and sampling that replays the draws of the file."""
 
     def __init__(self, drawn):
         self.drawn = drawn
