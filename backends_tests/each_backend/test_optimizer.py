@@ -1,4 +1,4 @@
-"""Tests of AdamW's arithmetic and rules with given gradients, against the oracle, with all Keras options."""
+"""Tests of AdamW's arithmetic and rules with given gradients: against the oracle, with Keras's options."""
 
 import contextlib
 from types import SimpleNamespace

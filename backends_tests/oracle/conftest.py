@@ -1,11 +1,11 @@
-"""The second opinion that some of the oracle's tests ask for."""
+"""Fixture of an independent implementation that some of the oracle's tests compare with."""
 
 import pytest
 
 
 @pytest.fixture(scope="session")
 def witness():
-    """The class of `torch_witness.py`; the test is skipped where torch is not installed."""
+    """Return the class of `torch_witness.py`; skip the test if torch is not installed."""
     torch = pytest.importorskip("torch")
     from backends_tests.oracle.torch_witness import Witness
 

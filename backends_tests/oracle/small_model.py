@@ -1,4 +1,4 @@
-"""The small models that the oracle's tests share, their weights and batches."""
+"""Small models that the oracle's tests share, with their weights and batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spec.config import Config
 
 
 def small_config(**changes) -> Config:
-    """A model with no two sizes alike, so that a swapped axis cannot go unseen."""
+    """Return a model whose sizes all differ, so that a swapped axis cannot go unnoticed."""
     sizes = dict(
         frames=4,
         height=8,
@@ -38,7 +38,7 @@ CONFIGS = {
 
 
 def small_batch(seed=0, clips=2):
-    """Video uint8 and ids of 12 tokens: 4 visible, 6 decoded, some of them both."""
+    """Return a uint8 video and ids of 12 tokens: 4 visible and 6 decoded, with some overlap."""
     generator = np.random.default_rng(seed)
     ids = {
         name: np.stack([np.sort(generator.permutation(12)[:count]) for _ in range(clips)])
@@ -49,7 +49,7 @@ def small_batch(seed=0, clips=2):
 
 
 def weights_of(config, seed=1, shapes=None):
-    """Weights of sigma .5, log_scales on both sides of the clamp (4.6052)."""
+    """Return weights of sigma .5, with log_scales on both sides of the clamp (4.6052)."""
     shapes = training.weight_shapes(config) if shapes is None else shapes
     weights = training.random_weights_of(shapes, np.random.default_rng(seed))
     for name in weights:

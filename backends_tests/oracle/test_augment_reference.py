@@ -1,4 +1,4 @@
-"""The oracle's augmentation and mixing: by hand, and torch's interpolation."""
+"""Tests of the oracle's augmentation and mixing against manual calculations and torch's interpolation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ clause = pytest.mark.clause
 
 @clause("AUG-11")
 def test_clips_by_hand():
-    """AUG-11: 64 frames over 15 gaps are 4.27 apart; of ten frames, two and the last one again."""
+    """AUG-11: Space 64 frames over 15 gaps by 4.27; take two of ten frames and repeat the last one."""
     positions = augment.clip_positions(300, 16, 4, 100)
     assert (positions - 100).tolist() == [
         0,
@@ -50,17 +50,17 @@ def test_clips_by_hand():
 
 @clause("AUG-2")
 def test_crops_by_hand():
-    """AUG-2: half of 256 x 340 as a square is 208.6 pixels wide; twice as wide as high, 295 x 147.5."""
+    """AUG-2: Crop half of 256 x 340: as a square 208.6 pixels wide; at twice the width, 295 x 147.5."""
     assert augment.crop_size(256, 340, [(0.5, 0.0)]) == (209, 209)
     assert augment.crop_size(256, 340, [(0.5, math.log(2))]) == (148, 295)
     assert augment.crop_box(256, 340, [(0.5, 0.0)], (131, 47)) == (131, 47, 340, 256)
-    assert augment.crop_size(5, 5, [(0.25, 0.0)]) == (2, 2)  # 2.5 goes to the even neighbour
-    assert augment.crop_size(1, 1, [(0.2, 0.0)]) is None  # .45 is no pixel
+    assert augment.crop_size(5, 5, [(0.25, 0.0)]) == (2, 2)  # 2.5 rounds to the even neighbour
+    assert augment.crop_size(1, 1, [(0.2, 0.0)]) is None  # .45 is less than a pixel
 
 
 @clause("AUG-2", "AUG-3")
 def test_the_first_crop_that_fits_is_taken_within_ten_tries():
-    """AUG-2: all of a wide frame as a square is too high for it."""
+    """AUG-2: Reject squares with the area of a whole wide frame, as they are too high for it."""
     too_high, fits = (1.0, 0.0), (0.1, 0.0)
     assert augment.crop_size(100, 200, [too_high, fits, (0.2, 0.0)]) == (45, 45)
     assert augment.crop_size(100, 200, [too_high] * 9 + [fits]) == (45, 45)
@@ -69,7 +69,7 @@ def test_the_first_crop_that_fits_is_taken_within_ten_tries():
 
 @clause("AUG-3")
 def test_otherwise_the_middle_is_taken():
-    """AUG-3: 1.3333 x 100 is 133 wide, 101 / .75 is 135 high; a frame of 1.2 to 1 is taken whole."""
+    """AUG-3: Crop to 1.3333 x 100 = 133 wide, or 101 / .75 = 135 high; keep a frame of 1.2 to 1."""
     failed = [(1.0, 3.0)] * 10
     assert augment.crop_box(100, 200, failed, ()) == (33, 0, 166, 100)
     assert augment.crop_box(200, 101, failed, ()) == (0, 32, 101, 167)
@@ -79,7 +79,7 @@ def test_otherwise_the_middle_is_taken():
 @clause("AUG-4")
 @pytest.mark.parametrize("size", [(9, 13), (3, 2), (5, 7), (1, 20)])
 def test_torch_interpolates_to_the_same_crop(size):
-    """AUG-4: mode bilinear, align_corners=False, of the crop alone."""
+    """AUG-4: Interpolate only the crop, in mode bilinear with align_corners=False."""
     torch = pytest.importorskip("torch")
     frames = np.random.default_rng(0).integers(0, 256, (2, 8, 11, 3), np.uint8)
     crop = torch.tensor(frames[:, 2:7, 1:8] / 255).permute(0, 3, 1, 2)
@@ -106,7 +106,7 @@ def test_torch_interpolates_to_the_same_crop(size):
     ],
 )
 def test_arguments_by_hand(operations, at_0, at_7, at_7_backwards, at_10):
-    """AUG-7: no change at 0, but of a posterised frame, and 256 levels below which nothing turns."""
+    """AUG-7: Change nothing at 0, except when posterising; solarising inverts nothing below 256."""
     for operation in operations:
         assert operation in augment.OPERATIONS
         told = [augment.argument(operation, m, s) for m, s in ((0, 1), (7, 1), (7, -1), (10, 1))]
@@ -119,7 +119,7 @@ def test_arguments_by_hand(operations, at_0, at_7, at_7_backwards, at_10):
 
 
 def row(*values):
-    """A frame of one row, the same in all channels."""
+    """Return a frame of one row, equal in all channels."""
     return np.array(values, np.uint8)[None, :, None].repeat(3, -1)
 
 
@@ -147,7 +147,7 @@ def row(*values):
     ],
 )
 def test_changes_of_a_frame_by_hand(operation, told, frame, expected):
-    """AUG-7: levels on both sides of each threshold."""
+    """AUG-7: Check levels on both sides of each threshold."""
     changed = augment.changed(frame, operation, told)
     assert changed.dtype == np.uint8
     np.testing.assert_array_equal(changed, expected)
@@ -155,7 +155,7 @@ def test_changes_of_a_frame_by_hand(operation, told, frame, expected):
 
 @clause("AUG-7")
 def test_channels_have_statistics_of_their_own_but_one_grey():
-    """AUG-7: by hand; the brightness of (100, 0, 0) is 29.9."""
+    """AUG-7: Check by hand: the brightness of (100, 0, 0) is 29.9."""
     frame = np.array([[[10, 0, 7], [27, 51, 7]]], np.uint8)
     assert augment.changed(frame, "AutoContrast", None)[0].T.tolist() == [
         [0, 255],
@@ -170,7 +170,7 @@ def test_channels_have_statistics_of_their_own_but_one_grey():
 
 @clause("AUG-7")
 def test_sharpness_smooths_the_inside_alone():
-    """AUG-7: a dot of 130 counts five of thirteen times where it is, and once beside it."""
+    """AUG-7: Smooth a dot of 130, which counts five of thirteen times at its place and once next to it."""
     frame = np.zeros((5, 5, 3), np.uint8)
     frame[2, 2] = 130
     smoothed = augment.changed(frame, "Sharpness", 0.0)[..., 0]
@@ -185,7 +185,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
 
 @clause("AUG-8")
 def test_whole_pixels_move_unchanged():
-    """AUG-8: half and quarter turns, shifts by whole pixels; what comes from outside is grey."""
+    """AUG-8: Turn by halves and quarters, and shift by whole pixels; the outside is grey."""
     grey = np.full((6, 6, 3), 128)
     for told, expected in ((180.0, NOISE[::-1, ::-1]), (90.0, np.rot90(NOISE)), (0.0, NOISE)):
         np.testing.assert_array_equal(augment.changed(NOISE, "Rotate", told), expected)
@@ -195,7 +195,7 @@ def test_whole_pixels_move_unchanged():
     down = augment.changed(NOISE, "TranslateYRel", -1 / 3)
     np.testing.assert_array_equal(down[2:], NOISE[:4])
     np.testing.assert_array_equal(down[:2], grey[:2])
-    # At slope 2 the middle of row y, at y + 1/2, comes from 2 y + 1 to the right.
+    # At slope 2 the centre of row y, y + 1/2, comes from 2 y + 1 pixels to the right.
     sheared = augment.changed(NOISE, "ShearX", 2.0)
     for y in range(3):
         np.testing.assert_array_equal(sheared[y, : 5 - 2 * y], NOISE[y, 2 * y + 1 :])
@@ -206,9 +206,10 @@ def test_whole_pixels_move_unchanged():
 
 @clause("AUG-8")
 def test_between_pixels_by_hand():
-    """AUG-8: at one half, a = -1 gives 5/8 to both neighbours, -1/8 to the next; edges repeat."""
+    """AUG-8: Interpolate half-way: a = -1 weights neighbours 5/8, the next -1/8; edges repeat."""
     changed = augment.changed(row(0, 0, 80, 160, 0, 0, 0, 0), "TranslateXRel", 0.5 / 8)
-    # 50 - 20, 50 + 100, 100 - 10; below 0 is 0; the last one's source lies on the far edge: outside.
+    # 50 - 20, 50 + 100, 100 - 10. Values below 0 become 0. The source of the last one is on the far edge,
+    # so outside.
     between = [0, 30, 150, 90, 0, 0, 0, 128]
     assert changed[0, :, 0].tolist() == between
     edge = augment.changed(row(80, 0, 0, 0), "TranslateXRel", -0.5 / 4)
@@ -220,7 +221,7 @@ def test_between_pixels_by_hand():
 
 @clause("AUG-9")
 def test_erased_regions_by_hand():
-    """AUG-9: a quarter of 20 x 20; the ratio is height to width; no side as long as the crop's."""
+    """AUG-9: Erase a quarter of 20 x 20; the ratio is height to width, each side below the crop's."""
     assert augment.erased_box(20, 20, [(0.25, 0.0)], (3, 10)) == (3, 10, 13, 20)
     assert augment.erased_box(20, 20, [(0.25, math.log(2))], (0, 1)) == (0, 1, 7, 15)
     assert augment.erased_box(20, 20, [(0.5, math.log(2)), (0.25, 0.0)], (0, 0)) == (0, 0, 10, 10)
@@ -230,7 +231,7 @@ def test_erased_regions_by_hand():
 
 @clause("AUG-10")
 def test_normalised_an_erased_region_is_its_noise():
-    """AUG-10: and nothing else changes."""
+    """AUG-10: Check that the normalised region is its noise, and that nothing else changes."""
     generator = np.random.default_rng(0)
     clip, noise = generator.random((2, 6, 7, 3)), generator.standard_normal((2, 3, 2, 3))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -246,7 +247,7 @@ def test_normalised_an_erased_region_is_its_noise():
 
 @clause("MIX-1")
 def test_targets_by_hand():
-    """MIX-1: of four classes, smoothed by .1: .025, and .925 at the label."""
+    """MIX-1: Smooth four classes by .1: .025 each, and .925 at the label."""
     same = augment.soft_targets([2, 0], 4, 0.1, [1.0, 1.0])
     np.testing.assert_allclose(same, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]])
     mixed = augment.soft_targets([2, 0], 4, 0.1, [0.75, 0.25])
@@ -256,7 +257,7 @@ def test_targets_by_hand():
 
 @clause("MIX-3", "AUG-1")
 def test_mixing_commutes_with_normalisation():
-    """MIX-3: upstream mixes and resizes what is normalised; a mean of weights that sum to 1 is alike."""
+    """MIX-3: Mix before normalising, unlike upstream; a mean whose weights sum to 1 is unaffected."""
     generator = np.random.default_rng(0)
     videos = generator.random((4, 2, 5, 6, 3))
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -271,13 +272,13 @@ def test_mixing_commutes_with_normalisation():
 
 @clause("MIX-4")
 def test_boxes_by_hand():
-    """MIX-4: for a ratio of .75 half of each side; cut at the corner, a quarter of it is left."""
+    """MIX-4: Halve each side for a ratio of .75; at a corner, a quarter of the box is left."""
     assert augment.cutmix_box(224, 224, 0.75, (112, 112)) == (56, 56, 168, 168)
     assert augment.cutmix_ratio(224, 224, (56, 56, 168, 168)) == 0.75
     corner = augment.cutmix_box(224, 224, 0.75, (0, 223))
     assert corner == (0, 223 - 56, 56, 224)
     assert augment.cutmix_ratio(224, 224, corner) == 1 - 56 * 57 / 224**2
-    # 7.07 x 14.1 pixels of 10 x 20: 7 and 14, and halves of 3 and 7.
+    # 7.07 x 14.1 pixels of 10 x 20: 7 and 14, with halves of 3 and 7.
     assert augment.cutmix_box(10, 20, 0.5, (10, 5)) == (3, 2, 17, 8)
     assert augment.cutmix_box(10, 20, 1.0, (10, 5)) == (10, 5, 10, 5)
     assert augment.cutmix_ratio(10, 20, (10, 5, 10, 5)) == 1
@@ -285,7 +286,7 @@ def test_boxes_by_hand():
 
 @clause("MIX-4")
 def test_a_box_is_the_others_in_every_frame():
-    """MIX-4: rows 1 and 2, columns 0 to 2; the second clip has no box of its own."""
+    """MIX-4: Fill rows 1 and 2, columns 0 to 2 from the other clip; the second clip has no box."""
     videos = np.zeros((2, 3, 4, 5, 1))
     videos[1] = 1
     mixed = augment.mixed_videos(videos, [(0.7, (0, 1, 3, 3)), (1.0, None)])
@@ -297,7 +298,7 @@ def test_a_box_is_the_others_in_every_frame():
 
 @clause("MIX-2", "MIX-5")
 def test_choices_are_shared_as_the_mode_says():
-    """MIX-5: by the batch, by a clip and its mirror image, by nobody."""
+    """MIX-5: Share choices across the batch, between a clip and its mirror position, or not at all."""
     assert augment.choices_of_clips("a", "batch", 4) == ["a"] * 4
     assert augment.choices_of_clips("ab", "pair", 4) == ["a", "b", "b", "a"]
     assert augment.choices_of_clips("abcd", "elem", 4) == ["a", "b", "c", "d"]

@@ -1,4 +1,4 @@
-"""The conformance suite itself: it passes the oracle, every check can fail, deviations are diagnosed."""
+"""Tests of the conformance suite: the oracle passes, every check can fail, deviations are diagnosed."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ class Spent(oracle.Model):
 
 
 class Spending(oracle.Adapter):
-    """Training leaves its models with the trained weights."""
+    """Adapter whose models keep the trained weights."""
 
     def build(self, config):
         return Spent(config, ())
@@ -50,7 +50,7 @@ def test_training_spoils_no_check_that_comes_later():
 
 
 def diagnosed(*deviations, checks=COMPARISONS):
-    """What the diagnosis says of an oracle that deviates."""
+    """Return the diagnosis of an oracle that deviates."""
     report = run(oracle.Adapter(*deviations), checks)
     assert not report.passed
     return report
@@ -94,7 +94,7 @@ def test_deviations_are_told_apart(texts):
 
 
 def test_what_is_not_known_is_not_explained():
-    """And no known deviation is blamed for it."""
+    """Check that no known deviation is named for an unknown one."""
     relu = Deviation("", "", "gelu", lambda gelu: lambda x: np.maximum(x, 0))
     report = diagnosed(relu)
     assert report.diagnosis.deviations == ()
@@ -113,14 +113,14 @@ generator = np.random.default_rng(0)
 
 
 def larger(right, *arguments, **settings):
-    """Half a per cent: more than any tolerance."""
+    """Scale by half a per cent, more than any tolerance."""
     answer = right(*arguments, **settings)
     if isinstance(answer, dict):
         return {name: 1.005 * value for name, value in answer.items()}
     return 1.005 * answer
 
 
-# Of each check: a method, and what a wrong one makes of the right one.
+# For each check: a method, and a function that makes its result wrong.
 WRONG = {
     "names of weights": ("shapes", lambda right: {**right(), "positions": (48, 32)}),
     "shapes of weights": ("shapes", lambda right: {k: v[::-1] for k, v in right().items()}),
@@ -174,7 +174,7 @@ WRONG = {
 
 
 class Wrong(oracle.Adapter):
-    """An oracle of which one method is wrong."""
+    """Oracle with one wrong method."""
 
     def __init__(self, method, change):
         super().__init__()
@@ -194,7 +194,7 @@ class Wrong(oracle.Adapter):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_every_check_can_fail(check, monkeypatch):
-    """On each of its cases."""
+    """Check that each of its cases can fail."""
     if check.name == "sizes that do not divide are refused":
         monkeypatch.setattr(oracle, "check_sizes", lambda config: None)
         wrong = oracle.Adapter()
@@ -255,7 +255,7 @@ def test_a_gap_is_not_asked_and_is_no_failure():
 
 
 class Refusing(oracle.Adapter):
-    """Raises for raw pixels."""
+    """Adapter that raises for raw pixels."""
 
     def build(self, config):
         if not config.norm_pix:
@@ -271,7 +271,7 @@ def test_an_exception_is_a_deviation():
 
 
 class Tanh(oracle.Adapter):
-    """What the command below is pointed at."""
+    """Adapter that the command below loads."""
 
     name = "tanh"
 

@@ -1,4 +1,4 @@
-"""The oracle's distillation and moving averages, against values worked out by hand and torch's losses."""
+"""Tests of the oracle's distillation and moving averages against manual calculations and torch's losses."""
 
 import numpy as np
 import pytest

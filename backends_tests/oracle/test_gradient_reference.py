@@ -1,4 +1,4 @@
-"""The oracle's derivatives against central differences and, where installed, torch's autograd."""
+"""Tests of the oracle's derivatives against central differences and, if installed, torch's autograd."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CASES = {
 @pytest.mark.parametrize("weighted", [True, False], ids=["V2 loss", "V1 loss"])
 @pytest.mark.parametrize(("config", "keep"), CASES.values(), ids=CASES)
 def test_torch_agrees_on_the_loss_and_on_every_derivative(witness, config, keep, weighted):
-    """LOSS-1, LOSS-2 and all that they go through; measured 4.0e-14 off."""
+    """LOSS-1, LOSS-2: Compare everything that these clauses depend on; measured difference 4.0e-14."""
     batch, weights = small_batch(), weights_of(config)
     if not weighted:
         del batch["weight"]
@@ -47,7 +47,7 @@ def test_torch_agrees_on_the_loss_and_on_every_derivative(witness, config, keep,
 @clause("LOSS-2", "DUAL-2", "DEC-1", "BLOCK-6", "BLOCK-8", "WEIGHT-1")
 @pytest.mark.parametrize("config", [CONFIGS["plain"], EVERY_OPTION], ids=["plain", "every option"])
 def test_finite_differences_agree_on_every_weight(config):
-    """LOSS-2, DUAL-2: of each weight the steepest entry; measured 1.5e-8 off."""
+    """LOSS-2, DUAL-2: Check the entry of each weight with the largest gradient; measured error 1.5e-8."""
     batch, weights = small_batch(), weights_of(config)
     overlap = [np.intersect1d(*ids) for ids in zip(batch["visible"], batch["decoded"], strict=True)]
     assert any(len(tokens) for tokens in overlap), "no token enters the decoder twice"
@@ -66,7 +66,7 @@ def test_finite_differences_agree_on_every_weight(config):
 
 @clause("LOSS-1")
 def test_a_step_against_the_derivative_is_what_it_says():
-    """LOSS-1: along a random direction through all weights at once; no weight counted twice."""
+    """LOSS-1: Step in a random direction through all weights at once, which shows weights counted twice."""
     config, batch, generator = EVERY_OPTION, small_batch(), np.random.default_rng(4)
     weights = weights_of(config)
     _, gradients = pretraining_gradients(config, weights, batch)
@@ -83,7 +83,7 @@ def test_a_step_against_the_derivative_is_what_it_says():
 
 @clause("BLOCK-7")
 def test_a_dropped_branch_has_no_derivative():
-    """BLOCK-7: drop-path removes a branch's slope for the clip; all clips, all of it."""
+    """BLOCK-7: Drop a branch for all clips, so that its weights, and only they, have no gradient."""
     config, batch = small_config(), small_batch()
     weights = weights_of(config)
     keep = np.ones((2, 2, 2))
@@ -96,7 +96,7 @@ def test_a_dropped_branch_has_no_derivative():
 
 @clause("BLOCK-8")
 def test_the_clamp_of_the_logit_scale():
-    """BLOCK-8: beyond 4.6052 a log_scale has no derivative, below and at it it has one."""
+    """BLOCK-8: Check that a log_scale above 4.6052 has no gradient, and one at or below it has."""
     config, batch = small_config(cosine_attention=True, heads=4), small_batch()
     name = "encoder/block_0/attention/log_scale"
     weights = weights_of(config)
@@ -107,7 +107,7 @@ def test_the_clamp_of_the_logit_scale():
 
 @clause("BLOCK-8")
 def test_short_queries_are_divided_by_a_constant():
-    """BLOCK-8: |q| < 1e-12 divides by 1e-12, whose slope is the same in all directions."""
+    """BLOCK-8: Divide by 1e-12 if |q| < 1e-12; the derivative is then equal in all directions."""
     slope = np.array([[3.0, 4.0]])
     long, short = np.array([[0.0, 2.0]]), np.array([[0.0, 1e-13]])
     assert_close(gradient_reference.unit(long, slope), [[1.5, 0.0]], "float64")
@@ -117,7 +117,7 @@ def test_short_queries_are_divided_by_a_constant():
 
 @clause("LOSS-2")
 def test_a_token_of_weight_zero_teaches_nothing():
-    """LOSS-2: the slope of its prediction is zero, and of no other."""
+    """LOSS-2: Check that the gradient of its prediction is zero, and no other gradient is."""
     config, batch = small_config(norm_pix=False), small_batch()
     clip, j = np.argwhere(batch["weight"] == 0)[0]
     batch["weight"][clip] = 1
@@ -131,7 +131,7 @@ def test_a_token_of_weight_zero_teaches_nothing():
 
 @clause("WEIGHT-1")
 def test_float32_weights_are_widened():
-    """WEIGHT-1: what an implementation holds in float32 has its derivative in float64."""
+    """WEIGHT-1: Check that float32 weights get float64 derivatives."""
     config, batch = small_config(), small_batch()
     narrow = {name: value.astype(np.float32) for name, value in weights_of(config).items()}
     wide = {name: value.astype(np.float64) for name, value in narrow.items()}

@@ -1,4 +1,4 @@
-"""The oracle's class token, positions and target of images: against transformers and by hand."""
+"""Tests of the oracle's class token, positions and target of images, against transformers and by hand."""
 
 import math
 
@@ -17,7 +17,7 @@ clause = pytest.mark.clause
 
 @pytest.fixture(scope="module")
 def files():
-    """What builds models of transformers; the tests are skipped where it is not installed."""
+    """Return the helpers that build models of transformers; skip the tests if it is not installed."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     from backends_tests.peers import hugging_face_image_files
@@ -26,7 +26,7 @@ def files():
 
 
 def config_of(theirs, **changes):
-    """The specification's, of a small one of transformers."""
+    """Return the specification's configuration of a small model of transformers."""
     side, patch = theirs.image_size, theirs.patch_size
     decoder = (
         {}
@@ -59,7 +59,7 @@ def config_of(theirs, **changes):
 
 
 def weights_of(folder, config, model):
-    """Ours, by the table, of a file; and the names of the tensors that no weight is made of."""
+    """Return our weights of a file, by the table, and the names of its unused tensors."""
     from safetensors.numpy import load_file
 
     stored = load_file(folder / "model.safetensors")
@@ -73,7 +73,7 @@ def weights_of(folder, config, model):
 
 
 def left_out(blocks):
-    """The key biases of parts of the model, one block each."""
+    """Return the key biases of parts of the model, with one block each."""
     return {f"{part}.attention.attention.key.bias" for part in blocks}
 
 
@@ -253,7 +253,7 @@ def test_maes_masks_leave_a_quarter_of_196_patches(kind):
 
 @clause("IMAGE-2")
 def test_no_prediction_is_of_the_class_token():
-    """It is the first that the decoder reads, as the bridge leaves it."""
+    """Check that the class token enters the decoder first, unchanged, but has no prediction."""
     out = reference.forward(MAE.config, MAE.weights, MAE.batch, named=True)
     np.testing.assert_array_equal(out["decoder/input"][:, 0], out["bridge"][:, 0])
     assert out["predictions"].shape[1] == MAE.batch["decoded"].shape[1]

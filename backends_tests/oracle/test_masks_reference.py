@@ -1,4 +1,4 @@
-"""The oracle's masks: published counts and patterns, partitions, and what the draws leave free."""
+"""Tests of the oracle's masks: published counts and patterns, partitions, and randomness."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRID, GIANT_GRID = (8, 14, 14), (8, 16, 16)
         (masks.tube, GRID, 0.9, 1408, 160),
         (masks.tube, GRID, 0.75, 1176, 392),
         (masks.tube, GIANT_GRID, 0.9, 1840, 208),
-        (masks.tube, (2, 3, 15), 0.6, 54, 36),  # (.6 * 3) * 15 would truncate to 26 a slot
+        (masks.tube, (2, 3, 15), 0.6, 54, 36),  # (.6 * 3) * 15 would truncate to 26 per slot
         (masks.random, GRID, 0.9, 1411, 157),
         (masks.frame, GRID, 0.9, 1372, 196),
         (masks.agnostic, GRID, 0.9, 1412, 156),
@@ -28,7 +28,7 @@ GRID, GIANT_GRID = (8, 14, 14), (8, 16, 16)
     ],
 )
 def test_mask_counts(draw, grid, ratio, masked, visible):
-    """MASK-1 to MASK-5: the published counts, and a sorted partition of all the ids."""
+    """MASK-1 to MASK-5: Compare with the published counts; all ids must form a sorted partition."""
     seen, hidden = draw(grid, ratio, np.random.default_rng(3))
     assert (len(hidden), len(seen)) == (masked, visible)
     assert seen.dtype == hidden.dtype == np.int32
@@ -38,7 +38,7 @@ def test_mask_counts(draw, grid, ratio, masked, visible):
 
 @clause("MASK-2", "MASK-4")
 def test_tubes_repeat_over_time_and_frames_are_whole():
-    """MASK-2, MASK-4."""
+    """MASK-2, MASK-4: Check that tubes repeat over time and frames are masked whole."""
     for draw, axis in ((masks.tube, 0), (masks.frame, (1, 2))):
         hidden = np.zeros(GRID, bool)
         hidden.flat[draw(GRID, 0.75, np.random.default_rng(4))[1]] = True
@@ -48,7 +48,7 @@ def test_tubes_repeat_over_time_and_frames_are_whole():
 
 @clause("MASK-1", "MASK-6", "CELL-1")
 def test_masks_follow_their_generator_and_refuse_empty_sides():
-    """MASK-1, MASK-6, CELL-1."""
+    """MASK-1, MASK-6, CELL-1: Check that masks follow the generator, and empty sides are refused."""
     for draw in (masks.tube, masks.random, masks.frame, masks.agnostic):
         first, again, other = (draw(GRID, 0.5, np.random.default_rng(s))[0] for s in (5, 5, 6))
         np.testing.assert_array_equal(first, again)
@@ -65,7 +65,7 @@ def test_masks_follow_their_generator_and_refuse_empty_sides():
 
 @clause("CELL-1", "CELL-2")
 def test_the_published_running_cell():
-    """CELL-1, CELL-2: ratio .5, pointer 0, and the same cycle one slot later for pointer 1."""
+    """CELL-1, CELL-2: Check ratio .5 with pointer 0; pointer 1 starts the same cycle one slot later."""
     cycle = [[[1, 0], [0, 1]], [[0, 0], [1, 1]], [[0, 1], [1, 0]], [[1, 1], [0, 0]]]
     hidden = ~masks.running_cell_pattern((8, 4, 6), 0.5, 0)
     np.testing.assert_array_equal(hidden, np.tile(np.array(cycle + cycle, bool), (1, 2, 3)))
@@ -77,7 +77,7 @@ def test_the_published_running_cell():
 @clause("CELL-1", "CELL-3")
 @pytest.mark.parametrize(("ratio", "count"), [(0.25, 1176), (0.5, 784), (0.6, 784), (0.9, 392)])
 def test_running_cells_decode_a_static_number_and_use_every_pointer(ratio, count):
-    """CELL-1 (int(4 ratio) of 4 are hidden), CELL-3."""
+    """CELL-1, CELL-3: Check that int(4 ratio) of 4 are hidden and every pointer occurs."""
     patterns = [
         np.flatnonzero(masks.running_cell_pattern(GRID, ratio, pointer)) for pointer in range(4)
     ]
@@ -91,7 +91,7 @@ def test_running_cells_decode_a_static_number_and_use_every_pointer(ratio, count
 
 @clause("CELL-4")
 def test_odd_grids_drop_a_surplus_at_random():
-    """CELL-4: the smallest count over the pointers, and no id from outside a pattern."""
+    """CELL-4: Keep the smallest count over the pointers, without ids from outside a pattern."""
     grid, by_pointer = (3, 5, 5), {}
     patterns = [set(np.flatnonzero(masks.running_cell_pattern(grid, 0.5, p))) for p in range(4)]
     counts = [len(pattern) for pattern in patterns]
@@ -117,7 +117,7 @@ def test_odd_grids_drop_a_surplus_at_random():
     ],
 )
 def test_dual_masking_is_static(grid, decoder_ratio, masked_decoded, decoded, length, length_v1):
-    """DUAL-1 to DUAL-4: lengths, the constant overlap, and the weight computed in two ways."""
+    """DUAL-1 to DUAL-4: Check lengths, the constant overlap, and the weight, computed in two ways."""
     plain = masks.pretraining(grid, np.random.default_rng(0))
     assert set(plain) == {"visible", "decoded"}
     assert len(plain["visible"]) + len(plain["decoded"]) == length_v1

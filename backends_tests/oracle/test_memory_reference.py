@@ -1,4 +1,4 @@
-"""The oracle's layouts and memory: counted by hand on a small model."""
+"""Tests of the oracle's layouts and memory, counted by hand on a small model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_tensor_parallel_cuts_what_a_layer_computes_then_what_the_next_one_reads
 
 
 # small_config(): P 96; encoder 2 x (D 8, 2 heads, Dm 20), decoder 1 x (12, 3, 28); clips 4 x 8 x 12 x 3.
-KERNELS = {  # of the embedding, a block of the encoder, the decoder's, bridge, head
+KERNELS = {  # embedding, an encoder block, a decoder block, bridge, head
     "outside": 96 * 8 + 8 * 12 + 12 * 96,
     "encoder": 8 * 24 + 8 * 8 + 8 * 20 + 20 * 8,
     "decoder": 12 * 36 + 12 * 12 + 12 * 28 + 28 * 12,

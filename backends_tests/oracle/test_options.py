@@ -1,4 +1,4 @@
-"""The oracle's options of other implementations' models, against torch, limits and by hand."""
+"""Tests of the oracle's options from other implementations' models: against torch, limits, and by hand."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def test_activations_are_torchs(name):
 @pytest.mark.clause("OPTION-1")
 @pytest.mark.parametrize("name", TORCH)
 def test_derivatives_of_activations_are_torchs(name):
-    x = X + 0.01  # beside the kinks
+    x = X + 0.01  # avoid the kinks
     inputs = torch.tensor(x, requires_grad=True)
     (expected,) = torch.autograd.grad(TORCH[name](inputs).sum(), inputs)
     assert_close(activation(x, name, np.ones_like(x)), expected, "difference_quotient")
@@ -111,7 +111,7 @@ def test_a_fixed_table_keeps_its_places_on_a_finer_grid():
         dataclasses.replace(config, position_grid=config.grid), video, config.dim
     )
     coarse = reference.fixed_positions(config, video[:, :, ::3, ::3], config.dim)
-    # Of three finer places the middle one lies where the old one did.
+    # The middle of three finer places coincides with the old place.
     middle = fine.reshape(t, h, 3, w, 3, -1)[:, :, 1, :, 1].reshape(coarse.shape)
     assert_close(middle, coarse, "float64")
 

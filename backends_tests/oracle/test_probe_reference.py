@@ -1,4 +1,4 @@
-"""The oracle's windows by hand, and its probes by hand and by torch."""
+"""Tests of the oracle's windows by hand, and of its probes by hand and with torch."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_windows_and_times_by_hand():
     assert probe.windows(10, 3, 2, 2) == [[0, 2, 4], [2, 4, 6], [4, 6, 8]]
     assert probe.windows(9, 3, 2, 2) == [[0, 2, 4], [2, 4, 6], [4, 6, 8]]  # the last frame is 8
     assert probe.windows(8, 3, 2, 2) == [[0, 2, 4], [2, 4, 6]]
-    assert probe.windows(4, 3, 2, 1) == [[0, 2, 3]]  # shorter than a window
+    assert probe.windows(4, 3, 2, 1) == [[0, 2, 3]]  # the video is shorter than a window
     assert probe.windows(1, 3, 1, 9) == [[0, 0, 0]]
     assert probe.window_times(10, 3, 2, 2, 4.0) == [(0.0, 1.25), (0.5, 1.75), (1.0, 2.25)]
     assert probe.window_times(4, 3, 2, 1, 4.0) == [(0.0, 1.0)]
@@ -23,7 +23,7 @@ def test_windows_and_times_by_hand():
 @clause("FEATURE-1")
 @pytest.mark.parametrize("count", [15, 16, 17, 19, 20, 21, 300])
 def test_long_videos_have_the_official_windows(count):
-    """`extract_tad_feature.py`: range(0, num_frames - 15, 4), which is empty for 15 frames."""
+    """Compare with `extract_tad_feature.py`: range(0, num_frames - 15, 4), which is empty for 15 frames."""
     official = [list(range(start, start + 16)) for start in range(0, count - 15, 4)]
     assert (probe.windows(count, 16, 1, 4) == official) == (count >= 16)
 
@@ -38,7 +38,7 @@ def test_standardised_by_hand():
 
 @clause("PROBE-2")
 def test_torch_attends_to_the_same():
-    """Its multi-head attention, with the query's projection the identity; measured 4e-16."""
+    """Compare with torch's multi-head attention, its query projection the identity; measured 4e-16."""
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
     draw = np.random.default_rng(0).standard_normal

@@ -1,4 +1,4 @@
-"""The oracle's models, target and loss against naive loops and, where installed, torch in float64."""
+"""Tests of the oracle's models, target and loss against naive loops and, if installed, float64 torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPECIFICATION = Path(reference.__file__).with_name("SPEC.md")
 
 @clause("TUBE-1", "TUBE-2")
 def test_tubelets_are_row_major_channel_fastest_and_invertible():
-    """TUBE-1, TUBE-2: one value followed by hand, and the round trip."""
+    """TUBE-1, TUBE-2: Follow one value by hand, and check the round trip."""
     video = np.random.default_rng(0).random((2, 4, 6, 12, 3))
     tokens = reference.tubelets(video, (2, 3, 4))
     assert tokens.shape == (2, 2 * 2 * 3, 2 * 3 * 4 * 3)
@@ -41,14 +41,14 @@ def test_tubelets_are_row_major_channel_fastest_and_invertible():
 
 @clause("CONFIG-1")
 def test_a_video_that_the_tubelet_does_not_divide_is_refused():
-    """CONFIG-1."""
+    """CONFIG-1: Raise for such sizes."""
     with pytest.raises(ValueError, match="frames=15"):
         reference.tubelets(np.zeros((1, 15, 4, 4, 3)), (2, 2, 2))
 
 
 @clause("INPUT-1")
 def test_uint8_is_divided_by_255_and_float_is_not():
-    """INPUT-1."""
+    """INPUT-1: Compare uint8 with float input."""
     video = np.array([0, 51, 255], np.uint8)
     np.testing.assert_array_equal(reference.unit_video(video), [0.0, 0.2, 1.0])
     np.testing.assert_array_equal(reference.unit_video(np.float32([0, 0.5, 1])), [0.0, 0.5, 1.0])
@@ -58,7 +58,7 @@ def test_uint8_is_divided_by_255_and_float_is_not():
 
 @clause("POS-1", "POS-2")
 def test_positions_follow_the_scalar_formula_and_extend_by_a_suffix():
-    """POS-1, POS-2."""
+    """POS-1, POS-2: Compare with the scalar formula; more positions extend the table."""
     table = reference.sinusoid_positions(50, 10)
     for token, column in ((0, 0), (0, 1), (1, 0), (7, 3), (49, 8), (49, 9)):
         angle = token / 10000 ** (2 * (column // 2) / 10)
@@ -68,7 +68,7 @@ def test_positions_follow_the_scalar_formula_and_extend_by_a_suffix():
 
 @clause("EMBED-1")
 def test_the_embedding_is_a_strided_convolution():
-    """EMBED-1: a convolution written as loops, from a kernel in torch's layout."""
+    """EMBED-1: Compare with a convolution written as loops, with a kernel in torch's layout."""
     generator = np.random.default_rng(2)
     video = generator.random((1, 4, 6, 4, 3))
     kernel, bias = generator.random((5, 3, 2, 3, 2)), generator.random(5)
@@ -87,7 +87,7 @@ def test_the_embedding_is_a_strided_convolution():
 
 @clause("ENC-1", "ENC-2", "DEC-1", "DEC-2", "DEC-3")
 def test_the_forward_by_its_named_parts():
-    """ENC-1, ENC-2, DEC-1 to DEC-3: shapes, order, and no leak from tokens that are not visible."""
+    """ENC-1, ENC-2, DEC-1 to DEC-3: Check shapes and order; tokens that are not visible have no effect."""
     config, batch = small_config(), small_batch()
     weights = weights_of(config)
     out = reference.forward(config, weights, batch, named=True)
@@ -126,7 +126,7 @@ def test_the_forward_by_its_named_parts():
 
 @clause("BLOCK-6", "BLOCK-7")
 def test_branches_are_scaled_and_dropped_per_clip():
-    """BLOCK-6, BLOCK-7: a factor is a larger layer scale; clips and stacks drop alone."""
+    """BLOCK-6, BLOCK-7: Match a factor with a larger layer scale; clips and stacks drop independently."""
     config = small_config(layer_scale=0.1)
     weights = weights_of(config)
     x = np.random.default_rng(7).standard_normal((2, 5, 8))
@@ -158,7 +158,7 @@ def test_branches_are_scaled_and_dropped_per_clip():
 @clause("BLOCK-8", "INPUT-2", "DEC-1", "DEC-2")
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_torch_agrees_in_float64_on_predictions_loss_and_gradient(witness, config):
-    """EMBED-1 to DEC-2: torch as a witness; its gradient against finite differences."""
+    """EMBED-1 to DEC-2: Compare with torch, and torch's gradient with finite differences."""
     batch, weights = small_batch(), weights_of(config)
     model = witness(config, weights)
     predictions = model.forward(batch).detach().numpy()
@@ -174,7 +174,7 @@ def test_torch_agrees_in_float64_on_predictions_loss_and_gradient(witness, confi
 
 @clause("BLOCK-2")
 def test_every_norm_can_be_replaced_by_its_path(monkeypatch):
-    """BLOCK-2: the paths of all norms; one norm patched moves the result, and only from there."""
+    """BLOCK-2: List the paths of all norms; patching one changes the result only from there on."""
     config, batch = small_config(), small_batch()
     weights, seen = weights_of(config), []
     right = reference.forward(config, weights, batch, named=True)
@@ -227,7 +227,7 @@ MUTANTS = {
 @clause("BLOCK-2", "BLOCK-5", "POS-1", "TUBE-2")
 @pytest.mark.parametrize(("name", "mutant"), MUTANTS.values(), ids=MUTANTS)
 def test_weights_of_half_show_a_wrong_detail(monkeypatch, name, mutant):
-    """BLOCK-2, BLOCK-5, POS-1, TUBE-2: each of these bugs moves a prediction by more than 1e-6."""
+    """BLOCK-2, BLOCK-5, POS-1, TUBE-2: Check that each bug moves a prediction by more than 1e-6."""
     config, batch = small_config(), small_batch()
     weights = weights_of(config)
     right = reference.forward(config, weights, batch)
@@ -242,7 +242,7 @@ def test_weights_of_half_show_a_wrong_detail(monkeypatch, name, mutant):
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_torch_agrees_in_float64_on_logits(witness, config, pooling):
-    """FT-1, FT-2: every token embedded, one norm, one head; measured 2.1e-15."""
+    """FT-1, FT-2: Embed every token and apply one norm and one head; measured 2.1e-15."""
     shapes = training.classifier_weight_shapes(config, 5, pooling)
     weights, video = weights_of(config, shapes=shapes), small_batch()["video"]
     logits = witness(config, weights).classify(video, pooling).detach().numpy()
@@ -251,7 +251,7 @@ def test_torch_agrees_in_float64_on_logits(witness, config, pooling):
 
 @clause("FT-1", "FT-2", "ENC-2")
 def test_the_classifier_by_its_named_parts():
-    """FT-1, FT-2: the blocks are the pretraining encoder's over all tokens, then norm and pooling."""
+    """FT-1, FT-2: Run the pretraining encoder's blocks over all tokens, then norm and pooling."""
     config, video = small_config(), small_batch()["video"]
     weights = weights_of(config)
     every = np.tile(np.arange(12), (2, 1))
@@ -285,7 +285,7 @@ def test_the_classifier_by_its_named_parts():
 
 @clause("FT-1", "FT-2")
 def test_an_unknown_pooling_is_refused():
-    """FT-1, FT-2."""
+    """FT-1, FT-2: Raise for an unknown pooling."""
     with pytest.raises(ValueError, match="pooling='max'"):
         reference.classify(small_config(), {}, small_batch()["video"], pooling="max")
 
@@ -295,12 +295,12 @@ def test_an_unknown_pooling_is_refused():
 
 @clause("TARGET-1", "TARGET-2", "TARGET-3", "TARGET-4", "RECON-1")
 def test_the_target_of_one_tubelet_by_hand():
-    """TARGET-1 to TARGET-4, RECON-1: per channel, unbiased, epsilon outside the root; and back."""
+    """TARGET-1 to TARGET-4, RECON-1: Normalise per channel, unbiased, epsilon outside the root; invert."""
     config, batch = small_config(), small_batch()
     batch["video"][0, :2, :4, :4] = 80  # token 0 of the first clip has one colour
     batch["decoded"][0, 0] = 0
     wanted = reference.target(config, batch["video"], batch["decoded"])
-    # A rounded mean, divided by 1e-6.
+    # The rounding error of a mean, divided by 1e-6.
     assert np.isfinite(wanted).all() and np.abs(wanted[0, 0]).max() < 1e-9
 
     token = int(batch["decoded"][1, 3])
@@ -321,7 +321,7 @@ def test_the_target_of_one_tubelet_by_hand():
 
 @clause("LOSS-1", "LOSS-2")
 def test_v2_with_decoded_equal_to_masked_is_v1():
-    """LOSS-1, LOSS-2: ones change nothing; a zero removes a token and its count."""
+    """LOSS-1, LOSS-2: Check that ones change nothing and a zero removes a token and its count."""
     generator = np.random.default_rng(8)
     predictions, wanted = generator.random((2, 2, 6, 96))
     plain = reference.loss(predictions, wanted)
@@ -341,7 +341,7 @@ def test_v2_with_decoded_equal_to_masked_is_v1():
 
 
 def test_clause_ids_are_unique_and_every_clause_named_here_exists():
-    """Ids of SPEC.md: no duplicate, none invented by these tests, and each clause binds."""
+    """Check the clauses of SPEC.md: unique ids, none invented by these tests, each with a requirement."""
     lines = re.findall(r"(?m)^- \*\*([A-Z]+-\d+)\*\* (.*)$", SPECIFICATION.read_text("utf-8"))
     ids = [name for name, _ in lines]
     assert len(ids) == len(set(ids)) > 50

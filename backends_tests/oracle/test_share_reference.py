@@ -1,4 +1,4 @@
-"""Parts of batches, against orders written by hand."""
+"""Tests of parts of batches against orders written by hand."""
 
 import pytest
 

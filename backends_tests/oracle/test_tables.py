@@ -1,4 +1,4 @@
-"""weights.toml against the oracle, Hugging Face and torch; recipes.toml against its own rules."""
+"""Tests of weights.toml against the oracle, Hugging Face and torch, and of recipes.toml by its rules."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_weight_without_a_counterpart_upstream_has_no_tensors():
 
 
 def huggingface_model(config, model):
-    """The model of transformers with the sizes of a configuration."""
+    """Return the model of transformers with the sizes of a configuration."""
     transformers = pytest.importorskip("transformers")
     sizes = dict(
         image_size=(config.height, config.width),
@@ -108,14 +108,14 @@ def test_hugging_faces_files_hold_the_tensors_of_the_table(model, tmp_path):
     assert stored == tensors
     held = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
     assert held == {huggingface_memory_name(name): shape for name, shape in tensors.items()}
-    assert held.keys() != stored.keys()  # or TABLE["huggingface_memory"] is out of date
+    assert held.keys() != stored.keys()  # else TABLE["huggingface_memory"] is out of date
 
 
 # The layouts --------------------------------------------------------------------------------------
 
 
 def converted(weight, modules, kind="weight"):
-    """Ours from the tensors of torch modules, by the table's layout."""
+    """Return our weights converted from tensors of torch modules, by the table's layout."""
     ours = weight.from_upstream([getattr(m, kind).detach().numpy() for m in modules])
     assert ours.shape == weight.shape
     return ours
@@ -192,7 +192,7 @@ def test_a_run_is_its_stages_defaults_with_its_own_values_over_them(monkeypatch)
     assert (run["head_dropout"], run["layer_decay"], run["test_clips"]) == (0.5, 0.75, 5)
     monkeypatch.setitem(recipe_table.TABLE["fine_tuning"], "new", {"unknown": ["head_dropout"]})
     run = recipe_table.runs("fine_tuning")["new"]
-    assert "head_dropout" not in run and run["drop_path"] == 0.1  # no default for what is unknown
+    assert "head_dropout" not in run and run["drop_path"] == 0.1  # unknown values have no default
 
 
 def test_every_published_run_is_read_from_a_script_of_its_own():
@@ -237,6 +237,6 @@ def test_fine_tuning_starts_from_a_run_of_the_same_model():
         before = recipe_table.runs(stage)[start]
         assert before["variant"] == run["variant"], name
         assert 0 < run.get("top_1", 1) < 100 and run["classes"] > 1, name
-        uniform = run["data"] == "SSv2"  # no flips there: left and right are part of its labels
+        uniform = run["data"] == "SSv2"  # no flips: classes depend on left and right
         assert (run["sampling"] == "uniform") == uniform == (run["flip_probability"] == 0), name
         assert (run["test_clips"], run["test_crops"]) == ((2, 3) if uniform else (5, 3)), name

@@ -1,4 +1,4 @@
-"""The oracle's weights, costs, schedules and AdamW against published numbers and torch's AdamW."""
+"""Tests of the oracle's weights, costs, schedules and AdamW against published numbers and torch's AdamW."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spec.gradient_reference import pretraining_gradients
 
 clause = pytest.mark.clause
 SPECIFICATION = Path(reference.__file__).with_name("SPEC.md")
-# Of pretraining, where not V1's; by the first part of a variant's name.
+# Pretraining where it differs from V1's, by the first part of a variant's name.
 MASKING = {"v2": {"decoder_ratio": 0.5}, "mae": {"kind": "random", "ratio": 0.75}}
 
 
@@ -28,11 +28,11 @@ MASKING = {"v2": {"decoder_ratio": 0.5}, "mae": {"kind": "random", "ratio": 0.75
 
 @clause("WEIGHT-1")
 def test_the_forward_needs_every_weight():
-    """WEIGHT-1: no weight of the table is unused, none is missing from it."""
+    """WEIGHT-1: Check that every weight of the table is used and none is missing."""
     config = small_config(layer_scale=0.1, cosine_attention=True)
     weights, batch = weights_of(config), small_batch()
     right = reference.forward(config, weights, batch)
-    generator = np.random.default_rng(9)  # a constant would vanish in the next norm
+    generator = np.random.default_rng(9)  # the next norm would remove a constant
     for name, value in weights.items():
         changed = {**weights, name: value + 0.1 * generator.standard_normal(value.shape)}
         moved = reference.forward(config, changed, batch)
@@ -42,7 +42,7 @@ def test_the_forward_needs_every_weight():
 @clause("FT-4")
 @pytest.mark.parametrize(("pooling", "norm"), [("mean", "fc_norm"), ("first", "encoder/norm")])
 def test_the_classifier_needs_every_weight_of_its_table(pooling, norm):
-    """FT-4: the pretraining encoder's paths and shapes, one norm by the pooling, and a head."""
+    """FT-4: Check for the pretraining encoder's paths and shapes, one norm, by pooling, and a head."""
     config = small_config(layer_scale=0.1, cosine_attention=True)
     shapes = training.classifier_weight_shapes(config, 5, pooling)
     shared = {
@@ -64,7 +64,7 @@ def test_the_classifier_needs_every_weight_of_its_table(pooling, norm):
 
 @clause("INIT-1", "INIT-2", "INIT-3", "INIT-4")
 def test_the_initialisation_names_every_weight():
-    """INIT-1 to INIT-4: bounds of the base model's weights."""
+    """INIT-1 to INIT-4: Check the bounds of the base model's weights."""
     rules = training.initialisation(Config.variant("v1-b"))
     assert rules["encoder/block_3/attention/qkv/kernel"] == ("uniform", math.sqrt(6 / (4 * 768)))
     assert rules["head/kernel"] == ("uniform", math.sqrt(6 / (384 + 1536)))
@@ -81,7 +81,7 @@ def test_the_initialisation_names_every_weight():
 
 @clause("FT-5")
 def test_the_classifiers_initialisation_names_every_weight():
-    """FT-5: normal kernels, a small head, the tubelet embedding and the constants as before."""
+    """FT-5: Check normal kernels, a small head, and the unchanged tubelet embedding and constants."""
     config = Config.variant("v1-b", layer_scale=0.1, cosine_attention=True)
     rules = training.classifier_initialisation(config, 400)
     assert rules.keys() == training.classifier_weight_shapes(config, 400).keys()
@@ -116,7 +116,7 @@ def test_the_classifiers_initialisation_names_every_weight():
     ],
 )
 def test_parameter_counts(name, encoder, classifier, pretraining):
-    """COUNT-1, COUNT-2: the published millions and the exact numbers of SPEC.md's table."""
+    """COUNT-1, COUNT-2: Compare with the published millions and the exact numbers in SPEC.md's table."""
     config = Config.variant(name)
     total, seen = training.count_parameters(config), training.count_encoder_parameters(config)
     assert round(total / 1e6, 1) == pretraining
@@ -132,12 +132,12 @@ def test_parameter_counts(name, encoder, classifier, pretraining):
 @clause("COUNT-1", "COUNT-2", "COUNT-3", "COUNT-4", "COUNT-5")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_table_of_variants(name):
-    """COUNT-1 to COUNT-5: the exact numbers of variants.toml, of masks as it says."""
+    """COUNT-1 to COUNT-5: Check the exact numbers in variants.toml, with the masks that it states."""
     config, published = Config.variant(name), VARIANTS[name]
     assert training.count_encoder_parameters(config) == published["encoder_parameters"]
     view = training.view_multiply_accumulates(config)
     assert view == published["view_multiply_accumulates"]
-    if name.startswith("vit"):  # encoder and classifier alone
+    if name.startswith("vit"):  # only encoder and classifier
         return
     assert training.count_parameters(config) == published["pretraining_parameters"]
     masking = MASKING.get(name.partition("-")[0], {})
@@ -153,7 +153,7 @@ def test_the_table_of_variants(name):
     [("v1-s", "56.9"), ("v1-b", "180.3"), ("v1-l", "596.8"), ("v2-h", "1191"), ("v2-g", "2543")],
 )
 def test_the_published_cost_of_a_view(name, published):
-    """COUNT-3: GMAC to the digits that are told of them (from memory), and to SPEC.md's two."""
+    """COUNT-3: Compare GMAC with the published digits (from memory) and the two in SPEC.md."""
     cost = training.view_multiply_accumulates(Config.variant(name)) / 1e9
     assert str(round(cost, 1 if "." in published else None)) == published
     assert f"| {cost:.2f} |" in SPECIFICATION.read_text(encoding="utf-8")
@@ -170,7 +170,7 @@ def test_the_published_cost_of_a_view(name, published):
     ],
 )
 def test_the_published_cost_of_pretraining(name, visible, decoded, billions, printed):
-    """COUNT-4: every token embedded, as upstream; the paper's figures (from memory) within .15 %."""
+    """COUNT-4: Embed every token, as upstream; the paper's figures (from memory) agree within .15 %."""
     config = Config.variant(name)
     values = math.prod(config.tubelet) * 3
     cost = training.pretraining_multiply_accumulates(config, visible, decoded)
@@ -181,12 +181,12 @@ def test_the_published_cost_of_pretraining(name, visible, decoded, billions, pri
 
 @clause("COUNT-3", "COUNT-4")
 def test_torch_counts_the_same_operations(witness):
-    """COUNT-3, COUNT-4: torch's counter of the operations that a forward runs, two per product."""
+    """COUNT-3, COUNT-4: Count the forward operations with torch's counter, which counts two per product."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     def operations(run):
-        # Of torch's kinds of attention the counter knows this one on a CPU: two products.
+        # The counter supports only this one of torch's attention kernels on CPUs: two products.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             run()
         return counter.get_total_flops()
@@ -198,7 +198,7 @@ def test_torch_counts_the_same_operations(witness):
     assert counted == 2 * training.view_multiply_accumulates(config, 5)
 
     model = witness(config, weights_of(config))
-    unread = (12 - 4) * 96 * 8  # the witness embeds all 12 tokens, the encoder reads 4
+    unread = (12 - 4) * 96 * 8  # the witness embeds all 12 tokens; the encoder reads 4
     cost = training.pretraining_multiply_accumulates(config, 4, 6)
     assert operations(lambda: model.forward(batch)) == 2 * (cost + unread)
 
@@ -208,7 +208,7 @@ def test_torch_counts_the_same_operations(witness):
 
 @clause("OPT-2")
 def test_weight_decay_touches_kernels_only():
-    """OPT-2."""
+    """OPT-2: Decay only kernels."""
     shapes = training.weight_shapes(small_config(layer_scale=0.1, cosine_attention=True))
     decayed = {name for name, shape in shapes.items() if training.decayed(name, shape)}
     assert decayed == {name for name in shapes if name.endswith("kernel")}
@@ -216,7 +216,7 @@ def test_weight_decay_touches_kernels_only():
 
 @clause("OPT-3", "OPT-4")
 def test_the_learning_rate_schedule():
-    """OPT-3, OPT-4: against upstream's list, built from linspace and a cosine."""
+    """OPT-3, OPT-4: Compare with upstream's list, which is built from linspace and a cosine."""
     warmup, total, peak, floor = 5, 25, 3e-4, 2e-5
     upstream = np.r_[
         np.linspace(0, peak, warmup),
@@ -238,7 +238,7 @@ def test_the_learning_rate_schedule():
 
 @clause("FT-6")
 def test_layer_decay_of_the_base_model():
-    """FT-6: depth 12, c = .75; the first and the last layers by hand, and none left out."""
+    """FT-6: Check first and last layers by hand for depth 12 and c = .75; no layer may be left out."""
     expected = {
         "tubelet_embedding/kernel": 0.75**13,
         "tubelet_embedding/bias": 0.75**13,
@@ -270,7 +270,7 @@ ADAMW = {
 @clause("OPT-1", "OPT-2", "OPT-5", "FT-6", "FT-7")
 @pytest.mark.parametrize("options", ADAMW.values(), ids=ADAMW)
 def test_torchs_adamw_agrees_in_float64(witness, options):
-    """OPT-5: four updates by torch's AdamW, one group per weight as upstream; measured 3.7e-13."""
+    """OPT-5: Compare four updates with torch's AdamW, one group per weight as upstream; measured 3.7e-13."""
     import torch
 
     config = small_config(layer_scale=0.1, cosine_attention=True)
@@ -306,7 +306,7 @@ def test_torchs_adamw_agrees_in_float64(witness, options):
 
 @clause("OPT-5", "FT-7")
 def test_the_first_update_by_hand():
-    """OPT-5: both moments are the gradient's; epsilon is added after v's correction, not before."""
+    """OPT-5: Check that both moments equal the gradient's, and that epsilon follows the correction of v."""
     config, batch = small_config(), small_batch()
     weights, name = weights_of(config), "tubelet_embedding/kernel"
     _, gradients = pretraining_gradients(config, weights, batch)
@@ -320,11 +320,11 @@ def test_the_first_update_by_hand():
     assert_close(updated, by_hand, "float64")
     other = w * (1 - r * 0.2) - r * g / (np.abs(g) + 0.01 / math.sqrt(1 - 0.95))
     assert np.abs(updated - other).max() > 1e-4
-    assert 1 / math.sqrt(1 - 0.95) == pytest.approx(4.5, abs=0.05)  # as OPT-5 rounds it
+    assert 1 / math.sqrt(1 - 0.95) == pytest.approx(4.5, abs=0.05)  # OPT-5 rounds it so
 
 
 @clause("OPT-5")
 def test_every_batch_needs_a_rate():
-    """OPT-5."""
+    """OPT-5: Raise if a batch has no rate."""
     with pytest.raises(ValueError):
         training.adamw_steps(small_config(), {}, [small_batch()], [])

@@ -1,4 +1,4 @@
-"""The golden vectors are what the oracle computes, on this machine as on any other."""
+"""Tests that the golden vectors equal the oracle's results, on this machine as on any other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def copy(tmp_path):
     return shutil.copytree(vectors.FOLDER, tmp_path / "vectors")
 
 
-# What changes the last bits of NumPy's results: other kernels of BLAS, other vector instructions.
+# Settings that change the last bits of NumPy's results: other BLAS kernels, other vector instructions.
 @pytest.mark.parametrize(
     "environment",
     [
@@ -116,13 +116,13 @@ def test_broken_missing_and_unknown_files_are_named(copy):
 def test_a_value_near_a_rounding_boundary_is_refused(monkeypatch, tmp_path):
     step = 2.0**-vector_files.BITS
     edge = {"x": np.array([0.75, 1.5 * step + 1e-13])}
-    # The edge itself is rounded, to 2e-16.
+    # The limit itself is rounded, to 2e-16.
     assert vector_files.room(edge["x"]) == pytest.approx(1e-13, rel=1e-2)
     monkeypatch.setattr(vectors, "FILES", {"edge": lambda: ({}, edge)})
     with pytest.raises(vectors.NearBoundary, match=r"edge: x .* 1\.0e-13"):
         vectors.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    # A largest value of nearly a power of two: the next machine might take the other power.
+    # The largest value is almost a power of two. Another machine might choose the other power.
     assert vector_files.room(np.array([0.3, 1 / (1 + 2.0**-20)])) < vector_files.MARGIN
     assert vector_files.room(np.array([0.3, 1.0])) > vector_files.MARGIN
 
@@ -169,7 +169,7 @@ def test_files_hold_what_they_are_for(made):
 
 
 def test_the_readme_names_every_file_and_tensor(made):
-    """Tensors by the first part of their names; the clauses that it names exist."""
+    """Check that tensors are listed by the first part of their names, and that the named clauses exist."""
     sections = dict(re.findall(r"^### `(\w+)`\n(.+?)(?=^##|\Z)", README, re.M | re.S))
     assert sections.keys() == made.keys()
     for name in ("v2", "odd_grid", "options"):  # "As `v1`, ..."

@@ -1,6 +1,7 @@
-"""A second opinion on the oracle: the same models from torch's convolution, norm, activation, attention.
+"""Independent models in torch to check the oracle: its convolution, norm, activation, attention.
 
-All in float64; weights are tensors by the names of WEIGHT-1 and FT-4. To be imported where torch is.
+All computations are in float64. Weights are tensors named as in WEIGHT-1 and FT-4. The module imports
+torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 
 class Witness:
-    """The models of one configuration, on the weights given."""
+    """Models of one configuration with given weights."""
 
     def __init__(self, config, weights):
         self.config = config
@@ -60,7 +61,7 @@ class Witness:
         return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
     def embed(self, video):
-        """(B, T, H, W, C), uint8 or float in [0, 1] -> (B, N, D), every token."""
+        """Embed every token: (B, T, H, W, C), uint8 or float in [0, 1] -> (B, N, D)."""
         mean, std = (
             torch.tensor(values, dtype=torch.float64)
             for values in (self.config.mean, self.config.std)
@@ -81,7 +82,7 @@ class Witness:
         return tokens + self.positions(tokens.shape[1], self.config.dim)
 
     def forward(self, batch, encoder_keep=None, decoder_keep=None):
-        """-> predictions (B, M, P)."""
+        """Return predictions (B, M, P)."""
 
         def chosen(tokens, ids):
             return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -99,7 +100,7 @@ class Witness:
         return self.dense(self.norm(x[:, -decoded.shape[1] :], "decoder/norm"), "head")
 
     def loss(self, batch, target, **keep):
-        """A target that is given -> the loss; torch goes back through it."""
+        """Return the loss for a given target; torch can differentiate it."""
         predictions, target = self.forward(batch, **keep), torch.tensor(target)
         weight = torch.tensor(batch["weight"]) if "weight" in batch else None
         if weight is None:
@@ -108,7 +109,7 @@ class Witness:
         return (per_token * weight).sum() / weight.sum()
 
     def classify(self, video, pooling, keep=None, dropout=1.0):
-        """-> logits (B, K); `dropout` are the factors of the head's input."""
+        """Return logits (B, K); `dropout` holds the factors of the head's input."""
         x = self.stack(self.embed(video), "encoder", self.config.depth, self.config.heads, keep)
         if pooling == "mean":
             return self.dense(self.norm(x.mean(1), "fc_norm") * dropout, "head")
