@@ -1,4 +1,4 @@
-"""The pictures of a confusion matrix, at any number of classes, and of a sweep."""
+"""Tests of charts: a confusion matrix with any number of classes, and a sweep."""
 
 import subprocess
 import sys
@@ -12,19 +12,19 @@ from PIL import Image
 from vmae_keras.pictures.charts import confusion_picture, sweep_picture
 from vmae_keras.pictures.clips import loss_picture
 
-DARKEST = (8, 48, 107)  # of the colour map: 100 %
+DARKEST = (8, 48, 107)  # 100 % in the colour map
 
 
 @pytest.fixture
 def axes(monkeypatch):
-    """The main axes of each figure, which is built and not rendered."""
+    """Return the main axes of each figure, without rendering it."""
     found = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: found.append(figure.axes[0]))
     return found
 
 
 def written(axes):
-    """(x, y) -> text of what stands in the cells."""
+    """Return {(x, y): text} of the cells."""
     return {text.get_position(): text.get_text() for text in axes.texts}
 
 
@@ -42,7 +42,7 @@ def draw(tmp_path):
 
 
 def places(picture, colour):
-    """(rows, columns) of the pixels of a colour, without the bar beside the matrix."""
+    """Return (rows, columns) of the pixels of a colour, without the bar beside the matrix."""
     black = (picture == 0).all(2).sum(0)
     *_, end = (black > 0.9 * black.max()).nonzero()[0]  # the matrix's frame is the tallest line
     return (picture[:, :end] == colour).all(2).nonzero()
@@ -54,18 +54,18 @@ def test_each_class_is_a_cell_that_can_be_seen(draw, classes):
     rows, columns = places(draw(diagonal), DARKEST)
     cell = np.ptp(rows) / classes
     assert cell >= 4
-    # From the top left to the bottom right, in each row of cells one is dark.
+    # In each row one cell is dark, from the top left to the bottom right.
     assert len(np.unique(rows)) > 0.95 * np.ptp(rows)
     place = (columns - columns.min()) / cell - (rows - rows.min()) / cell
-    assert np.abs(place).max() <= 1.25  # a cell is as wide as it is high
-    # The first class taken for the last one: its dark cell moves to the right.
+    assert np.abs(place).max() <= 1.25  # cells are square
+    # The first class is predicted as the last: its dark cell moves to the right.
     diagonal[0] = np.roll(diagonal[0], -1)
     moved_rows, moved_columns = places(draw(diagonal), DARKEST)
     assert moved_columns[moved_rows < rows.min() + cell / 2].min() > columns.max() - 1.25 * cell
 
 
 def test_cells_have_the_shares_of_their_row(axes):
-    """In per cent, rounded; a row without videos has none, and shows the grey behind it."""
+    """Check rounded percentages; a row without videos has none and shows the grey background."""
     confusion_picture("", np.array([[5, 3, 0], [0, 0, 0], [1, 0, 399]]), ["a", "b", "c"])
     (image,) = axes[0].images
     expected = [[62.5, 37.5, 0], [np.nan] * 3, [0.25, 0, 99.75]]
@@ -89,7 +89,7 @@ def test_names_and_shares_are_there_while_they_fit(axes):
 
 
 def test_any_name_can_be_drawn(draw):
-    """Formulas, line breaks, letters that the font lacks, and more of them than fit."""
+    """Draw formulas, line breaks, letters that the font lacks, and names that are too long."""
     names = ["$\\x$", "a\nb", "\u62f3\u6483", "passing American football " * 9, ""]
     picture = draw(np.eye(5), names)
     rows, columns = places(picture, DARKEST)

@@ -1,4 +1,4 @@
-"""The chi-square test of other tests' draws: its limit, and that it can fail."""
+"""Tests of the chi-square test that other tests use: its limit, and that it can fail."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from backends_tests.chi_square import FALSE_ALARMS, assert_distribution, assert_
 
 @pytest.mark.parametrize("degrees", [4, 10, 34, 130])
 def test_the_limit_has_the_stated_rate_of_false_alarms(degrees):
-    """The exact probability of an even number of degrees is a finite sum."""
+    """Compare with the exact probability, a finite sum for an even number of degrees of freedom."""
     half = limit(degrees) / 2
     exceeded = math.exp(-half) * sum(half**i / math.factorial(i) for i in range(degrees // 2))
     assert 0.5 < exceeded / FALSE_ALARMS < 1.5

@@ -1,4 +1,4 @@
-"""Classes of one data set within another's, by their names."""
+"""Tests of matching the classes of one data set with another's by name."""
 
 import re
 

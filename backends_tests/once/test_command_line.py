@@ -1,4 +1,4 @@
-"""The command line without a backend: speed, help, errors, exit codes; and importing the package."""
+"""Tests of the command line without a backend (speed, help, errors, exit codes) and of package imports."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ def python(code, **environment):
     return done
 
 
-# Packages that take long to import, or import what does. scripts/start_time.py measures the seconds.
+# Packages that are slow to import, or import slow ones. scripts/start_time.py measures the seconds.
 SLOW = {
     "av",
     "filelock",

@@ -1,4 +1,4 @@
-"""The configuration: variants, derived sizes, refusals, overrides."""
+"""Tests of the configuration: variants, derived sizes, refusals, overrides."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""`vmae consistency`: what it compares, what it says, and one real comparison of the backends."""
+"""Tests of `vmae consistency`: comparisons, messages, and one real comparison of the backends."""
 
 import io
 import os
@@ -25,7 +25,7 @@ WEIGHTS = {"bridge/kernel": (4, 5), "head/bias": (6,)}
 
 
 def made_up(seed=0):
-    """What a worker would write, of random numbers."""
+    """Return a worker's results, made of random numbers."""
     generator = np.random.default_rng(seed)
     shapes = {"forward": (2, 3, 4), "loss": ()}
     for part in ("gradient", "update"):
@@ -39,7 +39,7 @@ def made_up(seed=0):
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes made-up results and gives them back as they are read."""
+    """Write made-up results; return them as they are read."""
 
     def write(**tensors):
         results = {}
@@ -79,7 +79,7 @@ def test_equal_results_agree(written):
 def test_a_difference_over_the_tolerance_is_found_and_its_weight_named(
     written, precision, changed, quantities, weight
 ):
-    """All else stays as it is, other weights and the other precision too."""
+    """Check that other weights and the other precision are unaffected."""
     other = made_up()
     other[f"{precision}/{changed}"] *= 4
     rows = compare(written(jax=made_up(), tensorflow=made_up(), torch=other))
@@ -116,7 +116,7 @@ def test_what_is_not_finite_fails(written, part, broken, value):
 
 
 def test_a_small_gradients_update_is_judged_among_all_alone(written):
-    """Where rounding decides, one entry may differ; many may not."""
+    """Check that one entry may differ, where rounding decides, but many may not."""
     results = [made_up(), made_up()]
     for arrays in results:
         arrays["float32/gradient/bridge/kernel"][0, 0] = 1e-3
@@ -200,7 +200,7 @@ def test_a_backend_that_breaks_says_why(code, failure, tmp_path, monkeypatch):
 
 
 def run(arguments, **tensors):
-    """The command with made-up results; a backend without one fails."""
+    """Run the command with made-up results; a backend without results fails."""
 
     def compute(setup, names, folder, say, ended):
         outcomes = {}
@@ -270,7 +270,7 @@ def test_training_refuses_backends_without_gradients():
 @pytest.mark.clause("EMBED-1", "EMBED-2", "ENC-2", "DEC-1", "DEC-2", "LOSS-2", "OPT-5")
 @pytest.mark.clause("BLOCK-1", "BLOCK-2", "BLOCK-3", "BLOCK-4", "BLOCK-5")
 def test_the_backends_agree():
-    """The real command. What one backend computes otherwise than the others shows here."""
+    """Run the real command, which shows where one backend computes differently from the others."""
     done = subprocess.run(
         [
             sys.executable,

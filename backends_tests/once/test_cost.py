@@ -1,4 +1,4 @@
-"""Multiply-accumulates: against the oracle and the published table."""
+"""Tests of multiply-accumulates: against the oracle and the published table."""
 
 import io
 
@@ -18,7 +18,7 @@ from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training.display import Display
 from vmae_keras.variants import VARIANTS
 
-# Of pretraining, where not V1's; by the first part of a variant's name.
+# Pretraining where it differs from V1's, by the first part of a variant's name.
 MASKING = {"v2": {"decoder_ratio": 0.5}, "mae": {"kind": "random", "ratio": 0.75}}
 COUNTS = st.integers(1, 2048)
 
@@ -44,7 +44,7 @@ def test_cost_of_pretraining_equals_the_oracle(name, visible, decoded):
 def test_published_variants_cost_what_the_table_says(name):
     config, published = VideoMAEConfig.variant(name), PUBLISHED[name]
     assert view_multiply_accumulates(config) == published["view_multiply_accumulates"]
-    if name.startswith("vit"):  # encoder and classifier alone
+    if name.startswith("vit"):  # only encoder and classifier
         return
     masking = MASKING.get(name.partition("-")[0], {})
     ids = masks.pretraining(config.grid, np.random.default_rng(0), **masking)
@@ -53,7 +53,7 @@ def test_published_variants_cost_what_the_table_says(name):
 
 
 class VideoMAE:
-    """Only what the display asks of it."""
+    """Stub with only the attributes that the display reads."""
 
     def count_params(self):
         return PUBLISHED["v2-g"]["pretraining_parameters"]

@@ -1,4 +1,4 @@
-"""What it costs to refuse a file that was made to cost much: memory, in a process of its own."""
+"""Tests of the memory needed to refuse a file made to be expensive, in a separate process."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from backends_tests.support import ROOT
 from backends_tests.upstream_files import keras_file
 from vmae_keras import VideoMAEConfig
 
-ALLOWED = 150  # MB for all of them; 80 were measured, 77 of them for three MiB of JSON lists
+ALLOWED = 150  # MB for all files; 80 were measured, 77 of them for three MiB of JSON lists
 
-# Resident memory of this process alone: what its parent held is none of it.
+# Resident memory of this process only, without its parent's.
 CHILD = """
 import json, pathlib, resource, sys
 from vmae_keras.training.plan import read_plan
@@ -43,7 +43,7 @@ for kind, name in json.loads(sys.argv[1]):
 
 
 def run_folder(folder, **sizes):
-    """A run whose run.json describes other sizes than its checkpoint has."""
+    """Write a run whose run.json gives other sizes than its checkpoint."""
     config = VideoMAEConfig.variant("tiny")
     (folder / "checkpoints").mkdir(parents=True)
     values = {"config": {**config.to_dict(), **sizes}, "recipe": {}, "seed": 0}
@@ -55,7 +55,7 @@ def run_folder(folder, **sizes):
 
 
 def hostile(folder):
-    """Yield (which reader, file)."""
+    """Yield (reader, file)."""
     tiny = VideoMAEConfig.variant("tiny").to_dict()
     for name, change in {
         "depth": {"depth": 10**6},

@@ -1,4 +1,4 @@
-"""Crop boxes and resizing."""
+"""Tests of crop boxes and resizing."""
 
 from collections import Counter
 
@@ -43,7 +43,7 @@ def test_the_official_sizes_and_offsets_are_equally_likely():
         (3, 1),
         (3, 3),
     }
-    # Where a crop has no room, several offsets are one.
+    # If a crop has no room, several offsets coincide.
     boxes = [
         (x * ((460 - w) // 4), y * ((320 - h) // 4), w, h) for h, w in sizes for x, y in quarters
     ]
@@ -64,7 +64,7 @@ def test_a_side_close_to_the_target_becomes_the_target_if_there_is_room():
         return {bottom - top for _, top, _, bottom in boxes}
 
     assert sides((256, 340), 226) == {256, 226, 192, 168}  # 224 is within two pixels
-    assert sides((256, 340), 227) == {256, 224, 192, 168}  # and here it is not
+    assert sides((256, 340), 227) == {256, 224, 192, 168}  # 224 is further away
     assert sides((222, 222), 224) == {222, 194, 166, 146}  # 224 does not fit
 
 

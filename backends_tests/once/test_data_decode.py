@@ -1,6 +1,6 @@
-"""Reading frames, on videos written here whose pixels tell the number of each frame.
+"""Tests of reading frames, on videos written here whose pixels encode the frame numbers.
 
-Real files of all kinds are read where they are at hand, see `shared`.
+Real files of all kinds are read if available; see `shared`.
 """
 
 import csv
@@ -28,7 +28,7 @@ from vmae_keras.data.video import open_video
 
 
 def read(path, wanted):
-    """The numbers of the frames that `wanted`, a list or a function of the ticks, picks."""
+    """Return the numbers of the frames that `wanted`, a list or a function of the ticks, selects."""
     return numbers(read_frames(path, wanted if callable(wanted) else lambda ticks: wanted))
 
 
@@ -81,12 +81,12 @@ def test_only_the_needed_stretch_is_decoded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(video, "decode", counted)
     assert read(path, [150, 154]) == [150, 154]
-    assert len(decoded) <= 12 + 5  # from a key frame, at most 12 before, to the last wanted one
+    assert len(decoded) <= 12 + 5  # from a key frame, at most 12 earlier, to the last wanted frame
 
 
 @pytest.mark.parametrize("codec", sorted({CODEC, "mpeg4"}))
 def test_a_recording_that_begins_between_key_frames(tmp_path, codec):
-    """It shows its first whole frame until then; all later frames keep their place."""
+    """Show the first complete frame until its time; all later frames keep their place."""
     pictures = [picture(number) for number in range(40)]
     options = {"bf": "0"}
     source = write_video(tmp_path / "whole.mkv", pictures, codec=codec, options=options)
@@ -191,7 +191,7 @@ def test_rounded_time_stamps_do_not_drift():
     times = np.rint(np.arange(100_000) * 1000 / 29.97).astype(np.int64)
     positions, period = timeline.ticks_of(times)
     np.testing.assert_array_equal(positions, np.arange(100_000))
-    # The last of 100 000 time stamps is half a millisecond off at most.
+    # The last of 100 000 time stamps is at most half a millisecond off.
     assert period == pytest.approx(1000 / 29.97, rel=1e-6)
 
 
@@ -335,7 +335,7 @@ def test_every_real_video_is_read_or_named_as_broken():
             size = size[::-1] if int(row["rotation"]) % 180 else size
         if shape != (size and (4, *size, 3)):
             wrong[row["path"]] = shape
-        # Ticks are frames, but for gaps in time and for a tail that is listed but does not decode.
+        # Ticks are frames, except for time gaps and for a tail that is listed but does not decode.
         counted = row["vfr"] == "no" and "corrupt_tail" not in row["path"]
         if size and counted and seen != [int(row["frames"])]:
             wrong[row["path"]] = seen
@@ -347,12 +347,12 @@ def test_seeking_finds_the_same_frames_as_counting_from_the_start():
     wrong = []
     for path, row in real_videos():
         frames = int(row["frames"])
-        # One of these files has time stamps that only seem to vary: frames still count.
+        # One of these files has time stamps that only appear to vary, so frames still count.
         even = row["vfr"] == "no" or "-40" in row["vfr"]
         if path.parts[-2] != "variety" or not even or frames < 60 or int(row["width"]) > 700:
             continue
         starts = [1, frames // 2]
-        if path.suffix == ".mpg":  # open groups of pictures, and seeking goes too far
+        if path.suffix == ".mpg":  # open groups of pictures, and seeking overshoots
             starts = range(0, frames - 9, 8)
         for wanted in (start + np.array(steps) for start in starts for steps in ([0, 1], [0, 9])):
             with open_video(path) as opened:
@@ -365,7 +365,7 @@ def test_seeking_finds_the_same_frames_as_counting_from_the_start():
 
 @pytest.mark.clause("DECODE-6")
 def test_frames_made_from_the_first_of_two_damaged_ones_are_left_out():
-    """The fifth and the sixth are shown between the two, and decoded after both."""
+    """Drop the fifth and sixth frames, which are shown between the two and decoded after both."""
     keys = [index in (0, 9) for index in range(10)]
     frame, told = SimpleNamespace(key_frame=False), []
     order = [0, 1, 4, 7, 5, 6, 8, 9]

@@ -1,4 +1,4 @@
-"""Lists of videos, from every kind of source."""
+"""Tests of lists of videos from every kind of source."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def write(path, text, **kwargs):
     return path
 
 
-# Encodings, each with the mark of its byte order where Python writes none.
+# Encodings, with a byte-order mark where Python writes none.
 ENCODINGS = {"utf-8": "", "utf-8-sig": "", "utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}
 
 
@@ -98,7 +98,7 @@ def test_lists_of_other_systems(folder, encoding):
     source = write(folder / "list.txt", ENCODINGS[encoding] + text, encoding=encoding, newline="")
     assert listed(source, folder) == [("b.mp4", "1"), ("a/x y.AVI", "2")]
     assert [video.row for video in list_videos(source)] == [3, 5]
-    (folder / "a\\x y.AVI").touch()  # here a name may hold a backslash
+    (folder / "a\\x y.AVI").touch()  # a file name may contain a backslash on this system
     assert listed(source, folder)[1] == ("a\\x y.AVI", "2")
 
 
@@ -143,7 +143,7 @@ def test_labels_that_mean_nothing_are_refused_with_their_row(folder, label, mess
         (folder / name).write_bytes(rows.encode("utf-8", "surrogateescape"))
         with pytest.raises(ValueError, match=re.escape(message)):
             list_labelled(folder / name)
-        assert len(list_videos(folder / name)) == 2  # where labels are not read
+        assert len(list_videos(folder / name)) == 2  # this mode does not read labels
 
 
 def test_labels_that_are_names_or_numbers_stay_as_they_are(folder):

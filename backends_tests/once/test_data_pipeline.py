@@ -1,4 +1,4 @@
-"""Batches: their contents, and that nothing but files, settings, seed and number decides them."""
+"""Tests of batches: their contents, which depend only on files, settings, seed and number."""
 
 import inspect
 import multiprocessing
@@ -28,7 +28,7 @@ COUNT = 7
 
 
 def write_video(path, level, frames=12):
-    """Grey frames that tell the video by their brightness, with a ramp that tells crops apart."""
+    """Write grey frames that identify the video by brightness, with a ramp that identifies the crop."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
@@ -59,7 +59,7 @@ def skipped(tmp_path):
 
 @pytest.fixture
 def broken(files, tmp_path):
-    """The files, the third of which is no video."""
+    """Return the files, the third of which is not a video."""
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     return [*files[:2], *list_videos(tmp_path / "broken.mp4"), *files[3:]]
 
@@ -79,7 +79,7 @@ def same(one, other):
 
 
 def which(batch):
-    """The index of each video in a batch."""
+    """Return the index of each video in a batch."""
     return ((batch["video"].mean((1, 2, 3, 4)) - 20) / 30).round().astype(int).tolist()
 
 
@@ -161,7 +161,7 @@ def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
         (broken[2].path, "Invalid data found when processing input")
     ]
     assert Path(skipped.path).read_text().count("broken.mp4") == 1
-    # Read threads may meet it at the same time, but it is not opened for ever.
+    # Read threads may meet it at the same time, but it is not opened again and again.
     assert opened.count(broken[2].path) <= 8
 
 
@@ -181,7 +181,7 @@ def test_what_a_broken_file_draws_does_not_change_its_replacement(files, skipped
     bad = files[2].path
 
     def breaks_late(path, *rest):
-        frames = read_frames(path, *rest)  # draws from the sample's generator
+        frames = read_frames(path, *rest)  # uses the sample's generator
         if path == bad:
             raise UnreadableVideo(path, "breaks late")
         return frames
@@ -318,7 +318,7 @@ def test_workers_end_when_the_main_process_is_killed(folder, tmp_path):
         text=True,
     )
     (worker,) = map(int, main.stdout.readline().split())
-    ends = os.pidfd_open(worker)  # it can be read once the process has ended
+    ends = os.pidfd_open(worker)  # becomes readable when the process has ended
     assert not select.select([ends], [], [], 0)[0]
     main.kill()
     main.communicate()

@@ -1,4 +1,4 @@
-"""Dense and uniform positions, as properties and as distributions."""
+"""Tests of dense and uniform positions, as properties and as distributions."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def test_dense_is_an_evenly_spaced_window_inside_the_video(ticks, frames, stride
 @pytest.mark.clause("DATA-1", "AUG-11", "MASK-6")
 @pytest.mark.parametrize(("sample", "starts"), [(dense, 5), (spread, 4)])
 def test_every_start_is_equally_likely(sample, starts):
-    """Successive ones are independent."""
+    """Check that successive draws are independent, too."""
     draws = np.random.default_rng(0)
     drawn = [int(sample(20, 4, 4, draws)[0]) for _ in range(1000)]
     assert_uniform(itertools.pairwise(drawn), itertools.product(range(starts), repeat=2))
@@ -75,7 +75,7 @@ def test_spread_equals_the_oracle(ticks, frames, stride, where):
 
 @pytest.mark.clause("AUG-11")
 def test_spread_fills_its_window():
-    """Sixteen frames of 64 reach the last one, where every fourth would end at 60."""
+    """Reach the last of 64 frames with sixteen; every fourth frame would end at 60."""
     assert spread(64, 16, 4).tolist() == [
         0,
         4,

@@ -1,4 +1,4 @@
-"""The record of broken files."""
+"""Tests of the log of broken files."""
 
 import os
 import pickle

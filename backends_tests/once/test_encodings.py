@@ -1,4 +1,4 @@
-"""Text files are UTF-8 whatever the locale: every place that opens one says so."""
+"""Tests that text files are UTF-8 in any locale: every place that opens one sets the encoding."""
 
 import ast
 
@@ -6,7 +6,7 @@ from backends_tests.support import ROOT
 
 
 def opened_by_locale(code):
-    """The lines that open a text file, or the output of a process, without an encoding."""
+    """Return the lines that open a text file, or a process's output, without an encoding."""
     return [
         call.lineno
         for call in ast.walk(ast.parse(code))

@@ -1,4 +1,4 @@
-"""Contracts, cards and figures of exported models; artifacts that are none; the command's refusals."""
+"""Tests of contracts, cards and metrics of exported models, of invalid artifacts and of refusals."""
 
 import dataclasses
 import json
@@ -145,7 +145,7 @@ def test_what_is_no_artifact_is_said(tmp_path, monkeypatch):
 
 @pytest.fixture
 def artifact_of_two(tmp_path, monkeypatch):
-    """An artifact that takes two clips at a time and returns first pixels, and a list of its batches."""
+    """Write an artifact for two clips at a time that returns first pixels; return it and its batches."""
     batches = []
 
     def run(inputs):

@@ -1,4 +1,4 @@
-"""Which frames of a video, and which part of them, fine-tuning trains on and validates on."""
+"""Tests of the frames and crops of a video that fine-tuning trains and validates on."""
 
 import itertools
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def clips(sampling, sizes=SIZES):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """Each frame tells its number."""
+    """Return a video whose frames encode their numbers."""
     path = tmp_path_factory.mktemp("videos") / "numbers.mp4"
     write_video(path, [picture(number) for number in range(COUNT)])
     return path
@@ -45,7 +45,7 @@ def test_training_draws_clips_as_official_fine_tuning_does(video):
 
 
 def test_every_clip_has_the_class_of_its_file(tmp_path):
-    """Frames of video n have its number; files are drawn, in several epochs."""
+    """Check frames of video n, which encode its number, over files drawn in several epochs."""
     files = [VideoFile(str(tmp_path / f"{number}.avi")) for number in range(4)]
     for number, file in enumerate(files):
         write_video(file.path, [picture(number)] * 8, codec="rawvideo", pix_fmt="bgr24")
@@ -67,7 +67,7 @@ def test_every_clip_has_the_class_of_its_file(tmp_path):
 @pytest.mark.parametrize("sampling", ["dense", "uniform"])
 @pytest.mark.parametrize("size", [(16, 16), (16, 40), (8, 4)], ids=str)
 def test_validation_sees_a_view_of_evaluation(sampling, size, tmp_path):
-    """Of the centre clip, resized without antialiasing, which would show at a third of the size."""
+    """Compare with the centre clip resized without antialiasing, which would show at this size."""
     (path,) = write_moving_shapes(tmp_path, 1, frames=COUNT, size=(30, 48))
     sizes = SimpleNamespace(**{**vars(SIZES), "height": size[0], "width": size[1]})
     skipped = SkippedFiles(tmp_path / "skipped.jsonl")
@@ -83,6 +83,6 @@ def test_validation_sees_a_view_of_evaluation(sampling, size, tmp_path):
     exact = resize_axis(resize_axis(frames, 1, resized[0], linear), 2, resized[1], linear)
     exact = exact[:, y : y + size[0], x : x + size[1]]
     assert found.dtype == np.uint8 and found.shape == exact.shape
-    # Half a level of rounding, and what float32 adds to it.
+    # Half a level of rounding, plus float32 error.
     assert np.abs(found - exact).max() < 0.5 + 3e-4
     assert target.tolist() == [0, 1]

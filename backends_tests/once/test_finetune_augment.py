@@ -1,4 +1,4 @@
-"""Fine-tuning's augmentation: against the oracle, given the drawn numbers, and as distributions."""
+"""Tests of fine-tuning's augmentation: against the oracle with the drawn numbers, and distributions."""
 
 import math
 from collections import Counter
@@ -22,7 +22,7 @@ clause = pytest.mark.clause
 SEEDS = st.integers(0, 2**32)
 SIDES = st.integers(1, 400)
 FEW = st.integers(1, 12)
-# Shares and means below lie within five standard deviations of the sample, seeds are fixed.
+# Shares and means are within five standard deviations of the sample. Seeds are fixed.
 SIGMAS = 5
 
 
@@ -31,7 +31,7 @@ def random_frames(shape, seed=0):
 
 
 def smooth_frames(count, height, width):
-    """Bright and dark areas: histograms with gaps, where equalising and stretching differ."""
+    """Return frames of bright and dark areas: gaps in histograms distinguish equalising and stretching."""
     t, y, x, channel = np.ogrid[:count, :height, :width, :3]
     waves = np.sin(x / 5 + t) + np.cos(y / 4 - channel) + channel / 4
     return (60 + 40 * waves).astype(np.uint8)
@@ -42,7 +42,7 @@ def share(count, of, expected):
 
 
 def tries_and_corner(draws, area, log_aspect):
-    """Pairs of uniform draws, then the corner's (x, y); the ranges are checked on the way."""
+    """Return pairs of uniform draws, then the corner's (x, y), after checking their ranges."""
     uniform = [draw for draw in draws if draw.method == "uniform"]
     assert [draw.arguments for draw in uniform] == [area, log_aspect] * (len(uniform) // 2)
     values = [draw.value for draw in uniform]
@@ -51,7 +51,7 @@ def tries_and_corner(draws, area, log_aspect):
 
 
 def room_of_corner(draws):
-    """Of how many places x and y were drawn."""
+    """Return the numbers of places from which x and y were drawn."""
     return [draw.arguments[0] for draw in draws if draw.method == "integers"]
 
 
@@ -79,7 +79,7 @@ def test_the_crop_is_the_oracles(height, width, seed):
 @clause("AUG-12")
 @given(SIDES, SIDES, st.sampled_from([(16, 16), (8, 32), (30, 10)]), SEEDS)
 def test_crops_have_the_proportions_of_the_clip(height, width, size, seed):
-    """Fallbacks of strips among them, whose other side would round to 0."""
+    """Check fallbacks of strips too, whose other side would round to 0."""
     generator = RecordedGenerator(seed)
     frames = np.zeros((1, height, width, 3), np.uint8)
     with mock.patch.object(finetune_augment, "resize_linearly") as resize:
@@ -105,7 +105,7 @@ def test_crops_have_the_proportions_of_the_clip(height, width, size, seed):
     ],
 )
 def test_when_no_try_fits_the_middle_is_taken(picture, drawn, box):
-    """All of a strip's area is too high or wide in any proportions, .08 of a pixel is none."""
+    """Draw crops that do not fit: a strip's whole area in any proportions, and .08 pixels."""
     generator = RecordedGenerator(0)
     generator.uniform = lambda *ends: drawn(ends)
     assert random_crop(picture, AREA, (0.75, 1.3333), generator) == box
@@ -121,7 +121,7 @@ def test_crops_of_all_allowed_areas_and_proportions_are_drawn():
     areas, aspects = widths * heights / 1e6, widths / heights
     assert 0.079 < areas.min() < 0.09 and 0.95 < areas.max() <= 1
     assert 0.745 < aspects.min() < 0.76 and 1.32 < aspects.max() < 1.34
-    # An area up to .75 fits with any proportions, so below it areas are even.
+    # An area up to .75 fits in any proportions, so areas below it are uniform.
     share((areas < 0.415).sum(), (areas < 0.75).sum(), 0.5)
     small = aspects[areas < 0.75]
     share((small < 1).sum(), len(small), math.log(1 / 0.75) / math.log(1.3333 / 0.75))
@@ -130,7 +130,7 @@ def test_crops_of_all_allowed_areas_and_proportions_are_drawn():
 @clause("AUG-4", "AUG-5")
 @given(FEW, FEW, FEW, FEW, st.booleans(), SEEDS)
 def test_the_resized_crop_is_the_oracles(height, width, new_height, new_width, mirror, seed):
-    """Measured: 1.2e-7, roundings in float32."""
+    """Compare within float32 rounding; measured 1.2e-7."""
     frames = random_frames((2, height + 3, width + 2), seed)
     box, size = (1, 2, 1 + width, 2 + height), (new_height, new_width)
     resized = resize_linearly(frames, box, size, mirror=mirror)
@@ -168,7 +168,7 @@ def test_operations_and_arguments_are_the_oracles(seed, magnitude, deviation, co
 
 @clause("AUG-6")
 def test_operations_are_drawn_as_often_as_they_should_be():
-    """Each of 15 alike, half of them applied, with replacement, either sign, magnitudes of 7 and .5."""
+    """Check 15 equally likely operations, half applied, with replacement; signs; magnitudes of 7 and .5."""
     generator = np.random.default_rng(0)
     clips = [RandAugment().draw(generator) for _ in range(6000)]
     counts = Counter(name for clip in clips for name, _ in clip)
@@ -180,7 +180,7 @@ def test_operations_are_drawn_as_often_as_they_should_be():
     lengths = Counter(len(clip) for clip in clips)
     for length in range(5):
         share(lengths[length], 6000, math.comb(4, length) / 16)
-    # Of four applied, all are different in 15 x 14 x 13 x 12 of 15^4.
+    # Four applied operations all differ with probability 15 x 14 x 13 x 12 / 15^4.
     full = [{name for name, _ in clip} for clip in clips if len(clip) == 4]
     share(sum(len(names) == 4 for names in full), len(full), 14 * 13 * 12 / 15**3)
     degrees = np.array([told for clip in clips for name, told in clip if name == "Rotate"])
@@ -201,7 +201,7 @@ def test_operations_are_drawn_as_often_as_they_should_be():
     st.booleans(),
 )
 def test_frames_are_changed_as_the_oracle_changes_them(name, tenths, sign, height, width, smooth):
-    """Blends and interpolated pixels are cut to whole levels, so a rounding may make one level.
+    """Compare, allowing one level, as blends and interpolated pixels are truncated to whole levels.
 
     Measured: no difference in any of the operations, 1.8e5 values.
     """
@@ -223,19 +223,19 @@ def test_frames_are_changed_as_the_oracle_changes_them(name, tenths, sign, heigh
 @pytest.mark.parametrize(
     ("name", "told", "moved_to"),
     [
-        ("TranslateXRel", 0.25, (5, 8)),  # what was at x + 3 is at x
+        ("TranslateXRel", 0.25, (5, 8)),  # the pixel at x + 3 moves to x
         ("TranslateYRel", -0.25, (8, 11)),
         ("ShearX", 1 / 8, (7, 8)),
         ("ShearY", -1 / 8, (8, 9)),
-        ("Rotate", 90.0, (8, 3)),  # counter-clockwise: the right goes to the top
+        ("Rotate", 90.0, (8, 3)),  # counter-clockwise: right moves to the top
     ],
 )
 def test_a_dot_moves_where_it_should(name, told, moved_to):
-    """Rows count from the top: the dot's pixel (x, y) = (8, 8) of 12 x 12, by hand."""
+    """Move a dot by hand in 12 x 12 pixels, from (x, y) = (8, 8); rows count from the top."""
     frame = np.zeros((1, 12, 12, 3), np.uint8)
     frame[0, 8, 8] = 255
     changed = apply_operations(frame, [(name, told)])[0, ..., 0].astype(int)
-    changed[changed == 128] = 0  # what came in from outside
+    changed[changed == 128] = 0  # fill that came from outside
     y, x = np.unravel_index(changed.argmax(), changed.shape)
     assert (x, y) == moved_to
 
@@ -284,7 +284,7 @@ def test_normalised_noise_is_normal_and_of_every_frame_its_own():
     clip = np.zeros((4, 224, 224, 3), np.float32)
     erase(clip, MEAN, STD, np.random.default_rng(0))
     erased = (clip != 0).all((0, 3))
-    assert ((clip != 0).any((0, 3)) == erased).all()  # the same region in all frames
+    assert ((clip != 0).any((0, 3)) == erased).all()  # same region in all frames
     noise = ((clip - np.float32(MEAN)) / np.float32(STD))[:, erased]
     count = noise[..., 0].size
     assert (abs(noise.mean((0, 1))) < SIGMAS / math.sqrt(count)).all()
@@ -300,7 +300,7 @@ def test_normalised_noise_is_normal_and_of_every_frame_its_own():
 @clause("AUG-1", "AUG-5", "AUG-9")
 @given(st.integers(20, 60), st.integers(20, 60), SEEDS)
 def test_crop_mirror_and_region_in_this_order(height, width, seed):
-    """From the drawn numbers alone. Measured: 1.5e-7."""
+    """Compare with the oracle's result for the drawn numbers. Measured: 1.5e-7."""
     frames = random_frames((2, height, width), seed)
     generator = RecordedGenerator(seed)
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)

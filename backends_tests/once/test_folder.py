@@ -1,4 +1,4 @@
-"""Two commands in one folder: the second is refused, and a killed one leaves nothing behind."""
+"""Tests of two commands in one folder: the second is refused, and a killed one leaves no lock."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from vmae_keras.process.failures import Unfinished
 from vmae_keras.runs.lock import LOCK
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
-# Whatever they are given: the folder is looked at first.
+# Arguments do not matter: the folder is checked first.
 WRITERS = {
     "pretrain": ["clips"],
     "finetune": ["clips"],
@@ -29,7 +29,7 @@ WRITERS = {
     "features": ["model", "clips"],
     "probe": ["model", "clips", "clips"],
     "export": ["model", "--format", "onnx"],
-    "progressive": ["plan.toml"],  # which is read before
+    "progressive": ["plan.toml"],  # the plan is read before that
 }
 PLAN = '[[stage]]\nname = "one"\nkind = "pretrain"\ndata = "clip.mp4"\nvariant = "tiny"\n'
 
@@ -52,7 +52,7 @@ def test_a_folder_in_use_is_refused_with_its_holder(command, tmp_path, monkeypat
         "vmae pretrain 'a b'. Wait until it has ended"
     )
     assert len(result.output.splitlines()) == 1
-    assert not folder.exists()  # as nothing came of it
+    assert not folder.exists()  # removed, as it is empty
 
 
 def test_a_folder_that_synthesize_or_convert_writes_is_refused(tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_a_killed_process_leaves_no_lock_even_while_its_child_lives(tmp_path):
     )
     child = int(killed.stdout.readline())
     assert killed.wait() == -signal.SIGKILL
-    os.kill(child, 0)  # it is there
+    os.kill(child, 0)  # raises if the process does not exist
     holder = json.loads((tmp_path / "out" / LOCK).read_text())
     assert holder["process"] == killed.pid
     with locked(tmp_path / "out"):

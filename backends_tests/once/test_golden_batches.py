@@ -1,4 +1,4 @@
-"""A seed draws what it drew in the version that wrote golden_batches.json."""
+"""Tests that a seed draws the same as in the version that wrote golden_batches.json."""
 
 import json
 
@@ -28,10 +28,10 @@ def test_a_seed_draws_what_it_drew(stage, found):
 
 
 def close(one, other):
-    """Whether nested lists are the same, their numbers up to roundings of a pixel."""
+    """Return whether nested lists are equal, with numbers up to the rounding of a pixel."""
     if isinstance(other, list):
         return len(one) == len(other) and all(map(close, one, other))
-    # Of sums of pixels in float32, stored to six places.
+    # Sums of pixels in float32, stored to six places.
     return one == pytest.approx(other, abs=2e-5) if isinstance(other, float) else one == other
 
 

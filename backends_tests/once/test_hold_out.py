@@ -1,4 +1,4 @@
-"""Which videos are held out, and which lists a run takes for its own."""
+"""Tests of the held-out videos, and of the lists that a run recognises as its own."""
 
 import itertools
 import os
@@ -85,7 +85,7 @@ def test_rows_of_one_file_stay_together_however_they_are_spelled(
 
 
 def held_places(files, draws, share, by_class):
-    """Return which of `files` are held out, `draws` times."""
+    """Return which of `files` are held out, in each of `draws` draws."""
     generator = np.random.default_rng(0)
     for _ in range(draws):
         held = hold_out(files, share, 128, generator, by_class)[1]
@@ -101,9 +101,9 @@ def test_every_choice_of_files_is_equally_likely():
 
 @pytest.mark.clause("HOLD-3", "MASK-6")
 def test_every_choice_of_a_share_of_each_class_is_equally_likely():
-    """Of six and four files one stays of each; of the eight others two are held out.
+    """Keep one of six and one of four files, and hold out two of the other eight.
 
-    So in a quarter of the draws none of the second class, as its share of two is 3 / 4.
+    The second class's expected number is 3 / 4, so it has none in a quarter of the draws.
     """
     files = [VideoFile(f"{n}.mp4", "ab"[n // 6]) for n in range(10)]
     shares = dict.fromkeys(itertools.product(range(6), range(6, 10)), 0.75 / 24)
@@ -132,7 +132,7 @@ def test_a_digest_tells_orders_names_and_where_they_matter_labels():
     assert digest(files, True) != digest(relabelled, True)
     assert digest(files, False) == digest(relabelled, False)
     assert digest(files, False) != digest(files[::-1], False)
-    # As another locale spells the second: by the bytes of the file system.
+    # The second is written as in another locale: by the bytes of the file system.
     respelled = [files[0], VideoFile("caf\udce9 \udcc3\udca9.mp4", "1")]
     assert digest(files, True) == digest(respelled, True)
 

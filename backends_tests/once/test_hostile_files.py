@@ -1,6 +1,6 @@
-"""Files made to harm: each is refused with one clear error, runs nothing, writes nothing and costs little.
+"""Tests of malicious files: each is refused with one clear error, runs and writes nothing, costs little.
 
-Pickles are assembled here opcode by opcode, as no honest program would write them.
+Pickles are assembled opcode by opcode, as no legitimate program would write them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from vmae_keras.weights.tensor_files import WeightsError, read_tensors
 
 
 def refused(path, message):
-    """The text of the error; nothing but the file lies in its folder afterwards."""
+    """Return the text of the error; check that only the file is in its folder afterwards."""
     before = sorted(path.parent.rglob("*"))
     with pytest.raises(WeightsError, match=message) as caught:
         read_tensors(path)
@@ -84,7 +84,7 @@ def test_a_damaged_safetensors_file_is_refused(header, data, length, tmp_path):
 
 
 def test_the_package_alone_would_take_a_name_twice_for_one():
-    """Why the header is read a second time here."""
+    """Check that the library misses it, which is why the header is read a second time."""
     from safetensors.numpy import load
 
     one = '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
@@ -223,7 +223,7 @@ DATA = np.array([1, 2], "<f4").tobytes()
 
 
 def zipped(path, body, parts=None, compression=zipfile.ZIP_STORED):
-    """A zip form file whose data.pkl is the body; `parts` replace or add others."""
+    """Write a zip-format file with `body` as its data.pkl; `parts` replace or add others."""
     parts = {"data.pkl": PROTOCOL + body + b".", "data/0": DATA, "version": b"3\n"} | (parts or {})
     with zipfile.ZipFile(path, "w", compression) as archive:
         for part, content in parts.items():
@@ -232,7 +232,7 @@ def zipped(path, body, parts=None, compression=zipfile.ZIP_STORED):
 
 
 def old(path, body, keys=("0",)):
-    """An old form file whose content is the body."""
+    """Write a legacy-format file whose content is `body`."""
     parts = [number(0x1950A86A20F9469CFC6C), number(1001), b"}", body]
     parts.append(b"](" + b"".join(map(text, keys)) + b"e")
     path.write_bytes(
@@ -245,7 +245,7 @@ FORMS = {"zip": zipped, "old": old}
 
 
 def write(form, path, *pairs):
-    """A file with an honest tensor `a`, and the pairs beside it."""
+    """Write a file with a valid tensor `a`, plus the given pairs."""
     honest = (text("a"), tensor(storage(2, old=form == "old")))
     return FORMS[form](path, table((text("model"), table(honest)), *pairs))
 
@@ -257,7 +257,7 @@ def test_the_files_made_here_are_honest_but_for_what_a_test_adds(form, tmp_path)
 
 
 class Runs:
-    """Pickles into a call, as every exploit of pickles does."""
+    """Object that pickles to a call, as every pickle exploit does."""
 
     def __init__(self, function, *arguments):
         self.how = function, arguments
@@ -299,7 +299,7 @@ def test_a_pickle_that_runs_a_command_is_refused_by_name(wanted, form, wrapped, 
 
 
 def test_the_commands_would_work(tmp_path):
-    """The canary sings where nothing protects it."""
+    """Check that each canary command runs if nothing prevents it."""
     attack = commands(tmp_path / "canary")["posix.system"]
     pickle.loads(pickle.dumps(attack, protocol=2))
     assert (tmp_path / "canary").exists()
@@ -325,8 +325,9 @@ def test_a_pickle_that_is_not_torchs_is_said(tmp_path):
 
 
 TEN_TO_11 = number(10**11)
-DEEP = b")" + b"\x85" * 200_000  # a tuple in a tuple in ...: its hash overflows the stack
-SHARED = b")" + b"q\0h\0\x86" * 100  # a pair of twice the pair before: its hash takes 2^100 steps
+DEEP = b")" + b"\x85" * 200_000  # nested tuples, whose hash overflows the stack
+# each pair contains the previous one twice, so its hash takes 2^100 steps
+SHARED = b")" + b"q\0h\0\x86" * 100
 EXPANDED = tensor(storage(2), (10**9,), (0,))
 ABUSES = {
     "bytearray": (call("__builtin__.bytearray", TEN_TO_11), "wants `__builtin__.bytearray`"),
@@ -422,7 +423,7 @@ def test_a_namespace_cannot_change_what_it_is(form, tmp_path):
         (text("__dict__"), b"}"),
         (text("__reduce__"), text("x")),
         (text("made"), name("argparse.Namespace")),
-        (text("again"), b"]q\1h\1a"),  # a list that holds itself
+        (text("again"), b"]q\1h\1a"),  # a list that contains itself
         (text("wide"), b"]q\2(" + b"h\2" * 50_000 + b"e"),  # 50 000 times
         (text("deep"), b"]" * 50_000 + b"a" * 49_999),
         (number(7), number(7)),
@@ -472,7 +473,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(form, sizes, strides, offse
 @pytest.mark.parametrize("count", [3, 40, 10**12])
 def test_a_storage_larger_than_its_record_is_refused(count, tmp_path):
     body = table((text("a"), tensor(storage(count))))
-    after = {"data/1": DATA * 100}  # room in the file behind the record
+    after = {"data/1": DATA * 100}  # the file continues after the record
     path = zipped(tmp_path / "x.pth", body, after)
     refused(path, f"its storage '0' wants {4 * count} bytes. Received: 8 bytes")
 
@@ -515,7 +516,7 @@ def test_a_pickle_of_megabytes_is_not_read(tmp_path, monkeypatch):
 
 
 def test_a_long_header_is_not_parsed(tmp_path, monkeypatch):
-    """1.2 M names took 46 s and 1.8 GB."""
+    """Refuse 1.2 M names, which took 46 s and 1.8 GB to parse."""
     header = {f"n{i}": entry([1], 4 * i, 4 * i + 4) for i in range(80_000)}
     path = safetensors(tmp_path / "x.safetensors", header, bytes(4 * 80_000))
     monkeypatch.setattr(tensor_files, "safe_open", None)
@@ -544,7 +545,7 @@ def body():
 
 @pytest.mark.parametrize("part", ["data.pkl", "data/0", "data/1", "more"])
 def test_a_compressed_part_is_refused(part, tmp_path):
-    """64 MiB of zeros in 64 KiB: torch would unpack them into memory."""
+    """Refuse 64 MiB of zeros in 64 KiB, which torch would unpack in memory."""
     path = zipped(tmp_path / "x.pth", body())
     with zipfile.ZipFile(path) as archive:
         parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -577,7 +578,7 @@ def test_a_part_outside_the_root_is_refused(outside, tmp_path):
 def test_a_part_twice_is_refused(tmp_path):
     path = zipped(tmp_path / "x.pth", body())
     with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
-        warnings.simplefilter("ignore")  # zipfile warns the author
+        warnings.simplefilter("ignore")  # zipfile warns here
         archive.writestr(
             "archive/data.pkl", pickle.dumps(commands(tmp_path / "canary")["posix.system"], 2)
         )
@@ -589,7 +590,7 @@ def test_parts_that_overlap_are_refused(tmp_path):
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         first, directory = archive.getinfo("archive/data/0").header_offset, archive.start_dir
-    at = content.index(b"archive/data/1", directory) - 4  # the offset lies before the name
+    at = content.index(b"archive/data/1", directory) - 4  # the offset precedes the name
     content[at : at + 4] = struct.pack("<I", first)
     path.write_bytes(content)
     refused(path, "overlaps the part before it")
@@ -605,7 +606,7 @@ def test_a_part_that_reaches_into_what_follows_is_refused(claimed, part, message
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         directory = archive.start_dir
-    at = content.index(f"archive/{part}".encode(), directory) - 26  # both sizes, before the name
+    at = content.index(f"archive/{part}".encode(), directory) - 26  # both sizes precede the name
     content[at : at + 8] = struct.pack("<II", claimed, claimed)
     path.write_bytes(content)
     refused(path, message)
@@ -621,7 +622,7 @@ def test_a_truncated_archive_is_refused(kept, tmp_path):
 
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_an_archive_within_something_else_is_refused(where, tmp_path):
-    """Two readers of zip files could find two archives in it."""
+    """Refuse it, as two readers of zip files could find two different archives in it."""
     path = zipped(tmp_path / "x.pth", body())
     other = zipped(tmp_path / "y.pth", body(), {"data/0": DATA[::-1]}).read_bytes()
     (tmp_path / "y.pth").unlink()
@@ -631,7 +632,7 @@ def test_an_archive_within_something_else_is_refused(where, tmp_path):
 
 
 def test_every_cut_and_every_changed_byte_is_refused_or_harmless(tmp_path):
-    """Whatever torch stumbles over becomes one kind of error."""
+    """Check that every error in torch is reported as one kind of error."""
     path = tmp_path / "x.pth"
     torch.save({"model": {"a": torch.ones(2)}}, path)
     whole = path.read_bytes()
@@ -652,7 +653,7 @@ def test_every_cut_and_every_changed_byte_is_refused_or_harmless(tmp_path):
 
 @pytest.mark.parametrize("opcode", [b"]", b"(", b"N", b"q\0"])
 def test_opcodes_are_counted(opcode):
-    """Two MiB of one opcode took up to 4 s and 200 MB; torch reads them after us."""
+    """Limit opcodes: two MiB of one took up to 4 s and 200 MB, and torch reads them again."""
     stream = io.BytesIO(PROTOCOL + b"]q\0" + opcode * (2**21 // len(opcode)) + b".")
     with pytest.raises(pickles.RefusedPickle, match="more than 250000 opcodes"):
         pickles.inspect(stream)

@@ -1,7 +1,7 @@
-"""Presets and `.keras` files made to harm: refused before anything is built, at the cost of a look.
+"""Tests of malicious presets and `.keras` files: refused before anything is built, at little cost.
 
-The honest files are written here with h5py and zipfile, by the layout that `each_backend/test_presets.py`
-and `test_saving.py` hold to Keras's own.
+The valid files are written with h5py and zipfile, in the layout that `each_backend/test_presets.py` and
+`test_saving.py` compare with Keras's own.
 """
 
 import json
@@ -284,7 +284,7 @@ def test_links_in_place_of_groups_are_not_followed(what, tmp_path):
 
 
 def test_one_block_in_place_of_many_is_refused(tmp_path):
-    """Each of 64 names is the same block: a file of 200 KB would become a model of any size."""
+    """Refuse 64 names of the same block: a file of 200 KB would become a model of any size."""
 
     def change(file):
         for number in range(2, 64):

@@ -1,4 +1,4 @@
-"""Fetching model files from the hub, against a stand-in on the loopback interface."""
+"""Tests of downloads from the hub, with a local substitute on the loopback interface."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def get(hub, tmp_path):
-    """`fetch` from the stand-in into a cache of its own."""
+    """Run `fetch` from the local hub into a separate cache."""
     return lambda handle=HANDLE, **options: fetch(
         handle, **{"endpoint": hub.endpoint, "cache": tmp_path / "cache", **options}
     )
@@ -37,14 +37,14 @@ def get(hub, tmp_path):
 
 @pytest.fixture
 def silent():
-    """An endpoint that refuses connections: its socket is bound, so that nobody else can listen there."""
+    """Return an endpoint that refuses connections. Its socket is bound, so no process can listen there."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def serve(hub, *names, repository=REPOSITORY, **contents):
-    """Puts files into a repository: names alone get "content of NAME"."""
+    """Put files into a repository; for a name without content, write "content of NAME"."""
     contents = {name: f"content of {name}".encode() for name in names} | contents
     for name, content in contents.items():
         path = hub.folder / repository / name
@@ -255,7 +255,7 @@ def test_without_connection_the_cache_is_used(get, hub, silent, monkeypatch, cap
     serve(hub, "config.json", "model.safetensors")
     folder = get()
     slept = []
-    monkeypatch.setattr(time, "sleep", slept.append)  # as huggingface_hub does between attempts
+    monkeypatch.setattr(time, "sleep", slept.append)  # huggingface_hub sleeps between attempts
     assert get(endpoint=silent) == folder
     assert slept == []
     for status in (500, 503, 429):
@@ -280,7 +280,7 @@ def test_offline_with_some_of_the_shards(get, hub):
     serve(hub, "config.json", "one.bin", "two.bin")
     serve(hub, **{"pytorch_model.bin.index.json": index("one.bin", "two.bin")})
     folder = get()
-    (folder / "two.bin").resolve().unlink()  # leaves a link to nothing
+    (folder / "two.bin").resolve().unlink()  # leaves a dangling link
     with pytest.raises(HubError, match=r"has no two\.bin of someone/model at main"):
         get(offline=True)
 
@@ -311,10 +311,10 @@ def test_interrupted_download_goes_on_where_it_stopped(get, hub):
     serve(hub, **{"model.safetensors": bytes(range(256)) * (size // 256)})
     hub.cut_after = cut
     folder = get()
-    assert (folder / "model.safetensors").stat().st_size == size  # its sha256 has been compared
+    assert (folder / "model.safetensors").stat().st_size == size  # its sha256 has been checked
     first, second = hub.gets()
     assert (first.start, first.sent) == (0, cut)
-    # huggingface_hub keeps whole pieces of 10 MiB.
+    # huggingface_hub keeps whole chunks of 10 MiB.
     assert 0 < second.start <= cut and second.sent == size - second.start
 
 
@@ -437,18 +437,18 @@ def test_something_that_is_no_hub(get, hub, answer):
 
 
 def test_cache_that_may_only_be_read(get, hub, tmp_path, monkeypatch):
-    """The revision cannot be recorded there; what lies there is used all the same."""
+    """Use the existing files, although the revision cannot be recorded."""
     serve(hub, "config.json", "model.safetensors")
     folder = get()
     refs = tmp_path / "cache/models--someone--model/refs"
     (refs / "main").unlink()
     refs.rmdir()
-    refs.write_text("in the way of a folder")  # whatever the rights of who runs this
+    refs.write_text("in the way of a folder")  # works for any user's permissions
     assert get() == folder
 
 
 def test_environment_gives_endpoint_cache_and_offline_mode(hub, tmp_path):
-    """In a process of its own: huggingface_hub reads its variables when it is imported."""
+    """Test in a new process, as huggingface_hub reads its variables when it is imported."""
     serve(hub, "config.json", "model.safetensors")
     code = (
         "import sys; from vmae_keras.weights.hub import fetch\n"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM before, in and after the work of a command, each at an exact place."""
+"""Tests of Ctrl-C and SIGTERM before, during and after a command's work, each at an exact place."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from backends_tests.support import ROOT
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
-# A package whose import is interrupted, and which swallows every exception meanwhile.
+# A package whose import is interrupted and that swallows every exception meanwhile.
 IMPORT = """
 import importlib.abc, os, sys
 number, package, *sys.argv[1:] = sys.argv[1:]

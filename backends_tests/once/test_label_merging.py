@@ -1,4 +1,4 @@
-"""Several labelled data sets as one."""
+"""Tests of merging several labelled data sets."""
 
 import csv
 import importlib.resources
@@ -21,7 +21,7 @@ MARKS = st.text(" _-'()\"", max_size=3)
 
 @st.composite
 def data_sets(draw):
-    """Lists of (number of the file, label); the file decides the class, the row how it is written."""
+    """Draw lists of (file number, label): the file determines the class, the row its spelling."""
     classes = draw(st.lists(st.text("abeß7É", min_size=1, max_size=4), min_size=1, max_size=4))
     classes = [name + "x" for name in classes]
     of_file = draw(st.lists(st.sampled_from(classes), min_size=6, max_size=6))
@@ -58,7 +58,7 @@ def written(folder, sets):
 
 
 def letters(label):
-    """What is left of a label: what the clause compares, found in another way."""
+    """Return the letters of a label that the clause compares, by another method."""
     return "".join(each for each in label.casefold() if each.isalnum())
 
 
@@ -114,7 +114,7 @@ def test_the_aliases_of_k710_are_those_of_the_specification(tmp_path):
     assert {f"{name}.toml" for name in table} == {path.name for path in packaged.iterdir()}
     aliases = table["k710"]
     assert named_aliases("k710") == aliases and len(aliases) == 15
-    # The names of one list and of the other; "hugging baby" is a class of its own.
+    # Names of the two lists; "hugging baby" is a separate class.
     lists = [[*aliases, "hugging baby", "yoga"], [*aliases.values(), "opening wine bottle", "Yoga"]]
     paths = [tmp_path / "400.csv", tmp_path / "700.csv"]
     for path, names in zip(paths, lists, strict=True):
@@ -124,7 +124,7 @@ def test_the_aliases_of_k710_are_those_of_the_specification(tmp_path):
     merged = merge_labelled(paths, "k710")
     apart = {"hugging baby", "opening wine bottle", "yoga"}
     assert set(merged.classes) == {*aliases.values(), *apart} and merged.unused == ()
-    # LABEL-1 alone merges two of them: "passing american football (not in game)" differs in its case.
+    # LABEL-1 merges two of them: "passing american football (not in game)" differs in case.
     assert len(merge_labelled(paths).classes) == len(merged.classes) + 14
     assert len(merge_labelled(paths[1:], "k710").unused) == 14
     with pytest.raises(ValueError, match=r"one of the names k710.*Received: 'k70'"):

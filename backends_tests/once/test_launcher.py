@@ -1,4 +1,4 @@
-"""Each launcher's variables tell a process which one of which job it is."""
+"""Tests of the launchers' variables, which tell a process its rank and job."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ KERAS = {
     "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
     "KERAS_DISTRIBUTION_PROCESS_ID": "1",
 }
-# Of an allocation of more nodes and tasks than the step has.
+# An allocation with more nodes and tasks than the step uses.
 SLURM = {
     "SLURM_JOB_ID": "12345",
     "SLURM_JOB_NODELIST": "login1,node[01-03,07],gpu1",
@@ -41,7 +41,7 @@ def tf_config(kind, index, **cluster):
 
 
 def slurm(process):
-    """What srun gives the task of that number, without its environment's other launchers."""
+    """Return srun's variables for the task of that number, without those of other launchers."""
     place = {"NODEID": process // 2, "LOCALID": process % 2, "PROCID": process}
     return SLURM | {f"SLURM_{name}": str(value) for name, value in place.items()}
 
@@ -109,7 +109,7 @@ def test_keras():
 def test_the_tasks_of_a_slurm_step():
     found = [detect(slurm(process)) for process in range(7)]
     hosts = ["node01", "node01", "node02", "node02", "node03", "node03", "gpu1"]
-    # 12345 mod 4096 = 57, counted from 65536 - 4096 = 61440, where JAX puts its first process.
+    # 12345 mod 4096 = 57, counted from 65536 - 4096 = 61440, where JAX places its first process.
     ports = [61497, 61498] * 3 + [61497]
     addresses = tuple(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
     assert [each.process for each in found] == list(range(7))
@@ -201,7 +201,7 @@ def test_a_list_of_hosts_that_is_none(text):
         (slurm(0) | {"SLURM_STEP_NODELIST": "node01"}, "contradict each other"),
         (slurm(0) | {"SLURM_STEP_TASKS_PER_NODE": "2(x4)"}, "contradict each other"),
         (slurm(0) | {"SLURM_STEP_TASKS_PER_NODE": "2(3),1"}, r"tasks per node .* '2\(3\),1'"),
-        (slurm(3) | {"SLURM_LOCALID": "0"}, "srun --distribution=block"),  # dealt out in turns
+        (slurm(3) | {"SLURM_LOCALID": "0"}, "srun --distribution=block"),  # dealt out cyclically
     ],
 )
 def test_what_cannot_be_is_said(environment, message):

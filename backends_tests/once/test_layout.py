@@ -1,4 +1,4 @@
-"""Which axis of which weight is split: against the oracle, for every weight of every model."""
+"""Tests of the axis on which each weight is split: against the oracle, for every weight of every model."""
 
 import pytest
 
@@ -21,7 +21,7 @@ MODELS = {
 
 
 def lies(path, shape, parallel, devices):
-    """The shape of the library's part."""
+    """Return the shape of the library's part."""
     axis = split_axis(path, shape, parallel, devices)
     return tuple(size // devices if i == axis else size for i, size in enumerate(shape))
 
@@ -40,7 +40,7 @@ def test_every_weight_lies_as_the_oracle_says(name):
         for parallel in PARALLEL:
             for path, shape in (shapes | lora).items():
                 expected = part(path, shape, parallel, devices)
-                # In Keras paths begin with the model's name.
+                # Paths in Keras start with the model's name.
                 assert lies(f"video_mae/{path}", shape, parallel, devices) == expected, path
 
 

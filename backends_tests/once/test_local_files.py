@@ -1,4 +1,4 @@
-"""A path names one local file, whatever its name or content looks like."""
+"""Tests that a path means one local file, regardless of its name or content."""
 
 import os
 

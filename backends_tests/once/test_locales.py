@@ -1,4 +1,4 @@
-"""Names of files mean the same under any locale: what is written under one is read under another."""
+"""Tests that file names mean the same in any locale: names written in one are read in another."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from backends_tests.support import ROOT
 
 UTF8 = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-# Reads what is there, and writes what is not.
+# Reads the file if it exists, and writes it if not.
 PROGRAM = """
 import json, os, sys
 from pathlib import Path

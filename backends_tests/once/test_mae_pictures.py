@@ -1,4 +1,4 @@
-"""Pictures of what an image MAE predicts: its target is of all channels together, after mean and std."""
+"""Tests of pictures of an image MAE, whose target spans all channels together, after mean and std."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ def clip():
 
 @pytest.fixture(scope="module")
 def ids():
-    """Visible and masked ids of a mask that hides three quarters."""
+    """Return visible and masked ids of a mask that hides three quarters."""
     order = np.random.default_rng(0).permutation(48)
     return np.sort(order[36:]), np.sort(order[:36])
 
 
 def shown(clip, ids, statistics, prediction=None, norm_pix=True):
-    """The true target for a prediction, if there is none."""
+    """Return the picture of a prediction, by default of the true target."""
     visible, masked = ids
     if prediction is None:
         config = Config(**{**vars(CONFIG), "norm_pix": norm_pix})
@@ -70,4 +70,4 @@ def test_statistics_are_the_oracles_in_units_of_pixels(clip):
     expected = reference.reconstruct(
         CONFIG, np.ones((1, 48, 192)), *reference.statistics(CONFIG, clip[None], every)
     )
-    np.testing.assert_allclose(found, expected[0], atol=2e-6)  # 1e-6 is added once more
+    np.testing.assert_allclose(found, expected[0], atol=2e-6)  # 1e-6 is added a second time

@@ -1,4 +1,4 @@
-"""Masks against the clauses, and running cells against the oracle's pattern."""
+"""Tests of masks against the clauses, and of running cells against the oracle's pattern."""
 
 import itertools
 
@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def draw(kind, grid, ratio, seed):
-    """(visible, masked), or None where the oracle says that the ratio leaves nothing of one."""
+    """Draw (visible, masked), or None if the oracle says that the ratio leaves one of them empty."""
     try:
         expected = getattr(masks_reference, kind)(grid, ratio, np.random.default_rng(seed))
     except ValueError:
@@ -82,7 +82,7 @@ def test_frames_are_hidden_whole(grid, ratio, seed):
     ids=KINDS,
 )
 def test_every_mask_is_equally_likely(kind, grid, unit, units, hidden):
-    """All sets of places, which blocks would not be, though they hide every place equally often."""
+    """Check sets of places. Masks of blocks also hide each place equally often, but not all sets."""
     cells = list(itertools.combinations(range(units), hidden))
     generator = np.random.default_rng(0)
     drawn = [masks.MASKS[kind](grid, 0.5, generator)[1] for _ in range(20 * len(cells))]
@@ -94,7 +94,7 @@ def test_every_mask_is_equally_likely(kind, grid, unit, units, hidden):
 @pytest.mark.parametrize("kind", KINDS)
 def test_ratios_that_leave_nothing_are_refused(kind, ratio):
     if kind == "agnostic" and ratio == 0.001:
-        return  # rounds the other way: one token is hidden
+        return  # rounds up, so one token is hidden
     with pytest.raises(ValueError, match=r"Received: ratio="):
         masks.MASKS[kind]((2, 3, 3), ratio, np.random.default_rng(0))
 

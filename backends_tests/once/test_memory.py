@@ -1,4 +1,4 @@
-"""Memory of each device: against the oracle; and the command that tells it."""
+"""Tests of the memory estimate per device, against the oracle, and of the command that prints it."""
 
 import dataclasses
 
@@ -94,7 +94,7 @@ def test_any_recipe_takes_what_the_oracle_says(name, recipe, parallel, together)
 
 
 def test_devices_that_divide_nothing_are_refused():
-    config, recipe = VideoMAEConfig.variant("tiny"), RECIPES["demo"]  # 16 videos a step
+    config, recipe = VideoMAEConfig.variant("tiny"), RECIPES["demo"]  # 16 videos per step
     with pytest.raises(DistributionError, match="multiple of 3 "):
         pretraining_memory(config, recipe, Devices(3, "fsdp"))
     with pytest.raises(DistributionError, match="9 devices, 2 processes"):
@@ -117,7 +117,7 @@ ARGUMENTS = [
 
 
 def rows(output):
-    """Title -> columns of the table."""
+    """Return {title: columns} of the table."""
     lines = [line.rsplit(maxsplit=3) for line in output.splitlines()]
     return {cells[0]: cells[1:] for cells in lines if len(cells) == 4}
 

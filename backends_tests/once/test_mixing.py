@@ -1,4 +1,4 @@
-"""Mixing of videos and labels: against the oracle, given the drawn numbers, and as distributions."""
+"""Tests of mixing videos and labels: against the oracle with the drawn numbers, and distributions."""
 
 import math
 
@@ -18,7 +18,7 @@ SEEDS = st.integers(0, 2**32)
 HALVES = st.integers(1, 4)
 SIDES = st.integers(1, 40)
 PARAMETERS = st.sampled_from([(0.8, 1.0), (0.8, 0), (0, 1.0), (0.2, 3.0)])
-SIGMAS = 5  # shares and means lie within as many standard deviations of the sample
+SIGMAS = 5  # shares and means are within as many standard deviations of the sample
 
 
 def random_videos(shape, dtype, seed=0):
@@ -29,7 +29,7 @@ def random_videos(shape, dtype, seed=0):
 
 
 def oracles_choice(draws, mixing, picture):
-    """One (ratio, box) by the next of the draws, whose parameters are checked on the way."""
+    """Return one (ratio, box) from the next draws, after checking their parameters."""
     height, width = picture
     if next(draws).value >= mixing.probability:
         return 1.0, None
@@ -67,7 +67,7 @@ def test_choices_are_the_oracles(mode, half, height, width, parameters, probabil
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @given(HALVES, st.integers(2, 9), st.integers(2, 9), SEEDS)
 def test_mixed_videos_are_the_oracles(dtype, half, height, width, seed):
-    """Measured: 1.1e-7, roundings in float32."""
+    """Compare within float32 rounding; measured 1.1e-7."""
     videos = random_videos((2 * half, 2, height, width, 3), dtype, seed)
     generator = np.random.default_rng(seed)
     choices = Mixing(3, mode="elem").draw(2 * half, (height, width), generator)
@@ -82,7 +82,7 @@ def test_mixed_videos_are_the_oracles(dtype, half, height, width, seed):
 @clause("MIX-1")
 @given(HALVES, st.integers(1, 12), st.sampled_from([0, 0.1, 0.5]), SEEDS)
 def test_targets_are_the_oracles_and_sum_to_one(half, classes, smoothing, seed):
-    """Measured: 3.0e-8 a value, 2.4e-7 their sum."""
+    """Compare within rounding; measured 3.0e-8 per value, 2.4e-7 for their sum."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(classes, size=2 * half)
     ratios = generator.random(2 * half)
@@ -96,7 +96,7 @@ def test_targets_are_the_oracles_and_sum_to_one(half, classes, smoothing, seed):
 @clause("MIX-1", "MIX-3", "MIX-4")
 @pytest.mark.parametrize("mode", MODES)
 def test_videos_and_targets_are_mixed_by_the_same_ratios(mode):
-    """Each video shows its label everywhere: what its pixels mix, its target must mix alike."""
+    """Check with videos that show their label everywhere, so that pixels reveal the ratio of the target."""
     labels = np.array([0, 1, 2, 3, 4, 5])
     videos = np.broadcast_to(
         (labels * 10).astype(np.uint8)[:, None, None, None, None], (6, 4, 32, 24, 3)
@@ -106,14 +106,14 @@ def test_videos_and_targets_are_mixed_by_the_same_ratios(mode):
         mixed, targets = mixing(videos, labels, np.random.default_rng(seed))
         shown = mixed.mean((1, 2, 3, 4)) * 25.5
         assert_close(shown, targets @ labels, "float32")
-        # The same in every frame, and in every channel.
+        # equal in every frame and channel
         assert (mixed == mixed[:, :1, :, :, :1]).all()
         assert set(np.flatnonzero(targets[1])) <= {1, 4}
 
 
 @clause("MIX-4")
 def test_a_box_is_of_rows_and_columns():
-    """MIX-4: not of frames and rows, as in the official mode "pair"."""
+    """MIX-4: Cut rows and columns, not frames and rows as in the official mode "pair"."""
     videos = np.zeros((2, 3, 6, 8, 3), np.uint8)
     videos[1] = 255
     choice = (0.75, (2, 1, 5, 5))
@@ -149,12 +149,12 @@ def test_kinds_and_ratios_are_drawn_as_often_as_they_should_be(mixup, cutmix, pr
         off = abs(len(drawn) - 8000 * share)
         assert off <= SIGMAS * math.sqrt(8000 * share * (1 - share))
     if mixup:
-        # Beta with both parameters a: mean a half, variance 1 / (4 (2 a + 1)).
+        # Beta distribution with both parameters a: mean 1/2, variance 1 / (4 (2 a + 1)).
         variance = 1 / (4 * (2 * mixup + 1))
         assert abs(np.mean(blends) - 0.5) < SIGMAS * math.sqrt(variance / len(blends))
-        assert np.var(blends) == pytest.approx(variance, rel=0.1)  # of some 4000 draws
+        assert np.var(blends) == pytest.approx(variance, rel=0.1)  # some 4000 draws
     if cutmix:
-        # Of the drawn q', uniform, a centred box keeps all; a box at the edge is cut: more is left.
+        # q' is uniform. A centred box keeps all of it; at an edge the box is cut, so more is left.
         assert 0.5 < np.mean(boxes) < 0.75
         assert min(boxes) < 0.05 and max(boxes) > 0.95
 

@@ -1,4 +1,4 @@
-"""The tests that need no backend can fail: each mutant must be caught by the test that it names."""
+"""Tests that tests without a backend can fail: each mutant must be caught by the test that it names."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
-"""The tests of each backend can fail: each mutant must be caught, on one backend, by the test it names.
+"""Tests that backend tests can fail: each mutant must be caught, on one backend, by the test that it names.
 
-Those of the model are tried on each backend, by `each_backend/test_mutants.py`.
+`each_backend/test_mutants.py` covers the mutants of the model on each backend.
 """
 
 import pytest

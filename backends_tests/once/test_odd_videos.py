@@ -1,4 +1,4 @@
-"""All readers of a video give the same frames at the same times, whatever kind of file it is."""
+"""Tests that all readers of a video give the same frames at the same times for every kind of file."""
 
 import itertools
 from fractions import Fraction
@@ -54,7 +54,7 @@ KINDS = {
     "of an old x264, in Matroska": odd(odd_videos.of_old_x264, "clip.mkv"),
     "several frames with one stamp": odd(odd_videos.program_stream, "clip.mpg"),
     "guessed stamps": odd(odd_videos.program_stream, "clip.vob", 100, (48, 64), 2, 4),
-    # Its third stamp is that of the next frame, whose first bytes it stands before.
+    # Its third stamp precedes the first bytes of the next frame, and belongs to that frame.
     "a late stamp": odd(odd_videos.program_stream, "clip.mpg", 100, (48, 64), 0, 4),
     "raw H.264": written("clip.h264", rate=10),
     "transport stream": written("clip.ts", options={"bf": "2"}),
@@ -69,9 +69,9 @@ KINDS = {
 
 
 def read_by_all(path, tmp_path, most=1000):
-    """Read up to `most` ticks in the middle by all readers, and compare.
+    """Read up to `most` ticks from the middle by all readers, and compare.
 
-    Returns the frames, the times of all ticks, and what each reader says of damage.
+    Return the frames, the times of all ticks, and the damage that each reader reports.
     """
     with open_video(path) as video:
         ticks = video.timeline.ticks
@@ -116,7 +116,7 @@ def test_all_readers_give_the_same_frames(kind, tmp_path):
 
 @pytest.mark.clause("DECODE-1")
 def test_all_readers_give_the_same_frames_of_real_videos(tmp_path):
-    """The smallest of each kind of container and codec, if small."""
+    """Read the smallest file of each container and codec, if it is small."""
     smallest = {}
     for path in sorted(shared("videos/variety").iterdir(), key=lambda path: -path.stat().st_size):
         if path.stat().st_size < 300_000 and "audio_only" not in path.name:
@@ -128,7 +128,7 @@ def test_all_readers_give_the_same_frames_of_real_videos(tmp_path):
 
 
 def spoil(path, first, last, cut=False):
-    """Overwrite the packets `first` to `last` but for their beginnings, or cut the file within `first`."""
+    """Overwrite packets `first` to `last` except their beginnings, or truncate the file within `first`."""
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         places = [(packet.pos, packet.size) for packet in packets[first : last + 1]]
@@ -154,7 +154,7 @@ DAMAGED = {
 @pytest.mark.clause("DECODE-1", "DECODE-6")
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damage_shows_the_last_whole_frame_up_to_a_key_frame(kind, tmp_path):
-    """Key frames are 0, 12, 24 and 36."""
+    """Check with key frames at 0, 12, 24 and 36."""
     generator = np.random.default_rng(0)
     noise = [
         np.kron(generator.integers(0, 255, (12, 16, 3)), np.ones((8, 8, 1))) for _ in range(40)
@@ -167,7 +167,7 @@ def test_damage_shows_the_last_whole_frame_up_to_a_key_frame(kind, tmp_path):
     assert all(damage.values()), damage
     same = [(clip[number] == right[number]).all() for number in range(40)]
     assert all(same[:13]) and all(same[24:])
-    for tick in range(13, 24):  # a whole frame, of this tick or before
+    for tick in range(13, 24):  # a complete frame, of this tick or an earlier one
         assert any((clip[tick] == right[number]).all() for number in range(12, tick + 1)), tick
     assert not all(same)
 
@@ -202,7 +202,7 @@ def test_display_matrices_are_exact(name, suffix, tmp_path):
     np.testing.assert_array_equal(right, video_reference.upright(odd_videos.corners(), signs))
     clip, _, _ = read_by_all(path, tmp_path)
     assert clip.shape[1:] == right.shape
-    assert abs(clip.astype(int) - right).mean() < 4  # lossy; a wrong corner makes it 20
+    assert abs(clip.astype(int) - right).mean() < 4  # lossy; a wrong corner gives 20
 
 
 @pytest.mark.clause("DECODE-2", "DECODE-4")
@@ -235,7 +235,7 @@ def test_ticks_are_frames_that_are_shown_and_last_as_long(kind, frames, rate, tm
 def test_raw_streams_have_the_rate_that_they_state(suffix, rate, tmp_path):
     codec = {"h264": "libx264", "265": "libx265", "m2v": "mpeg2video"}[suffix]
     if rate == 10 and suffix == "m2v":
-        rate = 25  # MPEG-2 has no 10
+        rate = 25  # MPEG-2 does not support 10
     options = {"x265-params": "log-level=error"} if suffix == "265" else None
     path = written(f"clip.{suffix}", rate=rate, codec=codec, options=options)(tmp_path)
     with open_video(path) as video:
@@ -245,7 +245,7 @@ def test_raw_streams_have_the_rate_that_they_state(suffix, rate, tmp_path):
 @pytest.mark.clause("DECODE-4")
 @pytest.mark.parametrize(("late", "pause"), [(0, 0), (20, 0), (60, 0), (80, 0), (0, 2), (0, 250)])
 def test_a_shared_stamp_may_be_late_and_a_pause_stays(late, pause):
-    """Each twentieth frame has a stamp, one perhaps that of the next frame; they pause before the 60th."""
+    """Stamp each twentieth frame, one perhaps with the next frame's stamp; pause before the 60th."""
     frames = np.arange(100)
     ticks = frames + pause * (frames >= 60)
     timeline = shared_stamps(3600 * (ticks + (frames == late) * (late > 0)), every=20)
@@ -254,7 +254,7 @@ def test_a_shared_stamp_may_be_late_and_a_pause_stays(late, pause):
 
 
 def shared_stamps(stamps, every):
-    """The timeline of a program stream of which some frames have stamps of their own."""
+    """Return the timeline of a program stream in which only some frames have their own stamps."""
     count = len(stamps)
     places = [None if number % every else number for number in range(count)]
     packets = Packets(
@@ -268,7 +268,7 @@ def shared_stamps(stamps, every):
 @pytest.mark.parametrize("count", [300, 30_000])
 def test_rounded_stamps_that_frames_share_do_not_drift(count, every):
     timeline = shared_stamps(np.rint(3753.75 * np.arange(count)).astype(int), every)
-    # Stamps are rounded, the last one too.
+    # Stamps are rounded, including the last one.
     assert timeline.rate == pytest.approx(24_000 / 1001, rel=1e-5)
     np.testing.assert_array_equal(timeline.positions, np.arange(count))
 
@@ -297,7 +297,7 @@ def test_a_bad_stamp_costs_one_frame_not_the_clock(name, reordered, tmp_path):
     assert set(found[60:310]) == {59} and found[311] in (60, 61)
 
 
-# Of each codec: containers that store when each frame is shown, and others.
+# For each codec: containers that store display times, and others.
 WRITABLE = {
     "libx264": (["mp4", "mov", "mkv", "flv", "ts"], ["avi", "h264"]),
     "libx265": (["mp4", "mkv", "ts"], ["265"]),
@@ -313,15 +313,15 @@ WRITABLE = {
 
 @st.composite
 def videos(draw):
-    """Name, height and width, and settings of a video for `write_video`."""
+    """Draw the name, height, width and settings of a video for `write_video`."""
     codec = draw(st.sampled_from([c for c in WRITABLE if c in av.codecs_available]), label="codec")
     storing, others = WRITABLE[codec]
     container = draw(st.sampled_from(storing + others), label="container")
     rate = draw(st.sampled_from([24, 25, 30, 50]), label="rate")
-    # FFmpeg takes a transport stream of a few frames for something else.
+    # FFmpeg misdetects a transport stream of a few frames.
     count = draw(st.integers(8 if container == "ts" else 1, 60), label="frames")
     shown = np.arange(count)
-    if container in storing and codec != "mpeg2video" and count >= 12:  # MPEG-2 has one rate
+    if container in storing and codec != "mpeg2video" and count >= 12:  # MPEG-2 has a fixed rate
         for pause in draw(st.lists(st.integers(1, count), max_size=2), label="pauses"):
             shown = shown + draw(st.integers(1, 90), label="length") * (np.arange(count) >= pause)
     between = draw(st.integers(0, 3), label="B-frames")
@@ -330,7 +330,7 @@ def videos(draw):
         options = {"bf": str(between)}
     gop = draw(st.integers(2, 30), label="gop")
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    # How many frames share a packet of a program stream depends on their size.
+    # The number of frames that share a packet of a program stream depends on their size.
     sizes = [(64, 96), (48, 64), (16, 32)] if codec == "mpeg2video" else [(64, 96)]
     size = draw(st.sampled_from(sizes), label="size")
     settings = {"codec": codec, "rate": rate, "shown": shown, "options": options, "gop": gop}
@@ -348,12 +348,13 @@ def test_frames_and_times_are_those_that_were_written(video, tmp_path_factory):
     try:
         path = write_video(folder / name, pictures, **options)
     except av.error.ArgumentError:
-        reject()  # some encoders and containers refuse each other's time stamps
+        reject()  # some encoders and containers reject each other's time stamps
     clip, times, damage = read_by_all(path, folder)
     assert not any(damage.values())
     positions = video_reference.positions(shown.tolist())
     assert numbers(clip)[0] == 0 and np.array(numbers(clip))[positions].tolist() == [
         *range(len(shown))
     ]
-    # Half a frame, and half a millisecond of either's rounding.
+    # Half a frame, plus half a millisecond of rounding on each side.
+    #
     np.testing.assert_allclose(times[positions, 0], shown / rate, atol=0.5 / rate + 0.001)

@@ -270,7 +270,7 @@ ADAMW = {
 @clause("OPT-1", "OPT-2", "OPT-5", "FT-6", "FT-7")
 @pytest.mark.parametrize("options", ADAMW.values(), ids=ADAMW)
 def test_torchs_adamw_agrees_in_float64(witness, options):
-    """OPT-5: Compare four updates with torch's AdamW, one group per weight as upstream; measured 3.7e-13."""
+    """OPT-5: Compare four updates with torch's AdamW, one group per weight as upstream; error 3.7e-13."""
     import torch
 
     config = small_config(layer_scale=0.1, cosine_attention=True)
