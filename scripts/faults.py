@@ -327,10 +327,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "jax"))
     parser.add_argument(
-        "--epochs",
-        type=int,
-        default=20,
-        help="epochs of the run, which should take over ten seconds",
+        "--epochs", type=int, default=20, help="epochs; a run should take over ten seconds"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/faults"))

@@ -1,4 +1,4 @@
-"""Pictures of reconstructions: exact arithmetic, no leak of hidden pixels, files that decode."""
+"""Tests of reconstruction pictures: exact arithmetic, no leak of hidden pixels, files that decode."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def clip():
 
 @pytest.fixture
 def ids():
-    """Visible and masked ids of a tube mask that hides three quarters."""
+    """Return visible and masked ids of a tube mask that hides three quarters."""
     order = np.random.default_rng(0).permutation(48)
     slots = np.arange(4)[:, None] * 48
     return (slots + np.sort(order[36:])).ravel(), (slots + np.sort(order[:36])).ravel()
@@ -38,7 +38,7 @@ def normalised(clip):
 
 
 def error(shown, clip):
-    """Root mean square in levels."""
+    """Return the root mean square error in levels."""
     return np.sqrt(((shown.astype(float) - clip) ** 2).mean())
 
 
@@ -55,8 +55,8 @@ def test_tokens_are_row_major_with_the_channel_fastest(clip):
 @pytest.mark.clause("TARGET-2")
 def test_target_is_normalised_per_channel_with_the_unbiased_deviation(clip):
     pixels = normalised(clip).reshape(-1, 128, 3)
-    np.testing.assert_allclose(pixels.mean(1), 0, atol=1e-9)  # a sum in float64
-    # (x - mean) / (deviation + 1e-6): slightly below one, by the deviation's own size.
+    np.testing.assert_allclose(pixels.mean(1), 0, atol=1e-9)  # rounding of a sum in float64
+    # (x - mean) / (deviation + 1e-6) has a deviation slightly below one, depending on the tubelet's own.
     np.testing.assert_allclose(pixels.var(1, ddof=1), 1, atol=1e-3)
     assert (pixels.var(1, ddof=1) < 1).all()
 
@@ -72,7 +72,7 @@ def test_targets_and_pixels_are_the_oracles_also_where_nearly_flat(clip):
     tokens = patch_statistics.cut(video[0], TUBELET)
     levels = patch_statistics.tubelet_statistics(tokens, 3)
     (expected,) = reference.target(config, video, every)
-    # Measured: 0; one rounding of a flat tubelet's mean, divided by 1e-6, would be 1.1e-10.
+    # Measured: 0. One rounding of a flat tubelet's mean, divided by 1e-6, would give 1.1e-10.
     np.testing.assert_allclose(patch_statistics.normalise(tokens, *levels), expected, atol=1e-9)
     prediction = generator.standard_normal(tokens.shape)
     (expected,) = reference.reconstruct(
@@ -117,7 +117,7 @@ def test_hidden_pixels_do_not_leak(clip, ids, statistics):
 
 
 def test_the_oracle_does_leak(clip, ids):
-    """The check above can fail: with true statistics, noise for a prediction shows the clip."""
+    """Check that the test above can fail: with true statistics, predicting noise reveals the clip."""
     visible, masked = ids
     prediction = np.zeros((len(masked), 384))
     arguments = visible, masked, prediction, TUBELET, "oracle"
@@ -145,7 +145,7 @@ def test_interpolated_statistics_keep_the_visible_and_stay_in_their_range(clip, 
     for got, expected in zip(found, true, strict=True):
         assert got.shape == (192, 3)
         assert_close(got[visible], expected[visible], "float32")
-        # Weights that sum to 1 but for their rounding.
+        # The weights sum to 1 up to rounding.
         assert (got >= expected[visible].min(0) - 1e-9).all()
         assert (got <= expected[visible].max(0) + 1e-9).all()  # as above
 
@@ -163,7 +163,7 @@ def test_seamless_statistics_halve_the_error_of_interpolated_ones(clip, ids):
 
 
 def test_seamless_statistics_find_a_plain_ramp():
-    """A ramp has no seams but its own: every hidden patch gets its true levels back."""
+    """Restore every hidden patch of a ramp, whose only seams are its own."""
     down, right = np.mgrid[:32, :32]
     frame = np.stack([4 * down + 60, 3 * right + 80, 2 * (down + right) + 40], -1)
     clip = np.repeat(frame[None].astype("uint8"), 4, 0)

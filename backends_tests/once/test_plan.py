@@ -1,4 +1,4 @@
-"""What is wrong with a plan is said before its first stage begins."""
+"""Tests that errors in a plan are reported before its first stage starts."""
 
 import json
 
@@ -43,7 +43,7 @@ data = "a"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """a: jump, Run; b: hopping, run, walk."""
+    """Write two data sets: a with jump, Run; b with hopping, run, walk."""
     folder = tmp_path_factory.mktemp("data")
     for label in ("a/jump", "a/Run", "b/hopping", "b/run", "b/walk"):
         (folder / label).mkdir(parents=True)
@@ -189,10 +189,11 @@ def test_what_changed_of_stages_that_have_begun_is_named(data, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "stage.json").write_text(json.dumps(before[name]))
     check_unchanged(tmp_path, before)
-    check_unchanged(tmp_path, definitions("{ stride = 1 }", "{ stride = 2 }"))  # has not begun
+    # this stage has not started
+    check_unchanged(tmp_path, definitions("{ stride = 1 }", "{ stride = 2 }"))
     check_unchanged(
         tmp_path, definitions("{ height = 24 }", "{ height = 24, epochs = 20 }")
-    )  # as it is
+    )  # its present value
     for change, named in (
         (("seed = 1", "seed = 2"), "'pretrain', seed: 2, was 1"),
         (

@@ -1,4 +1,4 @@
-"""Position tables on another grid: against the oracle, and as properties."""
+"""Tests of position tables on another grid: against the oracle, and as properties."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_resized_table_equals_the_oracle(grid, new_grid, seed):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_an_unchanged_grid_changes_no_bit(dtype):
     table = random_table((2, 3, 4), 0, dtype)
-    table[0] = -0.0  # which a sum of products would lose
+    table[0] = -0.0  # -0.0 would not survive a sum of products
     got = resize(table, (2, 3, 4), (2, 3, 4))
     assert got.dtype == dtype
     assert got.tobytes() == table.tobytes()
@@ -39,7 +39,7 @@ def test_an_unchanged_grid_changes_no_bit(dtype):
 
 @pytest.mark.clause("POS-3")
 def test_each_axis_is_resized_by_itself():
-    """More frames leave every place's column alone; more places leave every frame alone."""
+    """Check that columns do not affect each other when time is resized, nor frames for space."""
     grid, table = (3, 4, 5), random_table((3, 4, 5), 0)
     frames = resize(table, grid, (6, 4, 5)).reshape(6, 20, 3)
     for place, column in enumerate(table.reshape(3, 20, 3).swapaxes(0, 1)):
@@ -51,7 +51,7 @@ def test_each_axis_is_resized_by_itself():
 
 @pytest.mark.clause("POS-3")
 def test_time_is_linear_and_space_is_cubic():
-    """Between 0 and 1 the tent stays inside, and the cubic kernel overshoots."""
+    """Check between 0 and 1, where linear interpolation stays inside and the cubic kernel overshoots."""
     ends = np.array([[0.0], [1.0]])
     assert resize(ends, (2, 1, 1), (4, 1, 1))[:, 0].tolist() == [0.0, 0.25, 0.75, 1.0]
     expected = [-0.10546875, 0.2265625, 0.7734375, 1.10546875]
@@ -61,7 +61,7 @@ def test_time_is_linear_and_space_is_cubic():
 
 @pytest.mark.clause("POS-3")
 def test_a_table_of_equal_rows_stays_one():
-    """Without antialiasing too: each new place's shares add up to 1."""
+    """Check that the weights of each new place sum to 1, also when shrinking without antialiasing."""
     table = np.full((24, 2), 0.3)
     np.testing.assert_allclose(resize(table, (2, 3, 4), (5, 2, 7)), 0.3)
 

@@ -1,4 +1,4 @@
-"""Clips against a plain crop and resize of the true frames, and the draws of samples as distributions."""
+"""Tests of clips against a plain crop and resize of the true frames, and of the samples' distributions."""
 
 import itertools
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 
 COUNT, STRIDE = 40, 3
-# Height and width of each video, and its centre crop of 16 x 24.
+# Height and width of each video, and its centre crop for 16 x 24.
 VIDEOS = {(40, 56): (0, 1, 56, 38), (32, 64): (8, 0, 56, 32), (50, 50): (0, 8, 50, 41)}
 
 
@@ -27,7 +27,7 @@ def sizes(channels=3, grid=(2, 4, 6)):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Path -> frames of noise, which the file holds without loss."""
+    """Write lossless videos of noise; return {path: frames}."""
     folder = tmp_path_factory.mktemp("videos")
     generator = np.random.default_rng(0)
     frames = {}
@@ -44,14 +44,14 @@ def skipped(tmp_path):
 
 
 def plain(frames, box, channels):
-    """Cut the box out of every frame and resize it to 16 x 24, by Pillow alone."""
+    """Crop every frame to the box and resize it to 16 x 24, using only Pillow."""
     images = [Image.fromarray(frame).convert("RGB" if channels == 3 else "L") for frame in frames]
     clip = [image.crop(box).resize((24, 16), Image.Resampling.BILINEAR) for image in images]
     return np.stack([np.asarray(image).reshape(16, 24, channels) for image in clip])
 
 
 def found_in(clip, whole):
-    """Return which frame of `whole` each frame of the clip equals, to the bit."""
+    """Return the index of the frame of `whole` that exactly equals each frame of the clip."""
     equal = (clip[:, None] == whole).all((2, 3, 4))
     assert (equal.sum(1) == 1).all()
     return tuple(equal.argmax(1).tolist())
@@ -62,7 +62,7 @@ def found_in(clip, whole):
 def test_a_clip_is_true_frames_cropped_and_resized(
     videos, sampling, channels, skipped, monkeypatch
 ):
-    """No more is done to them; repeats share the frames of one clip, which is decoded once."""
+    """Check that nothing else changes; repeats share the frames of a clip, which is decoded once."""
     boxes, decoded = [], []
 
     def recorded(calls, function):
@@ -77,7 +77,7 @@ def test_a_clip_is_true_frames_cropped_and_resized(
         pipeline.augment, "multi_scale_crop", recorded(boxes, pipeline.augment.multi_scale_crop)
     )
     monkeypatch.setattr(stream, "read_frames", recorded(decoded, read_frames))
-    # Threads that read ahead would mix up what is recorded.
+    # Threads that read ahead would mix up the records.
     monkeypatch.setattr(pipeline, "read_ahead", lambda samples, workers: samples)
     batches = pretraining_dataset(
         [VideoFile(path) for path in videos],
@@ -96,7 +96,7 @@ def test_a_clip_is_true_frames_cropped_and_resized(
     ):
         positions.append(found_in(clip, plain(videos[path], box, channels)))
     assert positions[::2] == positions[1::2]
-    assert len(set(positions)) > 2  # so that another clip for a repeat would show
+    assert len(set(positions)) > 2  # reveals another clip for a repeat
     for found in positions:
         if sampling == "dense":
             assert np.diff(found).tolist() == [STRIDE] * 3
@@ -112,7 +112,7 @@ def test_validation_sees_the_centre(videos, channels, skipped):
         files, sizes(channels), batch_size=3, stride=STRIDE, skipped=skipped
     )
     for clip, path, box in zip(batch["video"], videos, VIDEOS.values(), strict=True):
-        expected = plain(videos[path][14:26:STRIDE], box, channels)  # 14 frames before, 14 behind
+        expected = plain(videos[path][14:26:STRIDE], box, channels)  # 14 frames before and after
         np.testing.assert_array_equal(clip, expected)
         given = {} if channels == 3 else {"channels": channels}
         alone = read_clip(path, frames=4, height=16, width=24, stride=STRIDE, **given)
@@ -123,13 +123,13 @@ def test_validation_sees_the_centre(videos, channels, skipped):
 
 FILES = 5
 STARTS, MASKS = range(4), list(itertools.combinations(range(4), 3))
-HEIGHTS, WIDTHS = (40, 35, 30, 26), (60, 52, 45, 39)  # of crops of 40 x 60 pixels
+HEIGHTS, WIDTHS = (40, 35, 30, 26), (60, 52, 45, 39)  # crops of 40 x 60 pixels
 CROPS = [(HEIGHTS[i], WIDTHS[j]) for i in range(4) for j in range(4) if abs(i - j) < 2]
 
 
 @pytest.fixture
 def batches(skipped):
-    """Batches of files that need not exist."""
+    """Return batches of files that need not exist."""
     clips = pipeline._MaskedClips(sizes(grid=(1, 2, 2)), "dense", STRIDE, "tube", 0.25, None)
     paths = tuple(map(str, range(FILES)))
     return pipeline._Batches(paths, clips, skipped, batch_size=3, repeats=2, seed=0, start_step=0)
@@ -190,7 +190,7 @@ def test_the_seed_decides_every_draw_and_none_follows_another(batches, monkeypat
 
 @pytest.mark.clause("RANDOM-1")
 def test_each_purpose_has_a_stream_of_its_own(batches, monkeypatch):
-    """Sample 12 of five files is in epoch 2; its own file is broken."""
+    """Check sample 12 of five files, which is in epoch 2 and whose first choice of file is broken."""
     validation = pipeline._CentreSamples(batches.paths, batches.clips, batches.skipped, seed=9)
     frames = [None, *[np.zeros((1, 16, 24, 3), np.uint8)] * 2]
     used = []
@@ -218,7 +218,7 @@ def test_every_order_of_files_and_of_replacements_is_equally_likely(batches):
     batches.paths = batches.paths[:4]
     drawn = [tuple(map(int, batches.candidates(sample))) for sample in range(2400)]
     own = [candidates[0] for candidates in drawn]
-    orders = list(zip(*[iter(own)] * 4, strict=True))  # by epoch
+    orders = list(zip(*[iter(own)] * 4, strict=True))  # one row per epoch
     replacements = [candidates[1:] for candidates in drawn]
     pairs = list(itertools.product(range(4), repeat=2))
     assert_uniform(orders, itertools.permutations(range(4)))

@@ -1,4 +1,4 @@
-"""Probes before and after training: the features they see, the votes they join, what they choose by."""
+"""Tests around the training of probes: input features, combination of views, selection."""
 
 import itertools
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ CLASSES = 3
 
 
 class Encoded:
-    """An encoding of random features (videos, 2 views, 4), of which the first video could not be read."""
+    """Encoding with random features (videos, 2 views, 4), whose first video could not be read."""
 
     def __init__(self, pooling="mean"):
         generator = np.random.default_rng(0)
@@ -37,7 +37,7 @@ class Encoded:
 
 
 class Model:
-    """Stands in for `Probes` of two heads: logits are the first features, and twice as much."""
+    """Stub of `Probes` with two heads: the logits are the first features, and twice these."""
 
     def __init__(self, heads, dim, classes, attentive):
         assert (heads, dim, classes) == (2, 4, CLASSES)
@@ -57,14 +57,14 @@ class Model:
 @pytest.mark.clause("PROBE-1", "PROBE-2", "PROBE-4", "EVAL-4")
 @pytest.mark.parametrize("kind", ["linear", "attentive"])
 def test_views_are_standardised_and_joined_as_the_oracle_does(kind, monkeypatch):
-    """By the statistics of the views that are trained on; tokens are not standardised."""
+    """Check that views are standardised by the statistics of the training views, and tokens are not."""
     monkeypatch.setattr(training, "Probes", Model)
     optimizers, seeds = [], []
     monkeypatch.setattr(training, "SweptAdamW", lambda *settings: optimizers.append(settings))
     monkeypatch.setattr(
         training, "backend", SimpleNamespace(set_seed=seeds.append, predict=Model.predict)
     )
-    monkeypatch.setattr(training, "BATCH", 4)  # so that six views are a whole batch and a part
+    monkeypatch.setattr(training, "BATCH", 4)  # six views fill one batch and part of another
     generator = np.random.default_rng(0)
     shape = (7, 2, 4) if kind == "linear" else (7, 2, 5, 4)
     features = (3 + 2 * generator.standard_normal(shape)).astype("float32")
@@ -234,7 +234,7 @@ def test_shares_and_losses_of_a_sweep_are_means_over_videos():
 @pytest.mark.clause("PROBE-4")
 def test_each_class_gives_its_share_and_keeps_a_video():
     numbers = np.array([0] * 10 + [1] * 3 + [2] + [3] * 2)
-    places = np.delete(np.arange(16), 4)  # one that could not be read
+    places = np.delete(np.arange(16), 4)  # one video could not be read
     held = held_out_places(places, numbers, 0.25, seed=3)
     assert np.bincount(numbers[held], minlength=4).tolist() == [2, 1, 0, 1]
     assert set(held.tolist()) < set(places.tolist())
@@ -245,7 +245,7 @@ def test_each_class_gives_its_share_and_keeps_a_video():
 
 @pytest.mark.clause("PROBE-4", "MASK-6")
 def test_every_choice_of_held_out_videos_is_equally_likely():
-    """Two of four, of each of two classes."""
+    """Check two of four videos, of each of two classes."""
     numbers = np.arange(8) // 4
     drawn = [
         tuple(held_out_places(np.arange(8), numbers, 0.5, seed).tolist()) for seed in range(1000)

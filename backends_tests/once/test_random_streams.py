@@ -1,4 +1,4 @@
-"""Random streams: no two purposes, numbers or seeds draw alike, and nothing draws beside them."""
+"""Tests of random streams: purposes, numbers and seeds all draw differently, and nothing else draws."""
 
 import ast
 import itertools
@@ -14,7 +14,7 @@ from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING
 from vmae_keras.recipes.recipe import RECIPES as PRETRAINING
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, PretrainingSettings
 
-# Zero-padding and joined words would make streams of these seeds or numbers one.
+# Zero padding or joining of words would give these seeds or numbers the same stream.
 SEEDS = [0, 1, 5, 2**32 - 1, 2**32, 2**32 + 1, 5 * 2**32 + 1, SEED_LIMIT - 1]
 
 
@@ -69,7 +69,7 @@ def test_seeds_out_of_range_are_refused(seed):
 
 @pytest.mark.clause("RANDOM-1")
 def test_the_library_draws_from_named_streams_alone():
-    """`default_rng(0)` may stay where shapes alone matter, or where no seed is given."""
+    """Allow `default_rng(0)` only where just shapes matter or no seed is given."""
     elsewhere = []
     for path in (ROOT / "vmae_keras").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Pages of recipes: the package's, and those of users."""
+"""Tests of recipe pages: the package's, and those of users."""
 
 import dataclasses
 import importlib.resources
@@ -50,7 +50,7 @@ def test_a_page_of_the_users_gives_its_values_and_defaults(tmp_path):
 
 @contextmanager
 def refused(message):
-    """Expect a ValueError, and no warning in its place."""
+    """Expect a ValueError, and no warning instead."""
     with pytest.raises(ValueError, match=message), warnings.catch_warnings(action="ignore"):
         yield
 
@@ -72,7 +72,8 @@ def test_a_warm_up_that_leaves_no_room_keeps_its_share_and_this_is_said(stage):
     for changes in ({"epochs": 2, "warmup_epochs": 2.0}, {"warmup_epochs": float(page.epochs)}):
         with refused("`warmup_epochs` must be less than `epochs`"):
             recipes[stage].choose("demo", changes)
-    with refused("`warmup_epochs` must be less than `epochs`"):  # as Python or an old run asks for
+    # requested from Python, or by an old run
+    with refused("`warmup_epochs` must be less than `epochs`"):
         loop.optimizer(dataclasses.replace(page, epochs=int(page.warmup_epochs)), 10)
 
 
@@ -85,7 +86,7 @@ def test_a_page_whose_warm_up_does_not_fit_is_refused(tmp_path):
 
 def test_a_run_of_few_updates_is_told_what_to_change():
     gpu = fine_tuning.RECIPES.choose("gpu")
-    told = gpu.few_updates(12) or "nothing"  # of 180 videos
+    told = gpu.few_updates(12) or "nothing"  # 180 videos
     assert "33 updates" in told and "batch_size (now 16)" in told and "accumulate (now 32)" in told
     epochs = int(told.partition("epochs=")[2].split()[0])
     assert dataclasses.replace(gpu, epochs=epochs).few_updates(12) is None
@@ -103,7 +104,7 @@ def test_uniform_sampling_has_two_clips_wherever_five_are_the_default():
     with pytest.raises(ValueError, match=r"at most 2 clips of a video\. Received: test_clips=3"):
         changes = {"sampling": "uniform", "test_clips": 3}
         fine_tuning.RECIPES.choose("v1-k400-b", changes)
-    old = dataclasses.replace(tuned, test_clips=5)  # as earlier versions wrote down
+    old = dataclasses.replace(tuned, test_clips=5)  # the form that earlier versions stored
     for chosen, clips in ((tuned, 2), (old, 2), (fine_tuning.RECIPES["v1-k400-b"], 5)):
         settings = FineTuningSettings("", "", None, ("a",), config, chosen, 0, "")
         assert evaluation_views(settings)["clips"] == clips
@@ -155,7 +156,7 @@ def test_what_no_source_states_must_be_given(tmp_path, monkeypatch):
         recipes.choose(path, {key: given[key] for key in given if key != "repeats"})
     monkeypatch.setattr(pages, "FOLDER", tmp_path)
     assert list(pages.list_pages("pretraining")) == ["mine"]
-    # No default stands in for an unknown value.
+    # No default replaces an unknown value.
     assert "mine" not in recipes and list(recipes) == []
 
 
@@ -184,7 +185,7 @@ def test_the_recipes_are_listed_and_printed():
     assert ["v1-k400-b", "fine-tuning", "v1-b", "75", "384", "81.5"] in rows
     assert ["gpu", "pretraining", "v2-b", "200", "1024"] in rows
     assert ["v2-hybrid-h", "pretraining", "v2-h", "300", "2048"] in rows
-    assert ["v2-k710-b", "fine-tuning", "v2-b", "90", "512"] in rows  # without a published figure
+    assert ["v2-k710-b", "fine-tuning", "v2-b", "90", "512"] in rows  # no published result
     assert ["v2-k400-b", "fine-tuning", "v2-b", "90", "512", "(81.5)"] in rows
     assert len(rows) == 2 + sum(len(list_pages(stage)) for stage in STAGES)
     code, text, _ = vmae("recipes", "v1-k400-b")

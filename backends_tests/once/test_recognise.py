@@ -1,4 +1,4 @@
-"""Which model a file holds, what its settings make of it, and what is refused; on real files."""
+"""Tests of identifying the model in a file, applying its settings, and refusals; with real files."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from vmae_keras.weights.source import locate
 from vmae_keras.weights.tensor_files import WeightsError
 
 TWO = {"heads": 2, "decoder_heads": 2}
-MODELS = {  # the table's model -> kind, pooling
+MODELS = {  # model in the table -> kind, pooling
     "pretraining": ("pretraining", None),
     "classifier mean": ("classifier", "mean"),
     "classifier first": ("classifier", "first"),
@@ -49,12 +49,12 @@ def settings_of(upstream, config, **changes):
 
 
 def two(kind):
-    """Overrides for what no shape tells."""
+    """Return overrides for the settings that shapes do not show."""
     return TWO if kind == "pretraining" else {"heads": 2}
 
 
 def holds(stored, expected):
-    """Whether the weights are these, to the bit."""
+    """Return whether a model holds exactly these weights."""
     assert stored.tensors.keys() == expected.keys()
     for path, value in expected.items():
         assert stored.tensors[path].shape == value.shape
@@ -65,7 +65,7 @@ def holds(stored, expected):
 
 
 def config_of(config, kind, **changes):
-    """The library's; what a file has no decoder for, is by default."""
+    """Return the library's configuration; settings of a decoder missing from a file get their defaults."""
     fields = {name: value for name, value in vars(config).items() if not name.startswith("decoder")}
     if kind == "pretraining":
         fields = vars(config)
@@ -131,7 +131,7 @@ def test_learned_positions_show_in_the_tensors(model, tmp_path):
 def test_the_options_of_transformers_show_in_the_tensors(option, tmp_path):
     config = small(**option, **HUGGING_FACE)
     stored, expected = tensors(config, "pretraining", "huggingface")
-    # What config.json says of them is not asked.
+    # Their values in config.json are ignored.
     path = write(tmp_path / "x", stored, hugging_face_settings(config, qkv_bias=True))
     found = read_stored(path, {})
     assert found.config == config_of(config, "pretraining")
@@ -203,7 +203,7 @@ def test_names_of_transformers_memory_are_those_of_its_files(tmp_path):
         name.replace("q_bias", "query.bias").replace("v_bias", "value.bias"): value
         for name, value in stored.items()
     }
-    assert len(held.keys() - stored.keys()) == 4  # two of each block
+    assert len(held.keys() - stored.keys()) == 4  # two per block
     path = write(tmp_path / "x", held, hugging_face_settings(config))
     assert holds(read_stored(path, {}), expected)
 
@@ -345,7 +345,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments, tmp_path):
 HEAD = r"(head|classifier|cls_head\.fc_cls)\..*"
 FIRST = r"patch_embed\w*\.proj\w*\.weight"
 DEEP = small(depth=3, decoder_depth=3)
-# Of which only one may be wrong, since the rest must show what the model is.
+# Only one of them may be wrong, since the rest must identify the model.
 EVIDENCE = [
     r"mask_token|decoder\.norm\..*",
     r"(encoder\.|videomae\.|backbone\.)?(norm|layernorm)\.(weight|bias)|(backbone\.)?fc_norm\..*",
@@ -354,7 +354,7 @@ EVIDENCE = [
 
 
 def evidence(name):
-    """The same for two tensors that stand for each other."""
+    """Return the same evidence for two tensors that can replace each other."""
     for pattern in EVIDENCE:
         if re.fullmatch(pattern, name):
             return pattern
@@ -362,13 +362,13 @@ def evidence(name):
 
 
 def faults(caught):
-    """The lines of an error behind its first one."""
+    """Return the lines of an error after its first one."""
     return set(str(caught.value).split("\n  ")[1:])
 
 
 def broken(names):
-    """-> (name: what is wrong with it, added names), at least one fault."""
-    # The first weight shows whose file it is.
+    """Return ({name: its fault}, added names) with at least one fault."""
+    # The first weight identifies the upstream.
     names = sorted(name for name in names if not re.search(FIRST, name))
     added = ["optimizer", "head2.weight", "encoder.pos_embed", "pos_embed2"]
     return st.tuples(
@@ -397,7 +397,7 @@ def test_all_faults_are_listed_in_one_error_and_no_others(upstream, model, tmp_p
             if how == "missing":
                 lines.add(f"missing: {name}")
             else:
-                # A longer head would be one of more classes.
+                # A longer head would mean more classes.
                 longer = how == "longer" and not re.fullmatch(HEAD, name)
                 stored[name] = np.append(value, value[:1], 0) if longer else value[..., None]
                 lines.add(f"shape {stored[name].shape}, wanted {value.shape}: {name}")
@@ -451,7 +451,7 @@ def test_the_parts_of_one_weight_are_judged_apart(tmp_path):
 
 
 def deepspeed(tensors, **changes):
-    """A `mp_rank_00_model_states.pt`, as DeepSpeed's engine writes it for V2's fine-tuning."""
+    """Write a `mp_rank_00_model_states.pt`, as DeepSpeed's engine does in V2's fine-tuning."""
     shapes = {name: value.shape for name, value in tensors.items()}
     return {
         "module": tensors,
@@ -574,7 +574,7 @@ def test_an_image_model_is_refused_by_its_embedding(tmp_path):
 
 
 def wide(width, decoder_width, upstream, **changes):
-    """Of one block and the width of a published model; returns the tensors and the configuration."""
+    """Return tensors and configuration with one block and the width of a published model."""
     config = small(
         dim=width,
         depth=1,
@@ -646,7 +646,7 @@ def test_heads_of_an_unknown_width_have_64_channels_and_are_said(tmp_path):
 
 @pytest.mark.clause("WEIGHT-6")
 def test_heads_show_in_the_scale_of_cosine_attention(tmp_path):
-    """Of a width that has no official number, and in place of what the settings say."""
+    """Check a width without an official number of heads; the tensors override the settings."""
     stored, _ = wide(40, 36, "official", heads=4, decoder_heads=3, cosine_attention=True)
     found = read_stored(write(tmp_path / "x", stored), {})
     assert (found.config.heads, found.config.decoder_heads, found.notes) == (4, 3, ())
@@ -677,7 +677,7 @@ def test_heads_that_do_not_divide_the_width_are_refused(tmp_path):
 
 
 def hugging_face(folder, model="pretraining", preprocessing=None, **changes):
-    """A small model of transformers with these settings changed, read from its folder."""
+    """Write a small model of transformers with these settings; return the result of reading it."""
     stored, _ = tensors(small(), model, "huggingface")
     values = hugging_face_settings(small(), **changes)
     write(folder / "model.safetensors", stored, values, preprocessing)
@@ -874,7 +874,7 @@ HALF = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
         ({"do_resize": True}, IMAGENET_MEAN, IMAGENET_STD),
         (HALF, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
         ({**HALF, "rescale_factor": 1 / 255}, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
-        # Twice the pixels: half of mean and std.
+        # Twice the pixel values: half of mean and std.
         ({**HALF, "rescale_factor": 2 / 255}, (0.25, 0.2, 0.15), (0.1, 0.15, 0.2)),
         (
             {**HALF, "do_rescale": False},
@@ -923,7 +923,7 @@ TINY = VideoMAEConfig.variant("tiny", drop_path=0.1)
 
 
 def run_folder(folder, steps=(9, 10)):
-    """As `vmae pretrain` writes it, with what lies beside the weights; returns the newest's."""
+    """Write a run as `vmae pretrain` does, with its other files; return the newest checkpoint's weights."""
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"config": TINY.to_dict(), "seed": 0}))
     sizes = {field: getattr(TINY, field) for field in vars(small())}

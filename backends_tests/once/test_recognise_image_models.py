@@ -1,4 +1,4 @@
-"""Files of Hugging Face's ViT and ViTMAE: what they hold, what is left out, and what is refused."""
+"""Tests of identifying Hugging Face's ViT and ViTMAE files: contents, ignored tensors, refusals."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ PREPROCESSING = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3]}
 
 
 def settings(model_type, **changes):
-    """A `config.json`: it knows neither frames nor tubelets."""
+    """Return a `config.json`, which has neither frames nor tubelets."""
     values = hugging_face_settings(CONFIG, model_type=model_type, **changes)
     return {
         key: value for key, value in values.items() if "frames" not in key and "tubelet" not in key
@@ -36,7 +36,7 @@ def settings(model_type, **changes):
 
 
 def key_biases(stored):
-    """A random one beside every query's."""
+    """Return a random key bias for each query bias."""
     return {
         name.replace("query", "key"): np.random.default_rng(0)
         .normal(size=value.shape)
@@ -47,12 +47,12 @@ def key_biases(stored):
 
 
 def table():
-    """(1, 1 + N, D), as MAE stores it."""
+    """Return a position table (1, 1 + N, D) as MAE stores it."""
     return np.pad(planar_positions(2, 3, WIDTH), ((1, 0), (0, 0)))[None].astype("float32")
 
 
 def mae(dtype="float32"):
-    """-> tensors of a pretrained MAE with both of its tables, our weights."""
+    """Return the tensors of a pretrained MAE, with both of its tables, and our weights."""
     config = small(**{**vars(CONFIG), **MAE, "learned_positions": False})
     stored, expected = tensors(config, "pretraining", "vit")
     stored = {**stored, **key_biases(stored), **dict.fromkeys(TABLES, table())}

@@ -1,4 +1,4 @@
-"""Clauses and their report: what is recorded of a test, and what makes the report fail."""
+"""Tests of clauses and their report: recorded results, and the reasons for a failing report."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from backends_tests.support import ROOT
 
 @pytest.fixture
 def project(tmp_path):
-    """A specification of three clauses, and nothing but what collects and records."""
+    """Write a project with three clauses and only the code that collects and records."""
     (tmp_path / "spec").mkdir()
     (tmp_path / "spec" / "SPEC.md").write_text(
         "".join(f"- **A-{i}** It MUST.\n" for i in (1, 2, 3))
@@ -133,7 +133,7 @@ def check(state="pass", ids=None, note=""):
 
 @pytest.fixture
 def printed(tmp_path, capsys):
-    """Prints the report of a complete run with some implementations changed: (status, text)."""
+    """Print the report of a complete run with some implementations changed; return (status, text)."""
 
     def run(**changes):
         names = ("oracle", "library", "jax", "tensorflow", "torch", "hugging_face")

@@ -1,4 +1,4 @@
-"""Resume a run under another backend: what the user is told before training goes on."""
+"""Tests of messages before training resumes under another backend."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ FINE_TUNING = FineTuningSettings(
 
 
 def options(**given):
-    """The options of a command that resumes, with nothing else given."""
+    """Return the options of a command that resumes, without others."""
     nothing = dict.fromkeys(
         ("data", "changes", "backend", "devices", "parallel", "batch_per_device", "seed")
     )

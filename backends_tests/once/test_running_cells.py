@@ -1,4 +1,4 @@
-"""Draws of running cells: the phase for every clip, and the surplus on odd grids."""
+"""Tests of the draws of running cells: the phase of each clip, and the surplus on odd grids."""
 
 import itertools
 from collections import defaultdict
@@ -18,7 +18,7 @@ def phases(grid, ratio):
 
 @pytest.mark.clause("CELL-3", "DUAL-2")
 def test_every_clip_draws_its_phase():
-    """Independently of the encoder's mask: four of its by four phases."""
+    """Check that the phase is independent of the encoder's mask: four by four phases."""
     grid, ratio = (1, 2, 2), 0.25
     generator = np.random.default_rng(0)
     drawn = [
@@ -32,7 +32,7 @@ def test_every_clip_draws_its_phase():
 @pytest.mark.clause("CELL-3", "CELL-4")
 @pytest.mark.parametrize(("grid", "ratio"), [((1, 3, 3), 0.5), ((2, 3, 3), 0.75)])
 def test_the_surplus_is_drawn(grid, ratio):
-    """Each set of as many of a phase's tokens as the smallest phase has is equally likely."""
+    """Check that all sets of a phase's tokens are equally likely, of the size of the smallest phase."""
     count = masks_reference.running_cell_count(grid, ratio)
     shares = defaultdict(float)
     for phase in phases(grid, ratio):

@@ -1,4 +1,4 @@
-"""Parts of batches: together they are the batch that one device would have trained on."""
+"""Tests that the parts of a batch together equal the batch of a single device."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_parts_of_a_pretraining_batch_are_the_batch_and_their_masks_differ(files
 
 
 def plain(frames, generator):
-    """An augmentation that draws, so that samples show whose generator they had."""
+    """Return an augmentation that draws, so that samples reveal their generator."""
     clip = resize(frames, (0, 0, frames.shape[2], frames.shape[1]), (16, 24)) / np.float32(255)
     return clip * np.float32(generator.uniform(0.5, 1.0))
 
@@ -132,7 +132,7 @@ def test_shares_of_arrays_are_batches_divided(count, processes):
 @pytest.mark.parametrize("processes", [1, 2, 258, 259, 20_000])
 @pytest.mark.parametrize("differing", [0, 1])
 def test_processes_that_say_the_same_are_told_from_others(processes, differing):
-    """Sums are float32, as each backend's are. The digest of the first text has a byte of 255."""
+    """Check float32 sums, as on every backend, and a text whose digest contains a byte of 255."""
 
     class Job(Devices):
         total = None

@@ -1,4 +1,4 @@
-"""What each stage gives its model to fit and to validate on, against batches made by hand."""
+"""Tests of the training and validation batches that each stage gives its model, against manual ones."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from backends_tests import by_hand, stages
 from backends_tests.compare import assert_close
 from spec import distillation_reference
 
-SEED, STEPS = 7, 4  # of three steps an epoch
+SEED, STEPS = 7, 4  # three steps per epoch
 MODEL = {
     "frames": 4,
     "height": 32,
@@ -50,14 +50,14 @@ AUGMENTED = {
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A folder of four videos of each class, and their frames and labels in its order."""
+    """Write a folder of four videos of each class; return its frames and labels in its order."""
     folder = tmp_path_factory.mktemp("videos")
     frames = stages.write_videos(folder, 12)
     return SimpleNamespace(folder=folder, frames=frames, labels=[n // 4 for n in range(12)])
 
 
 def run(patch, stage, videos, folder, recipe):
-    """The settings of a run, what it is to fit and to validate on, and the places of either's videos."""
+    """Return a run's settings, its training and validation batches, and the indices of their videos."""
     chosen = stages.begun(patch, stage, videos.folder, folder, MODEL, recipe, SEED)
     seen = stages.run(patch, chosen, folder, batches=STEPS)
     assert ["makes 6 updates" in note for note in seen["display.notes"]] == [True]
@@ -110,9 +110,9 @@ def test_fine_tuning_fits_batches_of_its_recipe(training, videos, tmp_path, monk
 
 
 def rounded(views, exact):
-    """Hold uint8 views to levels that are not rounded yet."""
+    """Compare uint8 views with levels that are not yet rounded."""
     assert views.dtype == np.uint8 and views.shape == exact.shape
-    # Of a half, float32 says either; as in `test_fine_tuning_clips`.
+    # float32 may round a half either way, as in `test_fine_tuning_clips`.
     assert np.abs(views - exact).max() < 0.5 + 3e-4
 
 

@@ -1,4 +1,4 @@
-"""The models that the library is compared with the oracle on have every option, and can be made again."""
+"""Tests that the models for comparisons with the oracle cover every option and are reproducible."""
 
 import dataclasses
 import re
@@ -22,7 +22,7 @@ FIXED = strategies.EVERY_OPTION + strategies.CLASSIFIERS
 
 @pytest.fixture(scope="module")
 def drawn():
-    """A hundred configurations that the library takes."""
+    """Draw a hundred configurations that the library accepts."""
     found = []
 
     @given(strategies.configurations())
@@ -35,7 +35,7 @@ def drawn():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_each_field_has_several_values(name, drawn):
-    """Give a new field of the configuration a place among the four models and among the drawn ones."""
+    """Fail for a new field of the configuration until the four models and the drawn ones vary it."""
     four = [case.config for case in strategies.EVERY_OPTION]
     for configurations in (four, drawn):
         assert len({getattr(config, name) for config in configurations}) > 1

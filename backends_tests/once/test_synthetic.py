@@ -1,4 +1,4 @@
-"""Drawn clips: deterministic, nowhere flat, moving; their files complete or absent."""
+"""Tests of drawn clips: deterministic, flat nowhere, moving; files complete or absent."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ def decode(path):
 
 
 def deviations(video, patch=8):
-    """Deviation of every tubelet (2, patch, patch) and channel: (N, 3)."""
+    """Return the deviation of every tubelet (2, patch, patch) and channel: (N, 3)."""
     t, h, w = video.shape[0] // 2, video.shape[1] // patch, video.shape[2] // patch
     cells = video.reshape(t, 2, h, patch, w, patch, 3).transpose(0, 2, 4, 1, 3, 5, 6)
     return cells.reshape(t * h * w, -1, 3).std(1, ddof=1)
@@ -41,7 +41,7 @@ def test_the_shape_is_bright_large_and_moves(shape, motion):
     scene = synthetic.random_scene(np.random.default_rng(0))
     scene = dataclasses.replace(scene, shape=shape, motion=motion, radius=0.2)
     video = synthetic.draw_scene(scene, 12, (80, 80)).astype(int)
-    white = (video.min(3) > 150).sum((1, 2))  # the background never has all channels high
+    white = (video.min(3) > 150).sum((1, 2))  # background channels are never all high
     assert (white > 60).all()
     assert ((np.abs(np.diff(video, axis=0)).max(3) > 8).sum((1, 2)) > 30).all()
 
@@ -142,10 +142,10 @@ def test_a_motions_label_decides_the_motion_and_nothing_else(tmp_path):
     for label, (motion, direction, clockwise) in LABELLED.items():
         for scene in scenes[label]:
             assert (scene.motion, scene.clockwise) == (motion, clockwise)
-            # Either way along the line, and not far from it.
+            # In either direction along the line, and close to it.
             turned = abs((scene.direction - direction + math.pi / 2) % math.pi - math.pi / 2)
             assert motion == "circle" or turned <= 0.3
-    # The rest comes from the same draws, whatever the label.
+    # The other draws do not depend on the label.
     for name in ("shape", "bottom"):
         shares = [
             np.mean(

@@ -1,4 +1,4 @@
-"""How drawn shapes look and move, read off the pixels, and how scenes are drawn."""
+"""Tests of the appearance and motion of drawn shapes, measured in pixels, and of the drawn scenes."""
 
 import dataclasses
 import itertools
@@ -39,12 +39,12 @@ def background(of, frames, size=SIZE):
 
 
 def places(of, frames, size=SIZE):
-    """(frames, H, W) bool: which pixels the shape changes."""
+    """Return the pixels that the shape changes: (frames, H, W) bool."""
     return (synthetic.draw_scene(of, frames, size) != background(of, frames, size)).any(3)
 
 
 def centres(of, frames):
-    """(frames, 2): the shape's centre as (x, y), to a fraction of a pixel."""
+    """Return the shape's centres as (x, y), to a fraction of a pixel: (frames, 2)."""
     return np.array([np.argwhere(place).mean(0)[::-1] + 0.5 for place in places(of, frames)])
 
 
@@ -57,7 +57,7 @@ def test_a_shape_moves_in_its_direction_at_its_speed(direction):
 
 
 def test_walls_turn_a_shape_round():
-    """By hand, one frame after another: no closer than its radius of 12.8 pixels."""
+    """Compare with frames calculated by hand; the distance is at least the radius of 12.8 pixels."""
     x, step, expected = 12.8 + 0.9 * (80 - 2 * 12.8), 0.04 * 64, []
     for _ in range(8):
         expected.append(x)
@@ -65,7 +65,7 @@ def test_walls_turn_a_shape_round():
         if x > 80 - 12.8:
             x, step = 2 * (80 - 12.8) - x, -step
     found = centres(scene(position=(0.9, 0.5)), 8)
-    # Of a pixel, as above.
+    # Pixels, as above.
     np.testing.assert_allclose(found, [(x, 32) for x in expected], atol=0.3)
     assert expected[-1] < expected[3]
 
@@ -74,11 +74,12 @@ def test_walls_turn_a_shape_round():
 def test_a_circle_turns_as_it_is_seen(clockwise):
     found = centres(scene(motion="circle", clockwise=clockwise, direction=1.0), 6)
     x, y = ((found - (40, 32)) / (0.85 * (40 - 12.8), 0.85 * (32 - 12.8))).T
-    np.testing.assert_allclose(np.hypot(x, y), 1, atol=0.03)  # .5 pixel of the smaller radius
-    # Downwards is y: growing angles turn clockwise.
+    # .5 pixel relative to the smaller radius
+    np.testing.assert_allclose(np.hypot(x, y), 1, atol=0.03)
+    # y points down, so growing angles turn clockwise.
     turned = np.diff(np.unwrap(np.arctan2(y, x)))
     expected = 0.04 * 64 / (0.85 * (32 - 12.8)) * (1 if clockwise else -1)
-    np.testing.assert_allclose(turned, expected, atol=0.03)  # radians: .5 pixel again
+    np.testing.assert_allclose(turned, expected, atol=0.03)  # radians; again .5 pixel
     assert LABELLED["clockwise" if clockwise else "anticlockwise"][::2] == ("circle", clockwise)
 
 
@@ -92,7 +93,7 @@ def test_a_circle_turns_as_it_is_seen(clockwise):
     ],
 )
 def test_a_labelled_shape_moves_along_its_line(label, line):
-    """To the right and downwards; .3 radians off it at most."""
+    """Move right and down, at most .3 radians off the line."""
     for seed in range(3):
         of = synthetic.random_motion(np.random.default_rng(seed), label)
         of = dataclasses.replace(of, shape="disc", position=(0.5, 0.5))
@@ -104,14 +105,14 @@ def test_a_labelled_shape_moves_along_its_line(label, line):
 def test_a_shape_has_the_discs_area_and_is_brightest_at_its_top(shape):
     size = (320, 400)
     (inside,) = places(scene(shape=shape), 1, size)
-    assert abs(inside.sum() / (math.pi * 64**2) - 1) < 0.03  # with pixels of the border
+    assert abs(inside.sum() / (math.pi * 64**2) - 1) < 0.03  # includes border pixels
     down = synthetic.draw_scene(scene(shape=shape), 1, size)[0, inside[:, 200], 200].astype(int)
     assert down[2].min() > 200 and (np.diff(down[2:-2], axis=0) <= 0).all()
     assert (np.argsort(down[-3]) == np.argsort(SCENE.bottom)).all()
 
 
 def test_the_background_follows_the_shape():
-    """By .6 of ten pixels."""
+    """Move it by .6 of ten pixels."""
     room = 80 - 2 * 12.8
     before, after = (background(scene(position=(0.5 + x / room, 0.5)), 1)[0] for x in (0, 10))
     assert np.abs(after[:, 6:] - before[:, :-6]).max() <= 1
@@ -146,6 +147,6 @@ def test_places_and_directions_are_drawn_by_themselves():
 
 @pytest.mark.parametrize("label", LABELLED)
 def test_a_labelled_motion_begins_either_way_whatever_the_shape(label):
-    """A circle at any point of it."""
+    """Check circles too, which may start at any point."""
     found = [(math.cos(each.direction - 0.5) > 0, each.shape) for each in drawn(400, label)]
     assert_uniform(found, itertools.product((True, False), SHAPES))

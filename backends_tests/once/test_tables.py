@@ -1,4 +1,4 @@
-"""The library's variants and recipes are those of the specification's tables."""
+"""Tests that the library's variants and recipes match the specification's tables."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ from vmae_keras.runs import settings as runs_settings
 from vmae_keras.variants import VARIANTS
 
 OURS = {"demo", "tiny", "gpu", "gpu-post"}
-# No published run says anything of them: choices of ours, and of whoever trains.
+# No published run states these. They are our choices, or the user's.
 CHOICES = {
     "accumulate",
     "validation",
@@ -46,7 +46,7 @@ def test_a_variant_has_the_published_sizes_and_counts(name):
     assert config.to_dict() == dataclasses.asdict(Config.variant(name))
     encoder = training_reference.count_encoder_parameters(config)
     assert encoder == published["encoder_parameters"]
-    total = published.get("pretraining_parameters")  # none of vit: encoder and classifier alone
+    total = published.get("pretraining_parameters")  # vit has none: only encoder and classifier
     assert total in (None, training_reference.count_parameters(config))
 
 
@@ -67,7 +67,7 @@ def test_published_fine_tuning_recipes_are_all_there_that_are_wholly_known():
 def test_a_fine_tuning_recipe_has_the_published_values(name):
     run, recipe = FINE_TUNING[name], dataclasses.asdict(FINE_TUNING_RECIPES[name])
     fields = recipe.keys() - CHOICES
-    assert fields - run.keys() <= {"clip_norm"}  # absent: does not apply
+    assert fields - run.keys() <= {"clip_norm"}  # absent if it does not apply
     published = {key: run.get(key) for key in fields}
     assert {key: recipe[key] for key in fields} == {
         key: tuple(value) if isinstance(value, list) else value for key, value in published.items()
@@ -79,7 +79,7 @@ def test_a_fine_tuning_recipe_has_the_published_values(name):
 def test_a_recipe_has_the_published_values(name):
     run, recipe = PRETRAINING[name], RECIPES[name]
     fields = {field.name for field in dataclasses.fields(PretrainingRecipe)} - CHOICES
-    assert fields - run.keys() <= {"clip_norm", "decoder_mask_ratio"}  # absent: does not apply
+    assert fields - run.keys() <= {"clip_norm", "decoder_mask_ratio"}  # absent if it does not apply
     assert {key: getattr(recipe, key) for key in fields} == {key: run.get(key) for key in fields}
     config = VideoMAEConfig.variant(run["variant"])
     assert (config.norm_pix, config.drop_path) == (run["norm_pix"], run["drop_path"])
@@ -95,9 +95,7 @@ def test_every_published_run_has_a_page_that_says_what_the_table_says(stage):
     fields = {field.name for field in dataclasses.fields(kind)}
     for name, run in runs.items():
         page = found[name]
-        assert page.values == {key: run[key] for key in fields & run.keys()}, (
-            name
-        )  # and all of them
+        assert page.values == {key: run[key] for key in fields & run.keys()}, name  # no others
         for fact in ("source", "variant", "data", "classes"):
             assert getattr(page, fact) == run.get(fact), (name, fact)
         for fact in ("unchecked", "unknown"):

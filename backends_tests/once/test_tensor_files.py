@@ -1,4 +1,4 @@
-"""Files of weights in every format: what is read, how much memory it takes, and the usual mistakes."""
+"""Tests of weight files in every format: contents, peak memory, and common mistakes."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ FLOATS = ["float16", "bfloat16", "float32", "float64"]
 
 
 def write(path, kind, tensors):
-    """One file of NumPy arrays as another program would write it."""
+    """Write NumPy arrays to one file, as another program would."""
     if kind == "safetensors":
         return _write_raw_safetensors(path, tensors)
     tensors = {name: _torch(value) for name, value in tensors.items()}
@@ -38,7 +38,7 @@ def _torch(value):
 
 
 def _write_raw_safetensors(path, tensors, length=None):
-    """By hand: the package for NumPy cannot write bfloat16; `length` pads the header to that many bytes."""
+    """Write by hand, as the package for NumPy cannot write bfloat16; pad the header to `length` bytes."""
     names = {
         "float16": "F16",
         "bfloat16": "BF16",
@@ -182,7 +182,7 @@ print(most - before, values)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["safetensors", "zip"])
 def test_reading_tensor_by_tensor_takes_the_memory_of_one(kind, tmp_path):
-    """200 MB in tensors of 16 MB: measured 19 MB (safetensors) and 21 MB (zip) above the start."""
+    """Read 200 MB in tensors of 16 MB: measured 19 MB (safetensors) and 21 MB (zip) above the start."""
     count, size = 12, 4 * 2**20
     values = np.ones((2048, size // 2048), "float32")
     write(tmp_path / "x", kind, {f"w{i}": values for i in range(count)})
@@ -202,7 +202,7 @@ def test_reading_tensor_by_tensor_takes_the_memory_of_one(kind, tmp_path):
 
 
 def shards(folder, kind, index=None, files=("one", "two")):
-    """Two shards, `a` and `b` in the first and `c` in the second, and their index; returns its path."""
+    """Write two shards, `a` and `b` in the first and `c` in the second; return the path of their index."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / files[0], kind, {"a": VALUES, "b": VALUES + 1})
     write(folder / files[1], kind, {"c": VALUES + 2})
@@ -221,7 +221,7 @@ def test_an_index_joins_its_shards(kind, tmp_path):
 
 
 def test_a_hub_cache_of_links_is_read(tmp_path):
-    """snapshots/<revision>/<file> is a link to blobs/<hash>, for every file, the index too."""
+    """Read snapshots/<revision>/<file>, each a link to blobs/<hash>, including the index."""
     real = shards(tmp_path / "blobs", "zip", files=("one", "two"))
     snapshot = tmp_path / "snapshots" / "0123abc"
     snapshot.mkdir(parents=True)

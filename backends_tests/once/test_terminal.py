@@ -1,4 +1,4 @@
-"""What comes from outside is shown as text: no markup, no control characters, whatever the encoding."""
+"""Tests that external text is shown literally: no markup or control characters, in any encoding."""
 
 import io
 import re
@@ -22,7 +22,7 @@ SHOWN = r"x[/bold] [red]evil[/red] :smile: \x1b]0;title\x07\x1b[2J\x9b31m \u202e
 
 
 def console():
-    """A console of a wide terminal, and what it has printed, without Rich's own sequences."""
+    """Return a console of a wide terminal, and its output without Rich's own sequences."""
     file = io.StringIO()
     shown = Console(file=file, force_terminal=True, color_system=None, width=500)
     return shown, lambda: re.sub(r"\x1b\[(\?25[lh]|\d*[AK]|2K)", "", file.getvalue())

@@ -1,4 +1,4 @@
-"""The table of tolerances, the tests that use it, and the command that measures the noise again."""
+"""Tests of the table of tolerances, its use in tests, and the command that measures the noise again."""
 
 import ast
 import functools
@@ -15,16 +15,16 @@ from scripts import tolerances as command
 from spec.tolerances import MOST, PATH, TOLERANCES
 
 TESTS = sorted((ROOT / "backends_tests").rglob("*.py"))
-# Where each takes a tolerance's name.
+# Parameters that take a tolerance's name.
 COMPARES = {"assert_close": 2, "assert_within": 1, "record": 0}
-# Of NumPy and pytest: how far values may be apart.
+# Parameters of NumPy and pytest that limit differences.
 KEYWORDS = {"atol", "rtol", "abs", "rel"}
 LOGITS = TOLERANCES["logits"].value
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_recorded(monkeypatch):
-    """What is wrong on purpose is no noise."""
+    """Stop recording, as deliberate errors are not noise."""
     monkeypatch.delenv("VMAE_ERRORS", raising=False)
 
 
@@ -67,7 +67,7 @@ def test_tests_name_tolerances_that_exist():
 
 
 def widths(path):
-    """Lines of the tolerances that are numbers in a test: keywords, and errors below a small number."""
+    """Return lines with numeric tolerances in a test: keywords, and errors below a small number."""
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.keyword) and node.arg in KEYWORDS:
             numbers = ast.walk(node.value)
@@ -84,7 +84,7 @@ def small(node):
 
 
 def test_a_tolerance_outside_of_the_table_says_why():
-    """In a comment beside it, or above."""
+    """Require a comment on the line, or above it."""
     silent = []
     for path in TESTS:
         with tokenize.open(path) as file:

@@ -1,4 +1,4 @@
-"""The views of video files: against the oracle's, from decoding to crops, and what broken files do."""
+"""Tests of the views of video files, against the oracle's from decoding to crops, and with broken files."""
 
 import os
 import subprocess
@@ -37,13 +37,13 @@ def skipped(tmp_path):
 
 @pytest.fixture
 def broken(files, tmp_path):
-    """The files, the second of which is no video."""
+    """Return the files, the second of which is not a video."""
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     return [files[0], *list_videos(tmp_path / "broken.mp4"), *files[2:]]
 
 
 def oracle_views(path, sizes, *, sampling, stride, clips, crops):
-    """(S * R, T, H, W, C) float64, before they are rounded to levels."""
+    """Return the oracle's views before rounding to levels: (S * R, T, H, W, C) float64."""
     video = read_frames(path, np.arange)
     count, height, width = video.shape[:3]
     if sampling == "dense":
@@ -65,14 +65,14 @@ def oracle_views(path, sizes, *, sampling, stride, clips, crops):
 
 def assert_rounded(views, exact):
     assert views.dtype == np.uint8 and views.shape == exact.shape
-    # Half a level of rounding, and what float32 adds to it: measured 3e-5 level.
+    # Half a level of rounding, plus float32 error: measured 3e-5 level.
     assert np.abs(views - exact).max() < 0.5 + 3e-4
 
 
 @pytest.mark.clause("EVAL-1", "EVAL-3")
 @pytest.mark.parametrize("stride, clips, crops", [(2, 3, 3), (1, 5, 2), (2, 1, 1), (5, 2, 3)])
 def test_dense_views_equal_the_oracle(files, skipped, stride, clips, crops):
-    """From more positions than a clip needs to fewer, where the last one is repeated."""
+    """Check more positions than a clip needs, down to fewer, where the last is repeated."""
     views = {"sampling": "dense", "stride": stride, "clips": clips, "crops": crops}
     elements = list(views_dataset(files, SIZES, **views, skipped=skipped))
     assert [element["index"] for element in elements] == list(range(len(PICTURES)))
@@ -83,7 +83,7 @@ def test_dense_views_equal_the_oracle(files, skipped, stride, clips, crops):
 @pytest.mark.clause("EVAL-5")
 @pytest.mark.parametrize("size", [(16, 32), (24, 16), (16, 24)], ids=str)
 def test_rectangular_views_equal_the_oracle(files, skipped, size):
-    """Of frames that are wider, higher, of the same proportions, or less wide than the crop."""
+    """Check frames that are wider, taller, of equal proportions, and narrower than the crop."""
     sizes = SimpleNamespace(**{**vars(SIZES), "height": size[0], "width": size[1]})
     for file, element in zip(
         files, views_dataset(files, sizes, **DENSE, skipped=skipped), strict=True
@@ -104,7 +104,7 @@ def test_uniform_views_equal_the_oracle(files, skipped, clips, crops):
 
 @pytest.mark.clause("EVAL-3")
 def test_resizing_is_not_antialiased(files, skipped):
-    """Two pixels of four count where a side is halved twice: antialiased, all four would."""
+    """Halve a side twice, which uses two pixels of four; with antialiasing all four would count."""
     (file,) = [file for file in files if read_frames(file.path, np.arange).shape[1:3] == (32, 32)]
     views = {"sampling": "uniform", "stride": 1, "clips": 1, "crops": 1}
     sizes = SimpleNamespace(**{**vars(SIZES), "height": 8, "width": 8})
@@ -142,7 +142,7 @@ def test_each_video_is_decoded_once_and_each_frame_held_once(files, skipped, mon
     list(views_dataset(files, SIZES, **views, skipped=skipped))
     assert [len(asked[file.path]) for file in files] == [1] * len(files)
     for ((positions,),) in zip(asked.values()):
-        assert positions.tolist() == [0, 2, 4, 6, 8, 10, 12]  # not 5 clips of 4
+        assert positions.tolist() == [0, 2, 4, 6, 8, 10, 12]  # not 5 separate clips of 4
 
 
 def test_broken_files_are_recorded_and_left_out_whatever_the_workers(broken, skipped):

@@ -1,4 +1,4 @@
-"""The views of a video: against the oracle, and as properties."""
+"""Tests of the views of a video: against the oracle, and as properties."""
 
 import numpy as np
 import pytest
@@ -37,11 +37,11 @@ def test_dense_views_equal_the_oracle(count, frames, stride, clips):
 @pytest.mark.clause("EVAL-1")
 @given(COUNTS, FRAMES, STRIDES, st.integers(2, 12))
 def test_dense_views_reach_from_the_first_to_the_last_position(count, frames, stride, clips):
-    """Or to the last but one, where the division rounds down."""
+    """Reach the last position, or the one before it where the division rounds down."""
     views = dense_views(count, frames, stride, clips)
     assert views[0, 0] == 0
     assert count - 2 * stride <= views[-1, -1] < count
-    if clips == 5:  # as in the papers; a fourth is exact
+    if clips == 5:  # as in the papers; with four the division is exact
         assert count - stride <= views[-1, -1]
 
 
@@ -79,7 +79,7 @@ def test_size_and_crops_equal_the_oracle(height, width, size, crops):
     assert all(0 <= y <= resized[0] - size and 0 <= x <= resized[1] - size for y, x in corners)
     if crops > 1:
         assert corners[0] == (0, 0)
-        # As upstream divides first, rounding may stop one pixel short of the end (8 crops of 64370 - 205).
+        # Upstream divides first, so rounding may stop one pixel before the end (8 crops of 64370 - 205).
         assert max(resized) - size - max(corners[-1]) in (0, 1)
 
 
@@ -104,7 +104,7 @@ def test_rectangular_crops_equal_the_oracle(height, width, size, crops):
 
 @pytest.mark.clause("EVAL-5")
 def test_rectangular_crops_lie_along_the_side_that_has_room():
-    """A landscape frame has room above and below a crop that is wider still."""
+    """Check a landscape frame, which has room above and below a crop that is even wider."""
     assert view_size(240, 320, (112, 224)) == (168, 224)
     assert view_crops(168, 224, (112, 224), 3) == [(0, 0), (28, 0), (56, 0)]
     assert view_size(240, 320, (224, 112)) == (224, 298)
@@ -129,7 +129,7 @@ def test_probabilities_are_averaged(logits):
 
 @pytest.mark.clause("EVAL-4")
 def test_one_sure_view_does_not_overrule_the_others():
-    """As it would if the logits were averaged."""
+    """Average probabilities, as averaged logits would let it dominate."""
     logits = np.array([[20.0, 0.0], [0.0, 4.0], [0.0, 4.0]])
     assert logits.mean(0).argmax() == 0
     assert average_views(logits).argmax() == 1

@@ -1,4 +1,4 @@
-"""Processes of a job learn at once, and all alike, which of them was lost."""
+"""Tests that all processes of a job learn at once, and consistently, which of them was lost."""
 
 import multiprocessing
 import os
@@ -16,26 +16,25 @@ HOST = socket.gethostname()
 
 
 def member(test, job, process, processes, address):
-    """One process of a job: tells the test what it is told, and leaves when the test says so.
+    """Run one process of a job, which reports its events to the test and leaves when told to.
 
     Args:
-        test: connection to the test.
-        job: connection that ends with the job.
+        test: Connection to the test.
+        job: Connection that closes with the job.
     """
 
     def on_lost(*lost):
         test.send(lost)
-        if process == 0:  # nobody may take its end for the loss
+        if process == 0:  # its exit must not look like the loss
             os._exit(1)
 
-    watch.PATIENCE = 60  # as the machine may be busy
+    watch.PATIENCE = 60  # the machine may be busy
     if process == 0:
         own = Watch.listen(processes, "127.0.0.1")
     else:
         own = Watch.connect(address, process, processes)
-    if (
-        os.fork() == 0
-    ):  # as a data loader's; it lives on with all that its parent had open, but for `test`
+    # Like a data loader's worker, this child survives and inherits all open connections except `test`.
+    if os.fork() == 0:
         test.close()
         job.poll(None)
         os._exit(0)
@@ -51,7 +50,7 @@ def member(test, job, process, processes, address):
 
 @contextmanager
 def job(processes=3):
-    """Yield (process, connection to it) of each, all of them connected to the first."""
+    """Yield (process, connection to it) for each process, all connected to the first."""
     spawn = multiprocessing.get_context("spawn")
     members, address = [], None
     there, here = spawn.Pipe(duplex=False)
@@ -76,7 +75,7 @@ def job(processes=3):
 
 
 def rest(members):
-    """End the processes; return what each has told beside what was received."""
+    """End the processes; return the events that each reported and that are still unread."""
     told = []
     for process, connection in members:
         process.kill()
@@ -95,7 +94,7 @@ def test_all_name_the_process_that_was_killed(lost):
         members[lost][0].kill()
         for number in survivors:
             assert members[number][1].recv() == (lost, HOST)
-        assert rest(members) == [[], [], []]  # though the others end, too
+        assert rest(members) == [[], [], []]  # although the others end, too
 
 
 def test_who_said_good_bye_is_not_lost_and_the_others_watch_on():
@@ -106,13 +105,13 @@ def test_who_said_good_bye_is_not_lost_and_the_others_watch_on():
         members[2][0].kill()
         members[1][0].kill()
         for number in (3, 4):
-            assert members[number][1].recv() == (1, HOST)  # 2 would have been told before
+            assert members[number][1].recv() == (1, HOST)  # 2 would have been reported earlier
         process, connection = members[4]
         process.kill()
         process.join()
         process, connection = members[3]
         connection.send(True)
-        process.join()  # by then it has heard all that was said to it
+        process.join()  # it has received every message by then
         assert rest(members) == [[], [], [], [], []]
 
 
@@ -129,8 +128,8 @@ def test_nobody_is_lost_when_all_leave_and_end(order):
 
 @pytest.fixture
 def first(monkeypatch):
-    """Process 0 of four, and whom it missed."""
-    monkeypatch.setattr(watch, "PATIENCE", 60)  # as the machine may be busy
+    """Return process 0 of four, and the processes that it reported lost."""
+    monkeypatch.setattr(watch, "PATIENCE", 60)  # the machine may be busy
     lost = []
     zero = Watch.listen(4, "localhost")
     zero.start(lambda *who: lost.append(who))
@@ -153,7 +152,7 @@ def test_strangers_are_turned_away_and_do_not_count(first):
         with pytest.raises(OSError, match=f"Received: process {process} of {processes}"):
             Watch.connect(address, process, processes)
     second = Watch.connect(zero.address, 1, 4)
-    with pytest.raises(OSError, match="Received: process 1 of 4"):  # there is one already
+    with pytest.raises(OSError, match="Received: process 1 of 4"):  # this number is taken
         Watch.connect(zero.address, 1, 4)
     second.leave()
     assert lost == []
@@ -163,7 +162,7 @@ def test_who_never_came_is_not_lost_and_who_comes_late_is_told(first):
     zero, lost = first
     second, third = (Watch.connect(zero.address, process, 4) for process in (1, 2))
     assert lost == []
-    second._connection.close()  # without a word
+    second._connection.close()  # without leaving
     heard = threading.Event()
     last = Watch.connect(zero.address, 3, 4)
     last.start(lambda process, host: (process, host) == (1, HOST) and heard.set())
@@ -175,7 +174,7 @@ def test_who_never_came_is_not_lost_and_who_comes_late_is_told(first):
 
 @pytest.mark.parametrize("loss", [True, False])
 def test_all_others_are_told_before_the_first_process_can_end(loss, first, monkeypatch):
-    """Telling is slow here, so that one which comes too late is missed."""
+    """Slow down the notifications, so that a late one is missed."""
 
     def slowly(connection, line):
         time.sleep(0.02)
@@ -188,7 +187,7 @@ def test_all_others_are_told_before_the_first_process_can_end(loss, first, monke
     monkeypatch.setattr(watch, "_say", slowly)
     if loss:
         second._connection.close()
-        zero._thread.join()  # in which it calls on_lost
+        zero._thread.join()  # the thread that calls on_lost
     else:
         zero.leave()
     line = f"lost 1 {HOST}" if loss else "left"
@@ -201,9 +200,9 @@ def test_the_address_is_short_and_an_unknown_one_an_error():
     zero = Watch.listen(2)
     host, port, token = zero.address.rsplit(":", 2)
     assert len(zero.address) == len(host) + len(port) + 34 <= 255
-    Watch.connect(zero.address, 1, 2).leave()  # under the address that it found itself
+    Watch.connect(zero.address, 1, 2).leave()  # the address that it found itself
     zero.leave()
-    with socket.socket() as silent:  # nobody else can listen there
+    with socket.socket() as silent:  # nothing else can listen there
         silent.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
             Watch.connect(f"127.0.0.1:{silent.getsockname()[1]}:{token}", 1, 2)

@@ -1,4 +1,4 @@
-"""Our weights and their names upstream are those of spec/weights.toml, for every model and upstream."""
+"""Tests that our weights and their upstream names match spec/weights.toml, for every model and upstream."""
 
 import numpy as np
 import pytest
@@ -42,12 +42,12 @@ CONFIGS = {
     **{name: Config.variant(name) for name in VARIANTS},
     **{name: small(**changes) for name, changes in OPTIONS.items()},
 }
-KINDS = {  # the table's model -> kind, pooling
+KINDS = {  # model in the table -> kind, pooling
     "pretraining": ("pretraining", None),
     "classifier mean": ("classifier", "mean"),
     "classifier first": ("classifier", "first"),
 }
-# Which models an upstream has; its official names differ by the model.
+# Models of each upstream. The official names depend on the model.
 UPSTREAM_MODELS = [
     ("official", "pretraining"),
     ("huggingface", "pretraining"),

@@ -1,4 +1,4 @@
-"""Sliding windows of videos: which frames and times they have, and that few of them are held."""
+"""Tests of sliding windows: their frames and times, and the number that is held in memory."""
 
 import itertools
 import tracemalloc
@@ -21,7 +21,7 @@ WHOLE = {"crop": False}
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """Forty frames at 25 per second, each of which tells its number."""
+    """Return a video of forty frames at 25 per second, each of which encodes its number."""
     path = tmp_path_factory.mktemp("videos") / "numbers.mp4"
     write_video(path, [picture(number) for number in range(40)])
     return path
@@ -50,7 +50,7 @@ def test_starts_and_times_are_the_oracles():
     ("stride", "sampling_stride"), [(1, 1), (4, 1), (9, 1), (2, 4), (5, 3), (7, 12), (3, 20)]
 )
 def test_a_video_is_read_as_the_oracle_says(video, stride, sampling_stride):
-    """Overlapping windows, windows with gaps between, and a single one that is longer than the video."""
+    """Check overlapping windows, windows with gaps, and a single one that is longer than the video."""
     stream = WindowStream(video, Windows(SIZES, stride, sampling_stride, **WHOLE))
     found = [numbers(window) for window in stream]
     case = (40, SIZES.frames, sampling_stride, stride)
@@ -61,7 +61,7 @@ def test_a_video_is_read_as_the_oracle_says(video, stride, sampling_stride):
 
 @pytest.mark.clause("FEATURE-1")
 def test_moments_count_where_the_frame_rate_varies(tmp_path):
-    """Frame 3 stays for three ticks: a window at every tick has it there."""
+    """Check a window at every tick, where frame 3 lasts for three ticks."""
     stamps = [0, 40, 80, 120, 240, 280, 320, 360]
     write_video(tmp_path / "clip.mkv", [picture(n) for n in range(8)], stamps=stamps)
     shown = numbers(read_frames(tmp_path / "clip.mkv", np.arange))
@@ -69,13 +69,13 @@ def test_moments_count_where_the_frame_rate_varies(tmp_path):
     found = [numbers(window) for window in stream]
     assert shown == [0, 1, 2, 3, 3, 3, 4, 5, 6, 7]
     assert found == [[shown[p] for p in row] for row in probe_reference.windows(10, 4, 1, 2)]
-    # A tick is 40 ms, though the file has 8 frames in 400 ms.
+    # A tick is 40 ms, although the file has 8 frames in 400 ms.
     np.testing.assert_allclose(stream.times, probe_reference.window_times(10, 4, 1, 2, 25))
 
 
 @pytest.mark.clause("FEATURE-1", "FEATURE-2", "DECODE-5")
 def test_windows_lie_where_their_stamps_say_at_a_varying_frame_rate(tmp_path):
-    """29.97 frames a second in milliseconds, with three pauses: half a tick is 17 milliseconds."""
+    """Check stamps in milliseconds at 29.97 frames per second, with three pauses; half a tick is 17 ms."""
     ticks = np.delete(np.arange(140), [*range(3, 10), 30, *range(50, 115)])
     stamps = np.rint(ticks * 1001 / 30).astype(int)
     write_video(
@@ -88,7 +88,7 @@ def test_windows_lie_where_their_stamps_say_at_a_varying_frame_rate(tmp_path):
         moments = begin + (end - begin) / 10 * (np.arange(0, 10, 3) + 0.5)
         shown = np.searchsorted(stamps, 1000 * moments, side="right") - 1
         assert window == shown.tolist()
-    # Stamps are of whole milliseconds.
+    # Stamps are whole milliseconds.
     np.testing.assert_allclose(stream.times[:, 0], np.arange(0, 131, 5) * 1.001 / 30, atol=1e-3)
     np.testing.assert_allclose(np.diff(stream.times), 10 * 1.001 / 30, atol=1e-3)  # as above
 
@@ -98,14 +98,14 @@ def test_a_file_that_breaks_halfway_gives_the_windows_before(video, tmp_path):
     with av.open(str(video)) as container:
         packets = [packet.pos for packet in container.demux(video=0) if packet.size]
     content = bytearray(video.read_bytes())
-    content[packets[24] : packets[39]] = bytes(packets[39] - packets[24])  # a key frame, and on
+    content[packets[24] : packets[39]] = bytes(packets[39] - packets[24])  # from a key frame on
     (tmp_path / "broken.mp4").write_bytes(content)
     stream = WindowStream(tmp_path / "broken.mp4", Windows(SIZES, 3, **WHOLE))
     found = [numbers(window) for window in stream]
     assert stream.damage is not None
     whole = probe_reference.windows(40, 4, 1, 3)
     assert 0 < len(found) < len(whole) and found == whole[: len(found)]
-    # Within the only window, of 37 frames, its last frame is repeated and its time ends.
+    # Within the only window, of 37 frames, the last frame is repeated and the window's time ends.
     stream = WindowStream(tmp_path / "broken.mp4", Windows(SIZES, 4, 12, **WHOLE))
     (found,) = map(numbers, stream)
     last = max(found)
@@ -139,7 +139,7 @@ def test_frames_are_those_of_evaluation_or_squeezed(tmp_path):
 
 
 def test_memory_is_bounded_by_a_window(tmp_path):
-    """A video of 600 frames holds no more of them than one of 60; measured .79 MB for either."""
+    """Compare 600 frames with 60, which must hold equally many; measured .79 MB for both."""
     size, generator = (96, 128), np.random.default_rng(0)
     pictures = list(moving_shapes(generator, 60, size))
     peaks = []
@@ -155,7 +155,7 @@ def test_memory_is_bounded_by_a_window(tmp_path):
         tracemalloc.stop()
         assert count == len(stream.times) == (60 * repeats - 15) // 2 + 1
     window = 8 * 64 * 64 * 3
-    assert peaks[1] < peaks[0] + window  # all frames would be 37 windows more
+    assert peaks[1] < peaks[0] + window  # all frames would be 37 more windows
     assert peaks[1] < 16 * window
 
 

@@ -1,6 +1,6 @@
-"""Every value of a recipe arrives where it has to, seen at the library's own seams.
+"""Tests that every value of a recipe arrives at its destination, observed at the library's own seams.
 
-A field that the tables below do not have fails its test: say there where it must arrive.
+A field that is missing from the tables below fails its test. Add its destination there.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.recipe import PretrainingRecipe
 from vmae_keras.runs.settings import evaluation_views
 
-# 20 files, of which a fifth is held out: four steps of four videos an epoch, 28 steps, 9 updates.
+# 20 files, of which a fifth is held out: four steps of four videos per epoch, 28 steps, 9 updates.
 FILES, SEED = 20, 7
 VIDEO = np.zeros((2, 4, 8, 12, 3), np.uint8)
 MASKED = {
@@ -34,7 +34,7 @@ MODEL = {
 
 
 def training(clips):
-    """Field -> (a value off its default, {what is noted: what must be noted}); `clips` has the sampling."""
+    """Return {field: (non-default value, {seam: expected value})}; `clips` has the sampling."""
     return {
         "epochs": (7, {"WarmupCosine.total_steps": 9, "display.total_steps": 28}),
         "warmup_epochs": (2.25, {"WarmupCosine.warmup_steps": 3}),
@@ -101,7 +101,7 @@ LOGITS = stages.says(VIDEO[:1])
 SOFTENED = distillation_reference.softened(LOGITS, 2.5)
 WHITENED = distillation_reference.whitened(LOGITS)
 DISTILLATION = FINE_TUNING | {
-    "label_smoothing": (0.0, {f"{MIXES}label_smoothing": 0.0}),  # any other value is refused
+    "label_smoothing": (0.0, {f"{MIXES}label_smoothing": 0.0}),  # other values are refused
     "match": ("classes", {"predict.model": "VideoClassifier"}),
     "temperature": (2.5, {"loss.temperature": 2.5, "targets": SOFTENED, "validated": SOFTENED}),
     "precision": (
@@ -109,7 +109,7 @@ DISTILLATION = FINE_TUNING | {
         {"model.dtype": "mixed_bfloat16", "teacher.dtype": "mixed_bfloat16"},
     ),
 }
-# Values that a recipe cannot have beside others.
+# Values that a recipe cannot combine with others.
 LORA = {
     "freeze_encoder": (False, {}),
     "lora_rank": (5, {"lora_ranks": (5,) * 4, "trainable": stages.PATHS[2:]}),
@@ -120,13 +120,13 @@ FEATURES = {
 }
 FREE = {"freeze_encoder": (False, {"trainable": stages.PATHS})}
 
-# The stage's recipe, its table and the changes of it that are tried too.
+# The stage's recipe, its table, and further changes to test.
 STAGES = {
     "pretraining": (PretrainingRecipe, PRETRAINING, [{}]),
     "fine-tuning": (FineTuningRecipe, FINE_TUNING, [{}, LORA, FREE]),
     "distillation": (DistillationRecipe, DISTILLATION, [{}, LORA | FEATURES]),
 }
-# What is no recipe's: the same in every stage, and in each by itself.
+# Values that are not part of a recipe: those common to all stages, and those of each stage.
 EVERYWHERE = {
     "set_seed.seed": SEED,
     "dataset.seed": SEED,
@@ -138,7 +138,7 @@ EVERYWHERE = {
     "hold_out.most": 128,
     "model.config.mean": (0.1, 0.2, 0.3),
     "model.config.height": 8,
-    "display.notes": [],  # few updates are told of when a run begins
+    "display.notes": [],  # few updates are reported when a run starts
 }
 OF_STAGE = {
     "pretraining": {
@@ -168,7 +168,7 @@ AUGMENTED = {
 
 
 def settings(stage, recipe, folder, patch):
-    """A new run's settings, on empty files."""
+    """Return a new run's settings, for empty files."""
     for number in range(FILES):
         label = folder / "videos" / stages.LABELS[number % 3]
         label.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def settings(stage, recipe, folder, patch):
 
 
 def seen_of(stage, chosen, folder, patch):
-    """What is noted in a run of these settings, continued after step 5 by the second of two processes."""
+    """Return the recorded values of a run that resumes after step 5 as the second of two processes."""
     batch = {"video": VIDEO, "target": np.zeros((2, 3), "float32")}
     data = ([batch], (VIDEO, batch["target"]))
     if stage == "pretraining":
@@ -220,9 +220,9 @@ def test_every_value_of_a_recipe_arrives(stage, case, tmp_path, monkeypatch):
 
 
 def same(one, other):
-    """Whether two values are the same, numbers up to their rounding."""
+    """Return whether two values are equal, with numbers up to rounding."""
     if isinstance(other, float | np.ndarray):
-        # Two values of a field differ by much more than float32 rounds.
+        # Two values of a field differ by much more than float32 rounding.
         return one is not None and np.allclose(one, other, rtol=1e-5, atol=0)
     return one == other
 

@@ -1,6 +1,6 @@
-"""Every option of evaluate, features and probe, and of a plan's stage, arrives where the library is called.
+"""Tests that every option of evaluate, features, probe and a plan's stage reaches the called library code.
 
-An option that the tables below do not have fails its test: say there where it must arrive.
+An option that is missing from the tables below fails its test. Add its destination there.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from vmae_keras.training import fine_tuning, new_run
 from vmae_keras.training.plan import Stage
 
 MODEL, BACKEND = "hf://a/model", keras.backend.backend()
-# Option -> (what is written, {what is noted: what must be noted}); {} stands for the test's folder.
+# Option -> (its text, {seam: expected value}); {} stands for the test's folder.
 FEATURES = {
     "model": (MODEL, {"from_preset.preset": MODEL}),
     "data": ("{}/videos", {"files": ["a.mp4", "b.mp4", "c.mp4"]}),
@@ -78,12 +78,12 @@ COMMANDS = {
 
 
 def refused(_):
-    """End the command, all being noted."""
+    """End the command when everything is recorded."""
     raise ValueError("enough")
 
 
 def noted(patch, command, arguments):
-    """What the library is given by a command line."""
+    """Return the values that the library receives from a command line."""
     seen = Seen()
     encoder = SimpleNamespace(labels=LABELS, config=None)
     seen.spy(patch, FrozenEncoder, "from_preset", gives=lambda _: encoder)
@@ -151,7 +151,7 @@ STAGE = {
     "data": (
         ("a",),
         {"prepare_fine_tuning.data": "{}/videos.csv"},
-    ),  # as `progressive.begin` lists it
+    ),  # the list that `progressive.begin` writes
     "start": ("first", {"prepare_fine_tuning.start": "{}/first"}),
     "head": ("mapped", {"prepare_fine_tuning.head": "mapped"}),
     "variant": ("v1-s", {"prepare_fine_tuning.variant": "v1-s"}),
