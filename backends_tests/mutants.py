@@ -38,17 +38,17 @@ MODEL_FILES = (
 
 
 def conforms(check: str, case: str) -> str:
-    """The test of one check of `spec/conformance` on one case."""
+    """Return the test of one check of `spec/conformance` on one case."""
     return f"each_backend/test_conformance.py::test_conforms[{check}: {case}]"
 
 
 def model(number: int) -> str:
-    """The test of one of the models that have every option between them."""
+    """Return the test of one of the models that together cover every option."""
     return f"{DRAWN}::test_models_with_every_option_are_the_oracles[model {number}]"
 
 
 def classifier(number: int) -> str:
-    """The test of one of their classifiers."""
+    """Return the test of one of their classifiers."""
     return f"{DRAWN}::test_classifiers_with_every_option_are_the_oracles[model {number}]"
 
 

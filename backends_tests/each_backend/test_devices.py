@@ -1,7 +1,4 @@
-"""Tests of each backend's distribution code with simulated devices: shares, sums and averages.
-
-`test_distribution.py` trains on real devices and processes.
-"""
+"""Tests of sums, averages and shares on simulated devices; `test_distribution.py` trains on real ones."""
 
 import json
 import os
@@ -68,10 +65,7 @@ def test_a_single_replica_counts_whole():
 
 @pytest.mark.clause("SHARD-4")
 def test_the_sum_of_all_replicas_gradients_is_clipped(replicas):
-    """Check that clipping follows the sum.
-
-    Keras sums after clipping on TensorFlow; elsewhere gradients are summed.
-    """
+    """Check clipping after the sum. Keras clips first on TensorFlow; elsewhere it gets summed gradients."""
     given = [keras.ops.convert_to_tensor([3.0]), keras.ops.convert_to_tensor([-4.0, 2.0])]
     got = backend.clip_summed_gradients(lambda values: [value * 3.0 for value in values], given)
     expected = ([13.0], [6.0, 12.0]) if BACKEND == "tensorflow" else ([9.0], [-12.0, 6.0])

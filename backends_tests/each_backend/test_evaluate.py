@@ -79,8 +79,7 @@ def expected(classifier, files):
 def rows(folder):
     with open(folder / "results.csv", newline="", errors="surrogateescape") as file:
         table = list(csv.DictReader(file))
-    # no spreadsheet formulas
-    assert not any(field[0] in "=+-@" for row in table for field in row.values())
+    assert not any(field[0] in "=+-@" for row in table for field in row.values())  # no formulas
     return [{name: unguarded(field) for name, field in row.items()} for row in table]
 
 
@@ -256,8 +255,7 @@ def test_a_row_counts_only_when_whole(classifier, tmp_path):
         table.append(result)
         ends.append(len(table.path.read_bytes()))
     content = table.path.read_bytes()
-    # no spreadsheet formulas
-    assert b"'=x, y.mp4" in content and b"'+a" in content and b"''=d" in content
+    assert b"'=x, y.mp4" in content and b"'+a" in content and b"''=d" in content  # no formulas
     for cut in range(len(content) + 1):
         table.path.write_bytes(content[:cut])
         whole = sum(end <= cut for end in ends[1:])

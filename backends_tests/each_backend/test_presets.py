@@ -284,8 +284,7 @@ def test_a_preset_holds_no_optimizer(tmp_path):
     sizes = [(tmp_path / name / "model.weights.h5").stat().st_size for name in ("before", "after")]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)  # an optimizer would treble the size
     same_weights(load(tmp_path / "after"), values(model))
-    # training still works
-    model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])
+    model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])  # can train
 
 
 def test_damaged_presets_are_refused(tmp_path):

@@ -35,8 +35,7 @@ MODEL = {
     "decoder_heads": 2,
     "decoder_mlp_dim": 16,
 }
-# Three epochs of three steps, with an update every two steps: two of warm-up, one at the peak, one half-way
-# down.
+# Three epochs of three steps, one update per two steps: two of warm-up, one at the peak, one half-way down.
 STEPS, UPDATES, WARMUP = 9, 4, 2
 RECIPE = {
     "epochs": 3,

@@ -206,8 +206,7 @@ def test_best_weights_are_those_of_this_run_up_to_its_checkpoint(tmp_path):
     progress.save()
     for step, accuracy in ((60, 0.4), (80, 0.7), (100, 0.8)):
         validated(step, accuracy)
-    # resuming needs step 40; the model to use is that of step 100
-    assert best_steps(tmp_path) == [40, 100]
+    assert best_steps(tmp_path) == [40, 100]  # 40 to resume, 100 as the model to use
     progress, validated = progress_of(tmp_path, start=40)
     assert best_steps(tmp_path) == [40] and progress.best.step == 40
     validated(60, 0.3)

@@ -326,8 +326,7 @@ def test_a_pickle_that_is_not_torchs_is_said(tmp_path):
 
 TEN_TO_11 = number(10**11)
 DEEP = b")" + b"\x85" * 200_000  # nested tuples, whose hash overflows the stack
-# each pair contains the previous one twice, so its hash takes 2^100 steps
-SHARED = b")" + b"q\0h\0\x86" * 100
+SHARED = b")" + b"q\0h\0\x86" * 100  # pairs of the previous pair: hashing takes 2^100 steps
 EXPANDED = tensor(storage(2), (10**9,), (0,))
 ABUSES = {
     "bytearray": (call("__builtin__.bytearray", TEN_TO_11), "wants `__builtin__.bytearray`"),

@@ -356,5 +356,4 @@ def test_frames_and_times_are_those_that_were_written(video, tmp_path_factory):
         *range(len(shown))
     ]
     # Half a frame, plus half a millisecond of rounding on each side.
-    #
     np.testing.assert_allclose(times[positions, 0], shown / rate, atol=0.5 / rate + 0.001)

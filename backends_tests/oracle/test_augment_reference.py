@@ -208,8 +208,7 @@ def test_whole_pixels_move_unchanged():
 def test_between_pixels_by_hand():
     """AUG-8: Interpolate half-way: a = -1 weights neighbours 5/8, the next -1/8; edges repeat."""
     changed = augment.changed(row(0, 0, 80, 160, 0, 0, 0, 0), "TranslateXRel", 0.5 / 8)
-    # 50 - 20, 50 + 100, 100 - 10. Values below 0 become 0. The source of the last one is on the far edge,
-    # so outside.
+    # 50 - 20, 50 + 100, 100 - 10. Values below 0 become 0. The last one's source is on the edge: outside.
     between = [0, 30, 150, 90, 0, 0, 0, 128]
     assert changed[0, :, 0].tolist() == between
     edge = augment.changed(row(80, 0, 0, 0), "TranslateXRel", -0.5 / 4)
