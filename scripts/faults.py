@@ -176,7 +176,7 @@ def begin(faults):
     faults.report("clips are drawn", faults.ended(process, {0})[0])
     process = faults.train(faults.unbroken)
     problems, took, _ = faults.ended(process, {0})
-    faults.report("an unbroken run", problems, f"{took:.1f} s")
+    faults.report("an uninterrupted run", problems, f"{took:.1f} s")
     return not faults.failed
 
 
@@ -203,14 +203,14 @@ def signals(faults, number, count):
         said = next((line for line in text.splitlines() if line.startswith("Stopped")), "")
         result = f"exit code {process.returncode} after {took:.2f} s. {said}"
         faults.report(f"{name} after {moment:.2f} s", problems, result)
-    faults.report(f"{run.name} continued to its end", faults.finish(run, log=False))
+    faults.report(f"{run.name} resumed to its end", faults.finish(run, log=False))
 
 
 def another_if_done(faults, run, log):
     """Return the run or, if it has finished, the folder of another one."""
     if last_step(run) < last_step(faults.unbroken):
         return run
-    faults.report(f"{run.name} continued to its end", faults.differences(run, log))
+    faults.report(f"{run.name} resumed to its end", faults.differences(run, log))
     name, _, attempt = run.name.rpartition("-")
     return run.with_name(f"{name}-{int(attempt) + 1}")
 
@@ -236,7 +236,7 @@ def kills(faults):
             problems.append("was refused although the run before was killed")
         where = "of training" if training else "from the start on"
         faults.report(f"kill -9 of the trainer after {moment:.2f} s {where}", problems)
-    faults.report(f"{run.name} continued to its end", faults.finish(run))
+    faults.report(f"{run.name} resumed to its end", faults.finish(run))
 
 
 def killed_worker(faults):
@@ -247,7 +247,7 @@ def killed_worker(faults):
     wanted = ("was killed by SIGKILL", "fewer --workers", "Continue with: ", "is saved up to step")
     problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
     faults.report("kill -9 of a worker", problems, f"exit code 1 after {took:.2f} s")
-    faults.report("run without a worker continued to its end", faults.finish(run, log=False))
+    faults.report("run without a worker resumed to its end", faults.finish(run, log=False))
 
 
 def workers(parent):
@@ -286,7 +286,7 @@ def full_disk(faults):
         problems += [f"did not say {each!r}: {text[-500:]}" for each in wanted if each not in text]
         faults.report("disk full while features are written", problems)
         ballast.unlink()
-        faults.report("with room again continued to its end", faults.finish(run, log=False))
+        faults.report("with room again, resumed to its end", faults.finish(run, log=False))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -320,7 +320,7 @@ def two_starts(faults):
                 problems.append(f"does not name the other process: {text[-500:]}")
             faults.report(f"a second {name} in a folder", problems, f"refused after {took:.2f} s")
     problems, _, _ = faults.ended(first, {0})
-    faults.report("the first one goes on to its end", problems or faults.differences(run))
+    faults.report("the first one runs to its end", problems or faults.differences(run))
 
 
 def main():
