@@ -94,7 +94,7 @@ GREY = 128
 
 
 def argument(operation: str, magnitude: float, sign: int) -> float | int | None:
-    """What the operation is told, by the magnitude in 0..10; None if nothing. AUG-7."""
+    """Return the operation's argument for a magnitude in 0..10; None if it takes none. AUG-7."""
     level = magnitude / 10
     match operation:
         case "Posterize":
@@ -275,7 +275,7 @@ def cutmix_ratio(height: int, width: int, box: Box) -> float:
 
 
 def choices_of_clips(choices: Sequence, mode: str, clips: int) -> list:
-    """What was chosen, for each clip: one of a batch, of a pair, of a clip. MIX-5."""
+    """Return the choice for each clip, drawn once per batch, per pair or per clip. MIX-5."""
     if clips % 2:
         raise ValueError(f"Clips are mixed in pairs. Received: {clips} clips. Use an even number.")
     if mode == "batch":

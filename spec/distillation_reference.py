@@ -13,7 +13,7 @@ def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def class_loss(teacher: np.ndarray, student: np.ndarray, temperature: float) -> float:
-    """Of two models' logits (B, K). DISTILL-1."""
+    """Return the loss between the logits (B, K) of two models. DISTILL-1."""
     target = softened(teacher, temperature)
     cross_entropies = -(target * np.log(softened(student, temperature))).sum(axis=1)
     return float(temperature**2 * cross_entropies.mean())
@@ -26,5 +26,5 @@ def whitened(features: np.ndarray) -> np.ndarray:
 
 
 def feature_loss(teacher: np.ndarray, student: np.ndarray) -> float:
-    """Of the teacher's features and the student's answers (B, D). DISTILL-2."""
+    """Return the loss between the teacher's features and the student's answers (B, D). DISTILL-2."""
     return float(((np.asarray(student, np.float64) - whitened(teacher)) ** 2).mean())

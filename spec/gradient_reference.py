@@ -186,7 +186,7 @@ def pretraining_gradients(
     back = Backward(config, weights)
 
     def stack_values(first: str, part: str) -> list[np.ndarray]:
-        """What each block reads, and the last one's output."""
+        """Return the input of each block, and the output of the last one."""
         depth, _ = reference.depth_and_heads(config, part)
         return [out[first], *(out[f"{part}/block_{i}"] for i in range(depth))]
 

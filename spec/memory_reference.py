@@ -44,7 +44,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """What a block holds on a device: of one clip for the backward pass, and of its kernels.
+    """Memory of a block on a device: activations of one clip for the backward pass, and kernels.
 
     Args:
         input: the tokens that it is given, all that is kept with remat.

@@ -21,7 +21,7 @@ Batch = Mapping[str, np.ndarray]
 
 
 def in_float64(weights: Weights) -> dict[str, np.ndarray]:
-    """The same weights, widened: the oracle computes in float64 whatever it is given."""
+    """Return the weights in float64, in which the oracle always computes."""
     return {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
 
@@ -124,7 +124,7 @@ def norm(x: np.ndarray, weights: Weights, path: str, config: Any) -> np.ndarray:
 
 
 def norm_epsilon(path: str, config: Any) -> float:
-    """Of the LayerNorm whose weights lie under `path`. OPTION-4."""
+    """Return the epsilon of the LayerNorm whose weights lie under `path`. OPTION-4."""
     if path in ("decoder/norm", "fc_norm") and config.last_norm_epsilon is not None:
         return config.last_norm_epsilon
     return config.layer_norm_epsilon
@@ -253,7 +253,7 @@ def block(
 
 
 def depth_and_heads(config: Any, part: str) -> tuple[int, int]:
-    """Of the stack "encoder" or "decoder"."""
+    """Return the depth and heads of the stack "encoder" or "decoder"."""
     sizes = {
         "encoder": (config.depth, config.heads),
         "decoder": (config.decoder_depth, config.decoder_heads),
@@ -422,7 +422,7 @@ def target(config: Any, video: np.ndarray, decoded: np.ndarray) -> np.ndarray:
 
 
 def spread(config: Any, variance: np.ndarray) -> np.ndarray:
-    """What a target's pixels are divided by. TARGET-2, IMAGE-6."""
+    """Return the divisor of a target's pixels. TARGET-2, IMAGE-6."""
     return np.sqrt(variance + 1e-6) if config.mae_target else np.sqrt(variance) + 1e-6
 
 

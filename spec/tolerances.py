@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """How far a float32 implementation may be from the float64 oracle.
+    """The largest allowed distance of a float32 implementation from the float64 oracle.
 
     Args:
         value: the largest error that passes.

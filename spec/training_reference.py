@@ -36,7 +36,7 @@ def weight_shapes(config: Any) -> Shapes:
 
 
 def classifier_weight_shapes(config: Any, classes: int, pooling: str = "mean") -> Shapes:
-    """The same of a classifier: no decoder, and one norm, by the pooling. FT-4."""
+    """Return the shapes of a classifier: no decoder, and one norm, by the pooling. FT-4."""
     norm = _norm_shapes(pooling_norm(pooling), config.dim)
     return _encoder_shapes(config) | norm | _head_shapes(config.dim, classes)
 
@@ -116,7 +116,7 @@ def initialisation(config: Any) -> dict[str, tuple[str, float]]:
 def classifier_initialisation(
     config: Any, classes: int, pooling: str = "mean", init_scale: float = 0.001
 ) -> dict[str, tuple[str, float]]:
-    """The same of a classifier, with ("normal", standard deviation). FT-5."""
+    """Return the initialisation of a classifier, with ("normal", standard deviation). FT-5."""
 
     def rule(name: str) -> tuple[str, float]:
         if name == "head/kernel":
@@ -160,7 +160,7 @@ def random_weights(
 def random_weights_of(
     shapes: Shapes, generator: np.random.Generator, sigma: float = 0.5
 ) -> dict[str, np.ndarray]:
-    """The same for any table of shapes, such as `classifier_weight_shapes`."""
+    """Return random weights for any table of shapes, such as `classifier_weight_shapes`."""
     weights = {}
     for name, shape in shapes.items():
         centre = 1.0 if name.endswith("gamma") else 0.0
@@ -242,7 +242,7 @@ def learning_rate(
 
 
 def layer_decay_scale(name: str, depth: int, decay: float) -> float:
-    """What multiplies the rate of a weight: 1 behind the encoder's blocks, less before. FT-6."""
+    """Return the factor of a weight's learning rate: 1 behind the encoder's blocks, less before. FT-6."""
     if name.startswith("tubelet_embedding/"):
         layer = 0
     elif name.startswith("encoder/block_"):
@@ -256,7 +256,7 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
 
 
 def decayed(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether AdamW's weight decay applies to a weight. OPT-2."""
+    """Return True if AdamW's weight decay applies to a weight. OPT-2."""
     kept_out = len(shape) == 1 or name.endswith("bias")
     kept_out = kept_out or name.endswith(("mask_token", "class_token", "log_scale", "positions"))
     return not kept_out

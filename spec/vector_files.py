@@ -35,7 +35,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def room(values: np.ndarray) -> float:
-    """How far, as a share of 2^e, a value or the largest one is from being rounded otherwise."""
+    """Return the distance, as a share of 2^e, of a value or of the largest one from being rounded differently."""
     share, e = _share_and_exponent(values)
     steps = np.ldexp(values, BITS - e)
     to_boundary = float(np.abs(steps - np.floor(steps) - 0.5).min()) * 2.0**-BITS
@@ -55,7 +55,7 @@ def _share_and_exponent(values: np.ndarray) -> tuple[float, int]:
 
 
 def stored(values: np.ndarray) -> np.ndarray:
-    """What a file holds of it: uint8 and float32 as they are, integers as int32, float64 rounded."""
+    """Return the form in which a file holds it: uint8 and float32 unchanged, integers as int32, float64 rounded."""
     if values.dtype == np.float64:
         return rounded(values)
     return values.astype(np.int32) if values.dtype == np.int64 else values
@@ -99,7 +99,7 @@ def _json(value: Any) -> str:
 
 
 def differences(found: bytes, wanted: bytes) -> Iterator[str]:
-    """What of a file is not as wanted, one line for each tensor."""
+    """Return the differences between a file and the wanted tensors, one line for each tensor."""
     if found == wanted:
         return
     try:

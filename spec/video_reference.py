@@ -1,4 +1,4 @@
-"""How a video's time stamps and display matrix are read, after DECODE-3 and DECODE-5 of SPEC.md."""
+"""Reading of a video's time stamps and display matrix, after DECODE-3 and DECODE-5 of SPEC.md."""
 
 import itertools
 import math

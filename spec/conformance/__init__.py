@@ -1,4 +1,4 @@
-"""What SPEC.md asks of any implementation, as checks that one reaches through an adapter.
+"""The requirements of SPEC.md on any implementation, as checks that use an adapter.
 
 python -m spec.conformance MODULE:ADAPTER
 """

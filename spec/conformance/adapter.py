@@ -1,4 +1,4 @@
-"""What an implementation has to answer to be checked: in NumPy, by the specification's names and layouts.
+"""The answers that a checked implementation gives: in NumPy, by the specification's names and layouts.
 
 An adapter translates and computes nothing itself. Weights travel as dicts keyed and laid out as WEIGHT-1,
 WEIGHT-2 and FT-4 say, batches as DATA-8 says (a video may be float32 in [0, 1]).
@@ -44,7 +44,7 @@ class Model:
         raise NotOffered("target")
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Of the loss, by every weight; the weights stay as loaded."""
+        """Return the gradients of the loss by every weight; the weights stay as loaded."""
         raise NotOffered("gradients")
 
     def train(

@@ -1,4 +1,4 @@
-"""What every implementation is asked about: configurations with weights of sigma .5 and batches.
+"""The cases that every implementation is checked on: configurations, weights of sigma .5, and batches.
 
 With weights ten times smaller, a tanh for an erf in the GELU would hide in the rounding.
 """
@@ -86,7 +86,7 @@ class Case:
 
     @property
     def model(self) -> tuple:
-        """What is to be built; equal for cases that can share a model."""
+        """Return the description of the model to build; equal for cases that can share a model."""
         return (self.config,)
 
     def build(self, adapter: Adapter) -> Model | Classifier:

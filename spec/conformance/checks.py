@@ -19,7 +19,7 @@ from spec.tolerances import TOLERANCES
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check measured, the most that passes, and what was expected and got."""
+    """The result of a measurement: the error, its limit, and the expected and received values."""
 
     measured: float
     tolerance: float
@@ -169,7 +169,7 @@ def hidden_pixels_do_not_reach_the_predictions(subject: Subject, case: Case) -> 
 
 @check("invariants", "ENC-1", on=(cases.V1, cases.V2))
 def every_visible_token_reaches_the_predictions(subject: Subject, case: Case) -> Finding:
-    """Of the first clip, and no other clip's."""
+    """Check the first clip: each visible token changes its predictions, and no others."""
     before = _predictions(subject, case)
     unread, leaks = [], []
     for token in case.batch["visible"][0]:

@@ -1,4 +1,4 @@
-"""What implementations of this field are known to do otherwise, each as a patch of the oracle.
+"""Known deviations of implementations in this field, each as a patch of the oracle.
 
 A deviation replaces one of the oracle's functions by a variant of it.
 """
@@ -231,7 +231,7 @@ def _heads_first(queries_keys_values: Callable) -> Callable:
 
 
 def _logits_times(factor: Callable[[int, int], float]) -> Callable:
-    """Of the width of a head and the number of heads."""
+    """Return the deviation that multiplies logits by `factor(width of a head, number of heads)`."""
 
     def patch(queries_keys_values: Callable) -> Callable:
         def deviating(x, weights, path, heads):

@@ -42,7 +42,7 @@ class Observation:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What was found.
+    """The result of a diagnosis.
 
     Args:
         deviations: from the specification.

@@ -1,4 +1,4 @@
-"""What is observed of an implementation, what the oracle says of it, and how far the two are apart."""
+"""Quantities of an implementation, the oracle's values for them, and the distance between the two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADAMW = {"weight_decay": 0.5, "beta_1": 0.9, "beta_2": 0.95, "epsilon": 0.1}
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """What both an implementation and the oracle can be asked for: an array, or several by name.
+    """A quantity of an implementation and of the oracle: an array, or several by name.
 
     Args:
         name: also that of its tolerance.
@@ -107,7 +107,7 @@ class Subject:
         return model
 
     def answer(self, quantity: Quantity, case: Case) -> Any:
-        """What the implementation says of the quantity."""
+        """Return the implementation's value of the quantity."""
         key = (quantity.name, case)
         if key not in self._answers:
             self._answers[key] = quantity.ask(self.model(case), case)
@@ -125,7 +125,7 @@ class Difference:
 
 
 def difference(quantity: Quantity, got: Any, expected: Any) -> Difference:
-    """How far an answer is from the oracle's. Not finite, or of another shape: infinitely far."""
+    """Return the distance of an answer from the oracle's; infinite if it is not finite or has another shape."""
     got, expected = _by_name(got), _by_name(expected)
     if got.keys() != expected.keys():
         return Difference(np.inf, f"expected {sorted(expected)}, got {sorted(got)}")

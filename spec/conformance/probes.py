@@ -21,7 +21,7 @@ from spec.reference import sinusoid_positions
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Probe(Case):
-    """Of the pretraining model, with two visible tokens and two decoded ones."""
+    """A probe of the pretraining model, with two visible and two decoded tokens."""
 
     @functools.cached_property
     def batch(self) -> dict[str, np.ndarray]:

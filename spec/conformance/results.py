@@ -16,7 +16,7 @@ from spec.conformance.observations import GRADIENT, THREE_STEPS, Subject
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Of one check on one case: its state is "pass", "deviates" or "gap"; a note if it is not the first."""
+    """The result of one check on one case: its state is "pass", "deviates" or "gap"; a note unless it passed."""
 
     check: Check
     case: Case
@@ -41,7 +41,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Of an implementation: the results in the checks' order, and what explains those that deviate."""
+    """The results for an implementation in the checks' order, and the explanation of its deviations."""
 
     results: list[Result]
     diagnosis: Diagnosis
