@@ -35,7 +35,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def room(values: np.ndarray) -> float:
-    """Return the distance, as a share of 2^e, of a value or of the largest one from being rounded differently."""
+    """Return the least distance of a value from being rounded differently, as a share of 2^e."""
     share, e = _share_and_exponent(values)
     steps = np.ldexp(values, BITS - e)
     to_boundary = float(np.abs(steps - np.floor(steps) - 0.5).min()) * 2.0**-BITS
@@ -55,7 +55,7 @@ def _share_and_exponent(values: np.ndarray) -> tuple[float, int]:
 
 
 def stored(values: np.ndarray) -> np.ndarray:
-    """Return the form in which a file holds it: uint8 and float32 unchanged, integers as int32, float64 rounded."""
+    """Return the stored form: uint8 and float32 unchanged, integers as int32, float64 rounded."""
     if values.dtype == np.float64:
         return rounded(values)
     return values.astype(np.int32) if values.dtype == np.int64 else values

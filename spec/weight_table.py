@@ -35,7 +35,7 @@ class Weight:
         return {name: (first // len(names), *rest) for name in names}
 
     def shape_in(self, upstream: str) -> tuple[int, ...]:
-        """Return the shape of an upstream's tensors together: image models' convolution has no time axis."""
+        """Return the shape of an upstream's joined tensors: image models' convolution has no time axis."""
         if upstream == "vit" and self.layout == "conv3d":
             return *self.upstream_shape[:2], *self.upstream_shape[3:]
         return self.upstream_shape

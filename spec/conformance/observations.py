@@ -125,7 +125,7 @@ class Difference:
 
 
 def difference(quantity: Quantity, got: Any, expected: Any) -> Difference:
-    """Return the distance of an answer from the oracle's; infinite if it is not finite or has another shape."""
+    """Return an answer's distance from the oracle's; infinite if not finite or of another shape."""
     got, expected = _by_name(got), _by_name(expected)
     if got.keys() != expected.keys():
         return Difference(np.inf, f"expected {sorted(expected)}, got {sorted(got)}")

@@ -16,7 +16,7 @@ from spec.conformance.observations import GRADIENT, THREE_STEPS, Subject
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The result of one check on one case: its state is "pass", "deviates" or "gap"; a note unless it passed."""
+    """The result of one check on one case: "pass", "deviates" or "gap", with a note unless it passed."""
 
     check: Check
     case: Case
