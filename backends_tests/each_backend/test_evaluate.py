@@ -19,7 +19,7 @@ from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.evaluation import classification
 from vmae_keras.evaluation.classification import Evaluation
-from vmae_keras.evaluation.results import Result
+from vmae_keras.evaluation.results import Result, ResultsTable
 from vmae_keras.runs.run import RunError
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, width=16)
@@ -248,7 +248,7 @@ def test_a_row_counts_only_when_whole(classifier, tmp_path):
         Result("caf\udce9.mp4", 1, (1, 0, 2), (1 / 3, 0.25, 0.2)),
         Result("new\nline.mp4", 1, (2, 1, 0), (1.0, 1e-9, 0.0)),
     ]
-    table = results.ResultsTable(tmp_path, 3, labels)
+    table = ResultsTable(tmp_path, 3, labels)
     table.begin(settings)
     ends = [len(table.path.read_bytes())]
     for result in results:
