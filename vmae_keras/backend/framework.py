@@ -13,7 +13,7 @@ class Framework:
     """Base class of a Keras backend. It computes with plain `keras.ops`, on one device."""
 
     fetches_inside_steps = False
-    """Whether `fit` fetches a batch within its step, from a thread that prefetches."""
+    """True if `fit` fetches a batch within its step, from a thread that prefetches."""
 
     def version(self) -> str:
         """Return the version of the framework's package."""
