@@ -9,7 +9,13 @@ import math
 import numpy as np
 from PIL import Image
 
-from spec import augment_reference, evaluation_reference, masks_reference, share_reference
+from spec import (
+    augment_reference,
+    evaluation_reference,
+    masks_reference,
+    mix_reference,
+    share_reference,
+)
 from spec.position_reference import linear, resize_axis
 from vmae_keras.data.rand_augment import apply_operations
 
@@ -163,9 +169,9 @@ def mixed_batch(config, recipe, seed, videos, labels, classes, step):
         clips += [_augmented(config, recipe, frames, draws) for _ in range(recipe.repeats)]
         numbers += [labels[place]] * recipe.repeats
     choices = [_choice(config, recipe, stream(seed, MIXING, step))] * len(clips)
-    mixed = augment_reference.mixed_videos(np.stack(clips), choices)
+    mixed = mix_reference.mixed_videos(np.stack(clips), choices)
     ratios = [ratio for ratio, _ in choices]
-    targets = augment_reference.soft_targets(numbers, classes, recipe.label_smoothing, ratios)
+    targets = mix_reference.soft_targets(numbers, classes, recipe.label_smoothing, ratios)
     order = share_reference.mixed_order(len(clips), 0, 1)
     return mixed[order], targets[order]
 
@@ -243,5 +249,5 @@ def _choice(config, recipe, draws):
         return draws.beta(recipe.mixup, recipe.mixup), None
     ratio = draws.beta(recipe.cutmix, recipe.cutmix)
     y, x = int(draws.integers(config.height)), int(draws.integers(config.width))
-    box = augment_reference.cutmix_box(config.height, config.width, ratio, (x, y))
-    return augment_reference.cutmix_ratio(config.height, config.width, box), box
+    box = mix_reference.cutmix_box(config.height, config.width, ratio, (x, y))
+    return mix_reference.cutmix_ratio(config.height, config.width, box), box

@@ -7,6 +7,7 @@ from hypothesis import assume, reject
 from hypothesis import strategies as st
 
 from backends_tests.support import SEED_SHIFT
+from spec import layers_reference as layers
 from spec import reference
 from spec.config import Config
 from spec.conformance.cases import Case, ClassifierCase, floating, half, noise
@@ -191,7 +192,7 @@ def _distance_of_kinks(case):
     kinks = KINKS.get(case.config.activation, ())
     if not kinks:
         return np.inf
-    with mock.patch.object(reference, "activate", wraps=reference.activate) as activate:
+    with mock.patch.object(layers, "activate", wraps=layers.activate) as activate:
         reference.forward(case.config, case.weights, case.batch)
     return min(
         np.abs(call.args[0] - kink).min() for call in activate.call_args_list for kink in kinks

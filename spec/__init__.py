@@ -1,1 +1,1 @@
-"""SPEC.md and its float64 NumPy oracle; the library imports neither."""
+"""The specification, SPEC.md, and its float64 NumPy oracle. The library imports neither."""

@@ -1,6 +1,6 @@
-"""The oracle's augmentation and mixing of fine-tuning: SPEC.md's AUG and MIX clauses.
+"""The oracle for augmentation in fine-tuning: SPEC.md's AUG clauses.
 
-Nothing is drawn here: given the drawn numbers, what must come out. A box is (left, top, right, bottom).
+The functions take the drawn numbers as arguments. A box is (left, top, right, bottom).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Try = tuple[float, float]
 
 
 def clip_positions(count: int, frames: int, stride: int, start: int) -> np.ndarray:
-    """-> (frames,): evenly over a window that begins at the drawn start. AUG-11."""
+    """Return positions (frames,), spread evenly over a window from the drawn start. AUG-11."""
     window = frames * stride
     if count > window:
         positions = np.linspace(start, start + window, frames)
@@ -34,7 +34,7 @@ def clip_positions(count: int, frames: int, stride: int, start: int) -> np.ndarr
 
 
 def crop_size(height: int, width: int, tries: Sequence[Try]) -> tuple[int, int] | None:
-    """-> (height, width) of the first of ten tries that fits, or None. AUG-2."""
+    """Return (height, width) of the first of ten tries that fits, or None. AUG-2."""
     for share, log_aspect in tries[:10]:
         area, aspect = share * (height * width), math.exp(log_aspect)
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -46,9 +46,9 @@ def crop_size(height: int, width: int, tries: Sequence[Try]) -> tuple[int, int] 
 def crop_box(
     height: int, width: int, tries: Sequence[Try], corner: tuple[int, int], proportion: float = 1.0
 ) -> Box:
-    """-> the first crop that fits at the drawn corner (x, y), else the centred one. AUG-2, AUG-3.
+    """Return the first crop that fits, at the drawn corner (x, y), else the centred one. AUG-2, AUG-3.
 
-    For clips that are no squares `proportion` is W / H. AUG-12.
+    For clips that are not square, `proportion` is W / H. AUG-12.
     """
     size = crop_size(height, width, tries)
     if size:
@@ -65,7 +65,7 @@ def crop_box(
 
 
 def resize_crop(frames: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """(T, H0, W0, C) uint8 -> (T, H, W, C) in [0, 1], float64. AUG-4."""
+    """Crop and resize (T, H0, W0, C) uint8 to (T, H, W, C) float64 in [0, 1]. AUG-4."""
     left, top, right, bottom = box
     crop = np.asarray(frames, np.float64)[:, top:bottom, left:right] / 255
     return resize_axis(resize_axis(crop, 1, size[0], linear), 2, size[1], linear)
@@ -94,7 +94,7 @@ GREY = 128
 
 
 def argument(operation: str, magnitude: float, sign: int) -> float | int | None:
-    """Return the operation's argument for a magnitude in 0..10; None if it takes none. AUG-7."""
+    """Return the operation's argument for a magnitude in 0..10, or None if it takes none. AUG-7."""
     level = magnitude / 10
     match operation:
         case "Posterize":
@@ -115,7 +115,7 @@ def argument(operation: str, magnitude: float, sign: int) -> float | int | None:
 
 
 def changed(frame: np.ndarray, operation: str, told: float | int | None) -> np.ndarray:
-    """One frame (H0, W0, 3) uint8 after an operation, uint8. AUG-7, AUG-8."""
+    """Apply an operation with argument `told` to a frame (H0, W0, 3) uint8. AUG-7, AUG-8."""
     value = frame.astype(np.int64)
     match operation:
         case "AutoContrast":
@@ -144,7 +144,7 @@ def changed(frame: np.ndarray, operation: str, told: float | int | None) -> np.n
 def source(
     operation: str, told: float, height: int, width: int, x: float, y: float
 ) -> tuple[float, float]:
-    """Where what is put at (x, y) comes from, both from the frame's corner. AUG-8."""
+    """Return the source point of (x, y), both measured from the frame's corner. AUG-8."""
     match operation:
         case "Rotate":
             angle, across, down = math.radians(told), x - width / 2, y - height / 2
@@ -179,12 +179,12 @@ def _moved(frame: np.ndarray, operation: str, told: float) -> np.ndarray:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    """Cut to 0..255, then truncated; what is short of a whole level by rounding alone is that level."""
+    """Clip to 0..255 and truncate, without losing a level to floating-point error."""
     return np.clip(values + 1e-9, 0, 255).astype(np.uint8)
 
 
 def _by_channel(frame: np.ndarray, table) -> np.ndarray:
-    """Each channel through the table of 256 values that its own histogram leads to."""
+    """Map each channel through the table of 256 values computed from its histogram."""
     channels = [table(np.bincount(c.ravel(), minlength=256))[c] for c in np.moveaxis(frame, -1, 0)]
     return np.stack(channels, -1).astype(np.uint8)
 
@@ -206,12 +206,12 @@ def _equalized(histogram: np.ndarray) -> np.ndarray:
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:
-    """ITU-R 601 brightness (H0, W0), its weights .299, .587 and .114 in 65536ths; rounded."""
+    """Compute rounded ITU-R 601 brightness (H0, W0): weights .299, .587, .114 in units of 1/65536."""
     return np.floor(frame @ np.array([19595, 38470, 7471]) / 65536 + 0.5)
 
 
 def _smoothed(frame: np.ndarray) -> np.ndarray:
-    """The mean of 3 x 3 pixels, the middle one counted five times; the frame's border as it is."""
+    """Average 3 x 3 pixels, with the centre weighted 5; the frame's border stays unchanged."""
     value = frame.astype(np.float64)
     total = 4 * value[1:-1, 1:-1]
     height, width, _ = frame.shape
@@ -223,7 +223,7 @@ def _smoothed(frame: np.ndarray) -> np.ndarray:
 
 
 def _blended(other, frame: np.ndarray, share: float) -> np.ndarray:
-    """In float32, then truncated: which level a whole number becomes depends on it."""
+    """Blend in float32, then truncate: the precision decides which level an exact integer becomes."""
     other = np.asarray(other, np.float32)
     return np.clip(other + np.float32(share) * (frame - other), 0, 255).astype(np.uint8)
 
@@ -234,7 +234,7 @@ def _blended(other, frame: np.ndarray, share: float) -> np.ndarray:
 def erased_box(
     height: int, width: int, tries: Sequence[Try], corner: tuple[int, int]
 ) -> Box | None:
-    """-> the first region of a hundred tries that fits, at the drawn corner (x, y). AUG-9."""
+    """Return the first region of a hundred tries that fits, at the drawn corner (x, y). AUG-9."""
     for share, log_aspect in tries[:100]:
         area, aspect = share * (height * width), math.exp(log_aspect)
         h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -245,75 +245,8 @@ def erased_box(
 
 
 def erase(clip: np.ndarray, box: Box, noise: np.ndarray, mean, std) -> np.ndarray:
-    """(T, H, W, C) with noise (T, h, w, C) of no mean and unit variance in the box. AUG-10."""
+    """Fill the box of a clip (T, H, W, C) with standard normal noise (T, h, w, C), scaled. AUG-10."""
     left, top, right, bottom = box
     erased = np.array(clip, np.float64)
     erased[:, top:bottom, left:right] = np.asarray(mean) + np.asarray(std) * noise
     return erased
-
-
-# Mixing ------------------------------------------------------------------------------------------
-
-
-def cutmix_box(height: int, width: int, ratio: float, centre: tuple[int, int]) -> Box:
-    """-> the box around the drawn centre (x, y), for the ratio as it was drawn. MIX-4."""
-    x, y = centre
-    half_height = int(height * math.sqrt(1 - ratio)) // 2
-    half_width = int(width * math.sqrt(1 - ratio)) // 2
-    return (
-        max(x - half_width, 0),
-        max(y - half_height, 0),
-        min(x + half_width, width),
-        min(y + half_height, height),
-    )
-
-
-def cutmix_ratio(height: int, width: int, box: Box) -> float:
-    """-> the share that is left of a clip's own. MIX-4."""
-    left, top, right, bottom = box
-    return 1 - (bottom - top) * (right - left) / (height * width)
-
-
-def choices_of_clips(choices: Sequence, mode: str, clips: int) -> list:
-    """Return the choice for each clip, drawn once per batch, per pair or per clip. MIX-5."""
-    if clips % 2:
-        raise ValueError(f"Clips are mixed in pairs. Received: {clips} clips. Use an even number.")
-    if mode == "batch":
-        return [choices[0]] * clips
-    if mode == "pair":
-        return [choices[min(i, clips - 1 - i)] for i in range(clips)]
-    return list(choices)
-
-
-def mixed_videos(videos: np.ndarray, choices: Sequence[tuple[float, Box | None]]) -> np.ndarray:
-    """(B, T, H, W, C) in [0, 1] and a (ratio, box or None) for each -> the same. MIX-3, MIX-4."""
-    videos = np.asarray(videos, np.float64)
-    mixed = videos.copy()
-    for i, (ratio, box) in enumerate(choices):
-        other = videos[len(videos) - 1 - i]
-        if box is None:
-            mixed[i] = ratio * videos[i] + (1 - ratio) * other
-        else:
-            left, top, right, bottom = box
-            mixed[i, :, top:bottom, left:right] = other[:, top:bottom, left:right]
-    return mixed
-
-
-def soft_targets(
-    labels: Sequence[int], classes: int, smoothing: float, ratios: Sequence[float]
-) -> np.ndarray:
-    """(B,) labels and ratios -> (B, K) targets, value by value. MIX-1."""
-
-    def smoothed(label: int, number: int) -> float:
-        return smoothing / classes + (1 - smoothing if number == label else 0)
-
-    last = len(labels) - 1
-    return np.array(
-        [
-            [
-                ratio * smoothed(labels[i], k) + (1 - ratio) * smoothed(labels[last - i], k)
-                for k in range(classes)
-            ]
-            for i, ratio in enumerate(ratios)
-        ]
-    )

@@ -1,4 +1,4 @@
-"""A configuration as the oracle and the conformance suite know it."""
+"""The model configuration used by the oracle and the conformance suite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VARIANTS = tomllib.loads(Path(__file__).with_name("variants.toml").read_text("ut
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Sizes and options of one model, by the words of SPEC.md."""
+    """Sizes and options of one model, named as in SPEC.md."""
 
     frames: int = 16
     height: int = 224
@@ -47,21 +47,21 @@ class Config:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """(t, h, w)"""
+        """Number of tubelets along each axis: (t, h, w)."""
         p0, p1, p2 = self.tubelet
         return self.frames // p0, self.height // p1, self.width // p2
 
     @property
     def num_tokens(self) -> int:
-        """N"""
+        """Number of tokens: N."""
         return math.prod(self.grid)
 
     @classmethod
     def variant(cls, name: str, **changes) -> Config:
-        """A published variant of `variants.toml`, with some fields changed.
+        """Return a published variant from `variants.toml`, with some fields changed.
 
         Raises:
-            ValueError: no variant has this name.
+            ValueError: No variant has this name.
         """
         if name not in VARIANTS:
             raise ValueError(

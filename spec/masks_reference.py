@@ -1,8 +1,8 @@
-"""The oracle's masks: SPEC.md's MASK, CELL and DUAL clauses, one clip at a time, with loops.
+"""The oracle for masks: SPEC.md's MASK, CELL and DUAL clauses, one clip at a time, with loops.
 
-`grid` is (t, h, w); token id = (ti * h + hi) * w + wi. Every function returns sorted int32 ids.
-The draws need not consume the generator as the library's do: compare counts and properties, and
-running cells by `running_cell_pattern`.
+`grid` is (t, h, w); token id = (ti * h + hi) * w + wi. Ids are sorted int32 arrays.
+The library may consume the generator in another order. So compare counts and properties, and
+compare running cells by `running_cell_pattern`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ Ids = np.ndarray
 
 
 def tube(grid: Sequence[int], ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """-> visible (V,), masked (M,): one random choice of places, the same in every slot. MASK-2."""
+    """Draw visible (V,) and masked (M,): the same random places in every temporal slot. MASK-2."""
     t, h, w = grid
     places = generator.permutation(h * w)[: int(ratio * (h * w))]
     return _split(grid, ratio, [slot * h * w + place for slot in range(t) for place in places])
 
 
 def random(grid: Sequence[int], ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """-> visible, masked: int(ratio * N) of all tokens. MASK-3."""
+    """Draw visible and masked: int(ratio * N) of all tokens are masked. MASK-3."""
     total = int(np.prod(grid))
     return _split(grid, ratio, generator.permutation(total)[: int(ratio * total)])
 
 
 def frame(grid: Sequence[int], ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """-> visible, masked: int(ratio * t) whole temporal slots. MASK-4."""
+    """Draw visible and masked: int(ratio * t) whole temporal slots are masked. MASK-4."""
     t, h, w = grid
     slots = generator.permutation(t)[: int(ratio * t)]
     return _split(grid, ratio, [slot * h * w + place for slot in slots for place in range(h * w)])
 
 
 def agnostic(grid: Sequence[int], ratio: float, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """-> visible, masked: the int(N * (1 - ratio)) tokens of least noise stay visible. MASK-5."""
+    """Draw visible and masked: the int(N * (1 - ratio)) tokens of least noise stay visible. MASK-5."""
     total = int(np.prod(grid))
     return _split(grid, ratio, np.argsort(generator.random(total))[int(total * (1 - ratio)) :])
 
@@ -54,7 +54,10 @@ def _split(grid: Sequence[int], ratio: float, masked: Iterable[int]) -> tuple[Id
 
 
 def running_cell_pattern(grid: Sequence[int], ratio: float, pointer: int) -> np.ndarray:
-    """-> (t, h, w) bool, True where decoded, for a pointer 0..3; surplus kept. CELL-1, -2."""
+    """Return the pattern of a pointer in 0..3, (t, h, w) bool: True where decoded. CELL-1, CELL-2.
+
+    The surplus of CELL-4 is included.
+    """
     ones = int(4 * ratio)
     if not 1 <= ones <= 3:
         raise ValueError(
@@ -70,12 +73,12 @@ def running_cell_pattern(grid: Sequence[int], ratio: float, pointer: int) -> np.
 
 
 def running_cell_count(grid: Sequence[int], ratio: float) -> int:
-    """The static number of decoded tokens: the smallest over the four pointers. CELL-4."""
+    """Return the static number of decoded tokens: the smallest over the four pointers. CELL-4."""
     return min(int(running_cell_pattern(grid, ratio, pointer).sum()) for pointer in range(4))
 
 
 def running_cell(grid: Sequence[int], ratio: float, generator: np.random.Generator) -> Ids:
-    """-> decoded (M,): a drawn pointer's pattern, its surplus dropped at random. CELL-3, -4."""
+    """Draw decoded (M,): the pattern of a random pointer, less a random surplus. CELL-3, CELL-4."""
     pattern = running_cell_pattern(grid, ratio, int(generator.integers(4)))
     kept = generator.permutation(np.flatnonzero(pattern))[: running_cell_count(grid, ratio)]
     return np.sort(kept).astype(np.int32)
@@ -89,7 +92,7 @@ def pretraining(
     ratio: float = 0.9,
     decoder_ratio: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """One clip's ids: visible, decoded and, with a decoder ratio, weight float32. DUAL-1 to -3."""
+    """Draw one clip's ids: visible, decoded and, with a decoder ratio, weight. DUAL-1 to DUAL-3."""
     draw = {"tube": tube, "random": random, "frame": frame, "agnostic": agnostic}[kind]
     visible, masked = draw(grid, ratio, generator)
     if decoder_ratio is None:

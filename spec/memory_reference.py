@@ -1,6 +1,6 @@
-"""The oracle's layouts over devices and memory on each of them: SPEC.md's LAYOUT and MEMORY clauses.
+"""The oracle for layouts over devices and memory per device: SPEC.md's LAYOUT and MEMORY clauses.
 
-Memory is counted array by array: a step's arrays are listed by name, shape and bytes per number.
+Memory is counted array by array, from each array's shape and bytes per number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GATHERED = ("kernel", "kernel_a", "kernel_b", "positions")
 
 
 def part(path: str, shape: tuple[int, ...], parallel: str, devices: int) -> tuple[int, ...]:
-    """The shape of what one of `devices` holds of a weight that they share. LAYOUT-1, LAYOUT-2."""
+    """Return the shape of one device's part of a weight. LAYOUT-1, LAYOUT-2."""
     allowed: list[int] = []
     if parallel == "fsdp" and path.endswith(GATHERED):
         allowed = [0, 1]
@@ -35,7 +35,7 @@ def part(path: str, shape: tuple[int, ...], parallel: str, devices: int) -> tupl
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """One array on a device: its shape and the bytes of each of its numbers."""
+    """One array on a device, with its shape and bytes per number."""
 
     name: str
     shape: tuple[int, ...]
@@ -44,13 +44,13 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Memory of a block on a device: activations of one clip for the backward pass, and kernels.
+    """The arrays of one block on a device, for the backward pass of one clip.
 
     Args:
-        input: the tokens that it is given, all that is kept with remat.
-        kept: all that its operations' derivatives read.
-        matrices: besides, where attention is no single kernel.
-        copies: its kernels as they are multiplied, where they do not lie so.
+        input: Input tokens, the only array kept with remat.
+        kept: Arrays that the derivatives of its operations read.
+        matrices: Further arrays kept where attention is not fused into one kernel.
+        copies: Kernels that are gathered or cast before they are multiplied.
     """
 
     input: Array
@@ -59,7 +59,7 @@ class Block:
     copies: tuple[Array, ...]
 
 
-# The arrays of the forward pass that the derivative of each operation of a block reads. BLOCK-1 to -5.
+# The forward arrays that the derivative of each operation of a block reads. BLOCK-1 to BLOCK-5.
 READ = {
     "norm1": {"input"},
     "qkv": {"norm1"},
@@ -70,17 +70,17 @@ READ = {
     "gelu": {"hidden"},
     "output": {"activated"},
 }
-KEPT = sorted(set().union(*READ.values()))  # one array that two read is kept once
+KEPT = sorted(set().union(*READ.values()))  # an array with two readers is kept once
 
 
 def size(arrays: Iterable[Array]) -> int:
-    """Return the bytes of some arrays together."""
+    """Return the total size of some arrays in bytes."""
     return sum(array.width * math.prod(array.shape) for array in arrays)
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """One of the `devices` that share one copy of the weights of a pretraining model."""
+    """One of the `devices` that share a copy of a pretraining model's weights."""
 
     config: Any
     visible: int
@@ -91,16 +91,16 @@ class Device:
 
     @property
     def width(self) -> int:
-        """Bytes of a number that is computed with: a."""
+        """Bytes per number in the compute type: a."""
         return 2 if self.mixed else 4
 
     def part(self, path: str) -> tuple[int, ...]:
-        """The shape of what the device holds of a weight."""
+        """Return the shape of the device's part of a weight."""
         return part(path, self.whole[path], self.parallel, self.devices)
 
     @functools.cached_property
     def whole(self) -> dict[str, tuple[int, ...]]:
-        """The whole shape of each weight."""
+        """Full shape of each weight by path."""
         return {path: weight.shape for path, weight in expand(self.config, "pretraining").items()}
 
     def weights(self) -> list[Array]:
@@ -117,11 +117,11 @@ class Device:
         return tuple(found)
 
     def outside(self) -> tuple[Array, ...]:
-        """List the copies of kernels outside of blocks."""
+        """List the copies of kernels outside the blocks."""
         return self.copies(path for path in self.whole if "/block_" not in path)
 
     def blocks(self) -> list[Block]:
-        """List the blocks, those of the encoder first. MEMORY-4 to MEMORY-6."""
+        """List the blocks, the encoder's first. MEMORY-4 to MEMORY-6."""
         c, seen = self.config, self.visible + self.config.class_token
         return [
             *self._stack("encoder", seen, c.depth, c.dim, c.heads),
@@ -132,7 +132,7 @@ class Device:
 
     def _stack(self, name: str, tokens: int, depth: int, dim: int, heads: int) -> Iterable[Block]:
         a = self.width
-        groups = 1  # of devices that have heads of their own
+        groups = 1  # parts into which the heads are divided
         if self.parallel == "tensor":
             groups = max(n for n in range(1, heads + 1) if heads % n == self.devices % n == 0)
         tensor = self.parallel == "tensor"
@@ -169,13 +169,13 @@ def device_memory(
     average: bool = False,
     accumulates: bool = False,
 ) -> dict[str, int]:
-    """Bytes on each device while it pretrains, by what they are for. MEMORY-1 to MEMORY-6.
+    """Return the bytes on each device during pretraining, by purpose. MEMORY-1 to MEMORY-6.
 
-    `devices` share one copy of the weights; `clips` are those of one device.
+    `devices` is the number that share one copy of the weights; `clips` is the number per device.
     """
     device = Device(config, visible, decoded, parallel, devices, mixed)
     weights, blocks, outside = device.weights(), device.blocks(), size(device.outside())
-    # AdamW's variables, each like its weight.
+    # The optimizer's variables, each with its weight's shape.
     kinds = ["first moment", "second moment", *["average"] * average, *["sum"] * accumulates]
     tubelet = math.prod(config.tubelet) * config.channels
     clip = [
@@ -190,7 +190,7 @@ def device_memory(
     kept, matrices, copies = (
         [size(getattr(block, name)) for block in blocks] for name in ("kept", "matrices", "copies")
     )
-    if remat:  # the backward pass computes each block again from its input, one after the other
+    if remat:  # the backward pass recomputes one block at a time from its input
         inputs = size(block.input for block in blocks)
         kept, matrices, copies = [inputs + max(kept)], [max(matrices)], [max(copies)]
     return {

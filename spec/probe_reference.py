@@ -1,14 +1,14 @@
-"""The oracle's windows of long videos and probes of frozen features: FEATURE and PROBE clauses."""
+"""The oracle for windows of long videos and probes of frozen features: FEATURE and PROBE clauses."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from spec import reference
+from spec import layers_reference as layers
 
 
 def windows(count: int, frames: int, sampling_stride: int, stride: int) -> list[list[int]]:
-    """FEATURE-1: the positions of each window's frames in a video of `count` frames."""
+    """Return the frame positions of each window in a video of `count` frames. FEATURE-1."""
     found = []
     start = 0
     while not found or start + (frames - 1) * sampling_stride + 1 <= count:
@@ -20,7 +20,7 @@ def windows(count: int, frames: int, sampling_stride: int, stride: int) -> list[
 def window_times(
     count: int, frames: int, sampling_stride: int, stride: int, rate: float
 ) -> list[tuple[float, float]]:
-    """FEATURE-2: seconds at which each window begins and ends, `rate` frames per second."""
+    """Return the seconds at which each window begins and ends, at `rate` frames per second. FEATURE-2."""
     return [
         (chosen[0] / rate, (chosen[-1] + 1) / rate)
         for chosen in windows(count, frames, sampling_stride, stride)
@@ -28,14 +28,18 @@ def window_times(
 
 
 def standardised(training: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """PROBE-1: (n, D) features of the training views and (m, D) others -> (m, D)."""
+    """Standardise features (m, D) by those of the training views (n, D). PROBE-1."""
     return (features - training.mean(axis=0)) / training.std(axis=0)
 
 
 def attentive_logits(weights: dict, tokens: np.ndarray, heads: int) -> np.ndarray:
-    """PROBE-2: tokens (B, N, D) -> logits (B, K), with a key and a value of each token.
+    """Compute the logits (B, K) of an attentive probe from tokens (B, N, D). PROBE-2.
 
-    `weights`: query (D,); key (D, D); value, projection, wide, narrow and head, each (kernel, bias).
+    Args:
+        weights: Arrays query (D,) and key (D, D); (kernel, bias) for value, projection, wide,
+            narrow and head.
+        tokens: Output of the frozen encoder.
+        heads: Number of attention heads.
     """
     dim = tokens.shape[-1]
     x = _normalised(tokens)
@@ -43,16 +47,24 @@ def attentive_logits(weights: dict, tokens: np.ndarray, heads: int) -> np.ndarra
     values = _dense(weights["value"], x).reshape(keys.shape)
     query = weights["query"].reshape(heads, dim // heads)
     logits = np.einsum("bnhd,hd->bhn", keys, query) / np.sqrt(dim // heads)
-    pooled = np.einsum("bhn,bnhd->bhd", reference.softmax(logits), values).reshape(len(x), dim)
+    pooled = np.einsum("bhn,bnhd->bhd", layers.softmax(logits), values).reshape(len(x), dim)
     y = _dense(weights["projection"], pooled)
-    y = y + _dense(weights["narrow"], reference.gelu(_dense(weights["wide"], _normalised(y))))
+    y = y + _dense(weights["narrow"], layers.gelu(_dense(weights["wide"], _normalised(y))))
     return _dense(weights["head"], _normalised(y))
 
 
 def neighbour_votes(
     known: np.ndarray, numbers: list[int], query: np.ndarray, classes: int, count: int
 ) -> np.ndarray:
-    """PROBE-3: features (n, D) with their classes, and one (D,) -> shares of the votes (K,)."""
+    """Return the shares of the votes (K,) for one feature (D,), by k nearest neighbours. PROBE-3.
+
+    Args:
+        known: Features of the training videos (n, D).
+        numbers: Their classes.
+        query: Feature (D,) to classify.
+        classes: Number of classes, K.
+        count: Number of neighbours, k.
+    """
     cosines = [other @ query / (np.linalg.norm(other) * np.linalg.norm(query)) for other in known]
     nearest = sorted(range(len(known)), key=lambda i: -cosines[i])[:count]
     votes = np.zeros(classes)
@@ -67,4 +79,4 @@ def _dense(weights: tuple, x: np.ndarray) -> np.ndarray:
 
 
 def _normalised(x: np.ndarray) -> np.ndarray:
-    return reference.layer_norm(x, 1.0, 0.0, 1e-6)
+    return layers.layer_norm(x, 1.0, 0.0, 1e-6)

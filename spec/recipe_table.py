@@ -1,4 +1,4 @@
-"""`recipes.toml` expanded: every published run with all its values."""
+"""Every published run, expanded from `recipes.toml`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ STAGES = ("pretraining", "fine_tuning")
 
 
 def runs(stage: str) -> dict[str, dict[str, Any]]:
-    """Name -> values: the stage's defaults with the run's own over them, less its `unknown` keys."""
+    """Return the values of each run of a stage by name: defaults, overridden by the run's own.
+
+    Keys that a run lists as `unknown` are left out.
+    """
     defaults, table = TABLE["defaults"][stage], TABLE[stage]
     return {
         name: {k: v for k, v in {**defaults, **own}.items() if k not in own.get("unknown", ())}

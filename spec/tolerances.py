@@ -1,4 +1,4 @@
-"""The tolerances of `tolerances.toml`: about ten times the noise that was measured."""
+"""The tolerances in `tolerances.toml`, each about ten times the measured noise."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """The largest allowed distance of a float32 implementation from the float64 oracle.
+    """The largest error of a float32 implementation relative to the float64 oracle that passes.
 
     Args:
-        value: the largest error that passes.
-        of: what the error is relative to.
-        measured: the noise that was seen.
-        where: on which implementation, for what.
-        why: the value is more than `MOST` times the noise.
+        value: Largest error that passes.
+        of: Quantity that the error is relative to.
+        measured: Noise that was measured.
+        where: Implementation and computation on which it was measured.
+        why: Reason if the value is more than `MOST` times the noise.
     """
 
     value: float

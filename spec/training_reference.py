@@ -1,6 +1,6 @@
-"""The oracle's weights, costs, schedules and AdamW: SPEC.md's WEIGHT, COUNT, INIT and OPT clauses.
+"""The oracle for weights, schedules and AdamW: SPEC.md's WEIGHT, INIT and OPT clauses.
 
-And what fine-tuning adds to them: FT-4 to FT-7.
+FT-4 to FT-7 are here too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from spec.gradient_reference import pretraining_gradients
-from spec.reference import Batch, Weights, in_float64, pooling_norm, pretraining_loss
+from spec.layers_reference import Weights, in_float64
+from spec.reference import Batch, pooling_norm, pretraining_loss
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -21,7 +22,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def weight_shapes(config: Any) -> Shapes:
-    """Every trainable weight and its shape, in the forward's order. WEIGHT-1."""
+    """Return the shape of every trainable weight, in the order of the forward pass. WEIGHT-1."""
     sizes = (config.decoder_dim, config.decoder_depth, config.decoder_heads, config.decoder_mlp_dim)
     return (
         _encoder_shapes(config)
@@ -31,25 +32,25 @@ def weight_shapes(config: Any) -> Shapes:
         | {"mask_token": (1, 1, config.decoder_dim)}
         | _stack_shapes(config, "decoder", *sizes)
         | _norm_shapes("decoder/norm", config.decoder_dim)
-        | _head_shapes(config.decoder_dim, _values(config))
+        | _head_shapes(config.decoder_dim, tubelet_values(config))
     )
 
 
 def classifier_weight_shapes(config: Any, classes: int, pooling: str = "mean") -> Shapes:
-    """Return the shapes of a classifier: no decoder, and one norm, by the pooling. FT-4."""
+    """Return the shapes for a classifier: no decoder, and one norm that depends on `pooling`. FT-4."""
     norm = _norm_shapes(pooling_norm(pooling), config.dim)
     return _encoder_shapes(config) | norm | _head_shapes(config.dim, classes)
 
 
-def _values(config: Any) -> int:
-    """P"""
+def tubelet_values(config: Any) -> int:
+    """Return the number of values per tubelet: P."""
     return math.prod(config.tubelet) * config.channels
 
 
 def _encoder_shapes(config: Any) -> Shapes:
-    """The tubelet embedding and the encoder's blocks, without its norm."""
+    """Return the shapes of the tubelet embedding and the encoder's blocks, without its norm."""
     embedding = {
-        "tubelet_embedding/kernel": (_values(config), config.dim),
+        "tubelet_embedding/kernel": (tubelet_values(config), config.dim),
         "tubelet_embedding/bias": (config.dim,),
     }
     if config.class_token:
@@ -93,9 +94,10 @@ def _stack_shapes(config: Any, part: str, dim: int, depth: int, heads: int, hidd
 
 
 def initialisation(config: Any) -> dict[str, tuple[str, float]]:
-    """Every weight's rule: ("uniform", bound), ("constant", value), ("normal" or "truncated_normal", std).
+    """Return the initialisation rule of every weight. INIT-1 to INIT-4, IMAGE-1.
 
-    The truncated normal is cut at one standard deviation. INIT-1 to INIT-4, IMAGE-1.
+    A rule is ("uniform", bound), ("constant", value), or ("normal" or "truncated_normal", standard
+    deviation). The truncated normal is cut at one standard deviation.
     """
 
     def rule(name: str, shape: tuple[int, ...]) -> tuple[str, float]:
@@ -116,7 +118,7 @@ def initialisation(config: Any) -> dict[str, tuple[str, float]]:
 def classifier_initialisation(
     config: Any, classes: int, pooling: str = "mean", init_scale: float = 0.001
 ) -> dict[str, tuple[str, float]]:
-    """Return the initialisation of a classifier, with ("normal", standard deviation). FT-5."""
+    """Return the initialisation rule of every weight of a classifier. FT-5."""
 
     def rule(name: str) -> tuple[str, float]:
         if name == "head/kernel":
@@ -130,13 +132,17 @@ def classifier_initialisation(
 
 
 def _embedding_rules(config: Any) -> dict[str, tuple[str, float]]:
-    """INIT-2: the bias too is drawn."""
-    rule = ("uniform", 1 / math.sqrt(_values(config)))
+    """Return the rules for the tubelet embedding, whose bias is random too. INIT-2."""
+    rule = ("uniform", 1 / math.sqrt(tubelet_values(config)))
     return {"tubelet_embedding/kernel": rule, "tubelet_embedding/bias": rule}
 
 
 def _constant(config: Any, name: str) -> tuple[str, float]:
-    """INIT-4; a name that no rule covers raises KeyError."""
+    """Return the rule of a weight that starts constant. INIT-4.
+
+    Raises:
+        KeyError: No rule covers the name.
+    """
     constants = {
         "gamma": 1.0,
         "log_scale": math.log(10),
@@ -153,14 +159,14 @@ def _constant(config: Any, name: str) -> tuple[str, float]:
 def random_weights(
     config: Any, generator: np.random.Generator, sigma: float = 0.5
 ) -> dict[str, np.ndarray]:
-    """Weights for parity tests, large enough to show a wrong detail; gammas lie around 1."""
+    """Draw weights for parity tests, large enough to reveal small errors; gammas lie around 1."""
     return random_weights_of(weight_shapes(config), generator, sigma)
 
 
 def random_weights_of(
     shapes: Shapes, generator: np.random.Generator, sigma: float = 0.5
 ) -> dict[str, np.ndarray]:
-    """Return random weights for any table of shapes, such as `classifier_weight_shapes`."""
+    """Draw such weights for any table of shapes, such as `classifier_weight_shapes`."""
     weights = {}
     for name, shape in shapes.items():
         centre = 1.0 if name.endswith("gamma") else 0.0
@@ -168,59 +174,11 @@ def random_weights_of(
     return weights
 
 
-# Numbers of weights, and of multiply-accumulates -------------------------------------------------
-
-
-def count_parameters(config: Any) -> int:
-    """Trainable values of the pretraining model. COUNT-1."""
-    return sum(math.prod(shape) for shape in weight_shapes(config).values())
-
-
-def count_encoder_parameters(config: Any) -> int:
-    """Trainable values of the tubelet embedding and the encoder with its final norm. COUNT-2."""
-    return sum(
-        math.prod(shape)
-        for name, shape in weight_shapes(config).items()
-        if name.startswith(("tubelet_embedding/", "encoder/"))
-    )
-
-
-def view_multiply_accumulates(config: Any, classes: int = 400) -> int:
-    """One forward of the classifier on one clip: matrix products alone. COUNT-3, COUNT-5."""
-    tokens = math.prod(config.grid)
-    read = tokens + config.class_token
-    return (
-        tokens * _values(config) * config.dim
-        + stack_multiply_accumulates(read, config.dim, config.mlp_dim, config.depth)
-        + config.dim * classes
-    )
-
-
-def pretraining_multiply_accumulates(config: Any, visible: int, decoded: int) -> int:
-    """One forward of the pretraining model on one clip of V visible, M decoded tokens. COUNT-4, -5."""
-    encoder = (config.dim, config.mlp_dim, config.depth)
-    decoder = (config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth)
-    seen = visible + config.class_token
-    return (
-        visible * _values(config) * config.dim
-        + stack_multiply_accumulates(seen, *encoder)
-        + seen * config.dim * config.decoder_dim
-        + stack_multiply_accumulates(seen + decoded, *decoder)
-        + decoded * config.decoder_dim * _values(config)
-    )
-
-
-def stack_multiply_accumulates(tokens: int, dim: int, hidden: int, depth: int) -> int:
-    """Blocks over K tokens: q, k, v, projection; the MLP's two; logits and mixing. COUNT-3."""
-    dense = 4 * dim**2 + 2 * dim * hidden
-    return depth * (tokens * dense + 2 * tokens**2 * dim)
-
-
 # Schedules ---------------------------------------------------------------------------------------
 
 
 def drop_path_rates(rate: float, depth: int) -> np.ndarray:
-    """-> (depth,): 0 at the first block, `rate` at the last. BLOCK-7."""
+    """Return rates (depth,): 0 at the first block, `rate` at the last. BLOCK-7."""
     return np.linspace(0.0, rate, depth)
 
 
@@ -233,7 +191,7 @@ def learning_rate(
     warmup_steps: int,
     total_steps: int,
 ) -> float:
-    """The rate of update `step` (0-based): linear warm-up from 0, then a cosine. OPT-3, OPT-4."""
+    """Return the rate of update `step` (0-based): linear warm-up from 0, then cosine. OPT-3, OPT-4."""
     peak, floor = base * videos_per_step / 256, minimum * videos_per_step / 256
     if step < warmup_steps:
         return peak * step / max(warmup_steps - 1, 1)
@@ -242,7 +200,7 @@ def learning_rate(
 
 
 def layer_decay_scale(name: str, depth: int, decay: float) -> float:
-    """Return the factor of a weight's learning rate: 1 behind the encoder's blocks, less before. FT-6."""
+    """Return the multiplier of a weight's rate: 1 after the encoder's blocks, less before. FT-6."""
     if name.startswith("tubelet_embedding/"):
         layer = 0
     elif name.startswith("encoder/block_"):
@@ -256,7 +214,7 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
 
 
 def decayed(name: str, shape: tuple[int, ...]) -> bool:
-    """Return True if AdamW's weight decay applies to a weight. OPT-2."""
+    """Return whether AdamW's weight decay applies to a weight. OPT-2."""
     kept_out = len(shape) == 1 or name.endswith("bias")
     kept_out = kept_out or name.endswith(("mask_token", "class_token", "log_scale", "positions"))
     return not kept_out
@@ -274,7 +232,7 @@ def adamw_steps(
     epsilon: float = 1e-8,
     layer_decay: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """Pretrains for one update per batch and rate -> the weights. OPT-2, OPT-5, FT-6, FT-7."""
+    """Pretrain for one update per batch and rate; return the weights. OPT-2, OPT-5, FT-6, FT-7."""
     weights = in_float64(weights)
     first = {name: np.zeros_like(w) for name, w in weights.items()}  # m
     second = {name: np.zeros_like(w) for name, w in weights.items()}  # v
@@ -293,7 +251,7 @@ def adamw_steps(
 
 
 def moving_averages(values: Iterable[np.ndarray], decay: float) -> np.ndarray:
-    """A weight's values, the first one before any update -> its average. OPT-6."""
+    """Average a weight's values, of which the first is before any update. OPT-6."""
     first, *updated = (np.asarray(value, np.float64) for value in values)
     average = first
     for value in updated:
@@ -311,7 +269,7 @@ def gradient(
     entries: Sequence[tuple[str, tuple[int, ...]]],
     step: float = 1e-5,
 ) -> np.ndarray:
-    """Central finite differences of the loss at chosen entries (weight name, index)."""
+    """Compute central finite differences of the loss at chosen entries (weight name, index)."""
     slopes = []
     for name, index in entries:
         sides = []

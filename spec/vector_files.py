@@ -1,8 +1,8 @@
-"""The form of golden vectors: numbers rounded so that every machine rounds them alike, then bytes.
+"""The file format of golden vectors: reproducibly rounded numbers in safetensors files.
 
-Float64 results differ in their last bits between machines. What a file holds of them are multiples
-of 2^-BITS of the tensor's power of two, and its generator makes sure that none lies within MARGIN of
-that power of where rounding turns.
+Float64 results differ in their last bits between machines. A file therefore stores them as multiples
+of 2^(e - BITS), with 2^e the power of two above the tensor's largest value. The generator ensures that
+no value lies within MARGIN * 2^e of a rounding boundary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 BITS = 22
-# Largest difference seen between machines' arithmetic: 2.3e-13; vectors/README.md says where.
+# The largest difference measured between machines is 2.3e-13, see vectors/README.md.
 MARGIN = 1e-11
 
 Tensors = dict[str, np.ndarray]
@@ -24,18 +24,26 @@ TYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "U8": np.dtype("u1")}
 NAMES = {kind: name for name, kind in TYPES.items()}
 
 
+def prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    """Prepend a prefix to the names of tensors."""
+    return {f"{prefix}/{name}": value for name, value in tensors.items()}
+
+
 # Float64 -> float32 ------------------------------------------------------------------------------
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """float64 -> float32: multiples of 2^(e - BITS), 2^e the power of two above the largest."""
+    """Round float64 values to multiples of 2^(e - BITS), exact in float32."""
     _, e = _share_and_exponent(values)
-    steps = np.round(np.ldexp(values, BITS - e)) + 0.0  # without a sign on zeros
+    steps = np.round(np.ldexp(values, BITS - e)) + 0.0  # + 0.0 turns -0.0 into 0.0
     return np.ldexp(steps, e - BITS).astype(np.float32)
 
 
 def room(values: np.ndarray) -> float:
-    """Return the least distance of a value from being rounded differently, as a share of 2^e."""
+    """Return the smallest change, as a share of 2^e, that could change `rounded(values)`.
+
+    Either a value crosses a rounding boundary, or the largest one changes e.
+    """
     share, e = _share_and_exponent(values)
     steps = np.ldexp(values, BITS - e)
     to_boundary = float(np.abs(steps - np.floor(steps) - 0.5).min()) * 2.0**-BITS
@@ -43,9 +51,9 @@ def room(values: np.ndarray) -> float:
 
 
 def _share_and_exponent(values: np.ndarray) -> tuple[float, int]:
-    """The largest magnitude as share * 2^e, .5 <= share < 1; 0 and 0 if it is 0.
+    """Split the largest magnitude into share * 2^e, .5 <= share < 1; (0, 0) if it is 0.
 
-    A little above the largest: else one of exactly 1, as in a table of cosines, is on the edge.
+    It is first increased slightly: exactly 1, as in a table of cosines, would lie on the boundary.
     """
     share, e = np.frexp(np.abs(values).max() * (1 + 2.0**-20))
     return float(share), int(e)
@@ -55,16 +63,16 @@ def _share_and_exponent(values: np.ndarray) -> tuple[float, int]:
 
 
 def stored(values: np.ndarray) -> np.ndarray:
-    """Return the stored form: uint8 and float32 unchanged, integers as int32, float64 rounded."""
+    """Convert to a type that files store: int64 to int32, float64 to rounded float32."""
     if values.dtype == np.float64:
         return rounded(values)
     return values.astype(np.int32) if values.dtype == np.int64 else values
 
 
 def encode(about: dict[str, Any], tensors: Tensors) -> bytes:
-    """-> a safetensors file: length of the header, header, tensors; the wider numbers first.
+    """Encode as a safetensors file: length of the header, header, tensors by descending item size.
 
-    One entry of metadata and sorted keys: the bytes depend on the contents alone.
+    With a single metadata entry and sorted keys, the bytes depend only on the contents.
     """
     tensors = {name: stored(values) for name, values in tensors.items()}
     header: dict[str, Any] = {"__metadata__": {"about": _json(about)}}
@@ -80,7 +88,11 @@ def encode(about: dict[str, Any], tensors: Tensors) -> bytes:
 
 
 def decode(content: bytes) -> Contents:
-    """The inverse of `encode`; ValueError or KeyError where it is no such file."""
+    """Decode what `encode` wrote.
+
+    Raises:
+        ValueError or KeyError: The content is not such a file.
+    """
     start = 8 + int.from_bytes(content[:8], "little")
     header, tensors = json.loads(content[8:start]), {}
     about = json.loads(header.pop("__metadata__")["about"])
@@ -95,11 +107,11 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-# Bytes against bytes -----------------------------------------------------------------------------
+# Comparison of files -----------------------------------------------------------------------------
 
 
 def differences(found: bytes, wanted: bytes) -> Iterator[str]:
-    """Return the differences between a file and the wanted tensors, one line for each tensor."""
+    """Describe how a file differs from the expected one, with one line per tensor."""
     if found == wanted:
         return
     try:

@@ -1,4 +1,4 @@
-"""Reading of a video's time stamps and display matrix, after DECODE-3 and DECODE-5 of SPEC.md."""
+"""The oracle for a video's time stamps and display matrix: SPEC.md's DECODE-3 and DECODE-5."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def positions(times):
-    """Ascending time stamps -> ticks at which the frames appear."""
+    """Convert ascending time stamps to the ticks at which the frames appear. DECODE-5."""
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     if not any(gaps):
         return list(range(len(times)))
@@ -19,7 +19,7 @@ def positions(times):
 
 
 def upright(pixels, matrix):
-    """Stored pixels (H, W, C), signs (a, b, c, d) of a display matrix -> pixels as they are shown."""
+    """Apply the signs (a, b, c, d) of a display matrix to stored pixels (H, W, C). DECODE-3."""
     a, b, c, d = matrix
     height, width = pixels.shape[:2]
     places = {

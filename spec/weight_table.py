@@ -1,4 +1,4 @@
-"""`weights.toml` expanded for a model: every weight, its upstream tensors, the way from them to ours."""
+"""The weights of a model and their upstream tensors, expanded from `weights.toml`."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ UPSTREAMS = ("official", "official_classifier", "huggingface", "mmaction2", "vit
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """One weight of a model: ours, and the tensors that upstreams keep it in."""
+    """One weight of a model and the upstream tensors that store it."""
 
     path: str
     shape: tuple[int, ...]
     layout: str
-    upstream_shape: tuple[
-        int, ...
-    ]  # of its tensors together, concatenated along axis 0; but see `shape_in`
+    # Shape of the tensors concatenated along axis 0; for image models see `shape_in`.
+    upstream_shape: tuple[int, ...]
     names: Mapping[str, tuple[str, ...]]  # upstream -> its tensors
 
     def tensors(self, upstream: str) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of the tensors that an upstream keeps the weight in; {} if in none."""
+        """Return name -> shape of the upstream tensors that store the weight; {} if there are none."""
         names = self.names.get(upstream, ())
         first, *rest = self.shape_in(upstream)
         return {name: (first // len(names), *rest) for name in names}
 
     def shape_in(self, upstream: str) -> tuple[int, ...]:
-        """Return the shape of an upstream's joined tensors: image models' convolution has no time axis."""
+        """Return the shape of an upstream's tensors together.
+
+        The convolution of image models has no time axis.
+        """
         if upstream == "vit" and self.layout == "conv3d":
             return *self.upstream_shape[:2], *self.upstream_shape[3:]
         return self.upstream_shape
 
     def from_upstream(self, tensors: Sequence[np.ndarray]) -> np.ndarray:
-        """The tensors of one upstream, in the order of `names` -> ours. WEIGHT-2, EMBED-1."""
+        """Convert the tensors of one upstream, in the order of `names`, to ours. WEIGHT-2, EMBED-1."""
         tensor = np.concatenate(tensors)
         match self.layout:
             case "same":
@@ -56,7 +58,7 @@ class Weight:
 
 
 def expand(config: Any, model: str, classes: int | None = None) -> dict[str, Weight]:
-    """Every weight of a model by its path; `classes` is the number of a classifier's classes."""
+    """Return every weight of a model by its path; `classes` is needed for a classifier only."""
     if model not in MODELS:
         raise ValueError(f"`model` must be one of {', '.join(MODELS)}. Received: {model!r}.")
     letters = {
@@ -89,14 +91,14 @@ def expand(config: Any, model: str, classes: int | None = None) -> dict[str, Wei
 
 
 def huggingface_memory_name(name: str) -> str:
-    """The state dict's name of a tensor in a file; transformers 5."""
+    """Return the name in the state dict of transformers 5 for a tensor's name in a file."""
     for stored, held in TABLE["huggingface_memory"].items():
         name = name.replace(stored, held)
     return name
 
 
 def _block_weights(config: Any, model: str, entry: dict) -> dict[str, Weight]:
-    """The entry's weight in each block of each part of the model."""
+    """Return the entry's weight in each block of each part of the model."""
     weights = {}
     for part, about in TABLE["part"].items():
         if model not in about["models"]:
@@ -116,7 +118,15 @@ def _block_weights(config: Any, model: str, entry: dict) -> dict[str, Weight]:
 
 
 def _weight(config: Any, entry: dict, path: str, sizes: dict, blocks: dict[str, str]) -> Weight:
-    """`sizes`: what the letters of the shape mean; `blocks`: what {blocks} is, by upstream."""
+    """Build one weight from its entry.
+
+    Args:
+        config: Configuration of the model.
+        entry: Entry of `weights.toml`.
+        path: Path of the weight.
+        sizes: Size for each letter in the entry's shape.
+        blocks: Value of {blocks} for each upstream.
+    """
     shape = tuple(sizes.get(letter, letter) for letter in entry["shape"])
     upstream_shape = shape[::-1] if entry["layout"] == "transpose" else shape
     if entry["layout"] == "conv3d":

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from spec import training_reference
+from spec import cost_reference
 from spec.config import VARIANTS as PUBLISHED
 from vmae_keras import VideoMAEConfig, backend, masks
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
@@ -27,7 +27,7 @@ COUNTS = st.integers(1, 2048)
 @given(st.sampled_from(sorted(VARIANTS)), st.integers(1, 1000))
 def test_cost_of_a_view_equals_the_oracle(name, classes):
     config = VideoMAEConfig.variant(name)
-    expected = training_reference.view_multiply_accumulates(config, classes)
+    expected = cost_reference.view_multiply_accumulates(config, classes)
     assert view_multiply_accumulates(config, classes) == expected
 
 
@@ -35,7 +35,7 @@ def test_cost_of_a_view_equals_the_oracle(name, classes):
 @given(st.sampled_from(sorted(VARIANTS)), COUNTS, COUNTS)
 def test_cost_of_pretraining_equals_the_oracle(name, visible, decoded):
     config = VideoMAEConfig.variant(name)
-    expected = training_reference.pretraining_multiply_accumulates(config, visible, decoded)
+    expected = cost_reference.pretraining_multiply_accumulates(config, visible, decoded)
     assert pretraining_multiply_accumulates(config, visible, decoded) == expected
 
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from backends_tests.compare import assert_close
 from backends_tests.recorded import RecordedGenerator
-from spec import augment_reference as oracle
-from spec import recipe_table
+from spec import mix_reference, recipe_table
 from vmae_keras.data.mixing import MODES, Mixing, mix_videos, soft_targets
 
 clause = pytest.mark.clause
@@ -44,8 +43,8 @@ def oracles_choice(draws, mixing, picture):
     y, x = next(draws), next(draws)
     assert (y.method, y.arguments) == ("integers", (height,))
     assert (x.method, x.arguments) == ("integers", (width,))
-    box = oracle.cutmix_box(height, width, beta.value, (x.value, y.value))
-    return oracle.cutmix_ratio(height, width, box), box
+    box = mix_reference.cutmix_box(height, width, beta.value, (x.value, y.value))
+    return mix_reference.cutmix_ratio(height, width, box), box
 
 
 @clause("MIX-4", "MIX-5")
@@ -59,7 +58,7 @@ def test_choices_are_the_oracles(mode, half, height, width, parameters, probabil
     draws = iter(generator.draws)
     made = {"batch": 1, "pair": half, "elem": 2 * half}[mode]
     expected = [oracles_choice(draws, mixing, (height, width)) for _ in range(made)]
-    assert choices == oracle.choices_of_clips(expected, mode, 2 * half)
+    assert choices == mix_reference.choices_of_clips(expected, mode, 2 * half)
     assert next(draws, None) is None
 
 
@@ -76,7 +75,7 @@ def test_mixed_videos_are_the_oracles(dtype, half, height, width, seed):
     assert mixed.shape == videos.shape and mixed.dtype == np.float32
     np.testing.assert_array_equal(videos, before)
     values = videos / 255 if dtype == np.uint8 else videos
-    assert_close(mixed, oracle.mixed_videos(values, choices), "float32")
+    assert_close(mixed, mix_reference.mixed_videos(values, choices), "float32")
 
 
 @clause("MIX-1")
@@ -88,7 +87,7 @@ def test_targets_are_the_oracles_and_sum_to_one(half, classes, smoothing, seed):
     ratios = generator.random(2 * half)
     targets = soft_targets(labels, classes, smoothing, ratios)
     assert targets.shape == (2 * half, classes) and targets.dtype == np.float32
-    expected = oracle.soft_targets(labels, classes, smoothing, ratios)
+    expected = mix_reference.soft_targets(labels, classes, smoothing, ratios)
     assert_close(targets, expected, "float32")
     assert_close(targets.sum(1), np.ones(2 * half), "float32")
 

@@ -18,7 +18,7 @@ from backends_tests.upstream_files import (
     write,
     write_torch,
 )
-from spec.reference import sinusoid_positions
+from spec.position_reference import sinusoid_positions
 from vmae_keras import VideoMAEConfig
 from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD
 from vmae_keras.runs.stored import read_stored

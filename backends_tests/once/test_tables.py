@@ -6,7 +6,7 @@ import re
 import pytest
 import typer
 
-from spec import recipe_table, training_reference
+from spec import cost_reference, recipe_table
 from spec.config import VARIANTS as PUBLISHED
 from spec.config import Config
 from vmae_keras import VideoMAEConfig
@@ -44,10 +44,10 @@ def test_the_published_variants_are_all_there_and_no_others():
 def test_a_variant_has_the_published_sizes_and_counts(name):
     config, published = VideoMAEConfig.variant(name), PUBLISHED[name]
     assert config.to_dict() == dataclasses.asdict(Config.variant(name))
-    encoder = training_reference.count_encoder_parameters(config)
+    encoder = cost_reference.count_encoder_parameters(config)
     assert encoder == published["encoder_parameters"]
     total = published.get("pretraining_parameters")  # vit has none: only encoder and classifier
-    assert total in (None, training_reference.count_parameters(config))
+    assert total in (None, cost_reference.count_parameters(config))
 
 
 def test_the_specifications_configuration_has_the_librarys_fields_and_defaults():

@@ -9,6 +9,7 @@ import pytest
 
 from backends_tests.compare import assert_close
 from spec import augment_reference as augment
+from spec import mix_reference
 
 clause = pytest.mark.clause
 
@@ -247,11 +248,13 @@ def test_normalised_an_erased_region_is_its_noise():
 @clause("MIX-1")
 def test_targets_by_hand():
     """MIX-1: Smooth four classes by .1: .025 each, and .925 at the label."""
-    same = augment.soft_targets([2, 0], 4, 0.1, [1.0, 1.0])
+    same = mix_reference.soft_targets([2, 0], 4, 0.1, [1.0, 1.0])
     np.testing.assert_allclose(same, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]])
-    mixed = augment.soft_targets([2, 0], 4, 0.1, [0.75, 0.25])
+    mixed = mix_reference.soft_targets([2, 0], 4, 0.1, [0.75, 0.25])
     np.testing.assert_allclose(mixed, [[0.25, 0.025, 0.7, 0.025]] * 2)
-    np.testing.assert_array_equal(augment.soft_targets([1, 1], 2, 0.0, [0.3, 0.3]), [[0, 1]] * 2)
+    np.testing.assert_array_equal(
+        mix_reference.soft_targets([1, 1], 2, 0.0, [0.3, 0.3]), [[0, 1]] * 2
+    )
 
 
 @clause("MIX-3", "AUG-1")
@@ -261,26 +264,26 @@ def test_mixing_commutes_with_normalisation():
     videos = generator.random((4, 2, 5, 6, 3))
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     choices = [(0.3, None), (0.8, (1, 0, 4, 3)), (0.6, None), (1.0, None)]
-    ours = (augment.mixed_videos(videos, choices) - mean) / std
-    upstream = augment.mixed_videos((videos - mean) / std, choices)
+    ours = (mix_reference.mixed_videos(videos, choices) - mean) / std
+    upstream = mix_reference.mixed_videos((videos - mean) / std, choices)
     assert_close(ours, upstream, "float64")
     np.testing.assert_allclose(
-        augment.mixed_videos(videos, choices)[0], 0.3 * videos[0] + 0.7 * videos[3]
+        mix_reference.mixed_videos(videos, choices)[0], 0.3 * videos[0] + 0.7 * videos[3]
     )
 
 
 @clause("MIX-4")
 def test_boxes_by_hand():
     """MIX-4: Halve each side for a ratio of .75; at a corner, a quarter of the box is left."""
-    assert augment.cutmix_box(224, 224, 0.75, (112, 112)) == (56, 56, 168, 168)
-    assert augment.cutmix_ratio(224, 224, (56, 56, 168, 168)) == 0.75
-    corner = augment.cutmix_box(224, 224, 0.75, (0, 223))
+    assert mix_reference.cutmix_box(224, 224, 0.75, (112, 112)) == (56, 56, 168, 168)
+    assert mix_reference.cutmix_ratio(224, 224, (56, 56, 168, 168)) == 0.75
+    corner = mix_reference.cutmix_box(224, 224, 0.75, (0, 223))
     assert corner == (0, 223 - 56, 56, 224)
-    assert augment.cutmix_ratio(224, 224, corner) == 1 - 56 * 57 / 224**2
+    assert mix_reference.cutmix_ratio(224, 224, corner) == 1 - 56 * 57 / 224**2
     # 7.07 x 14.1 pixels of 10 x 20: 7 and 14, with halves of 3 and 7.
-    assert augment.cutmix_box(10, 20, 0.5, (10, 5)) == (3, 2, 17, 8)
-    assert augment.cutmix_box(10, 20, 1.0, (10, 5)) == (10, 5, 10, 5)
-    assert augment.cutmix_ratio(10, 20, (10, 5, 10, 5)) == 1
+    assert mix_reference.cutmix_box(10, 20, 0.5, (10, 5)) == (3, 2, 17, 8)
+    assert mix_reference.cutmix_box(10, 20, 1.0, (10, 5)) == (10, 5, 10, 5)
+    assert mix_reference.cutmix_ratio(10, 20, (10, 5, 10, 5)) == 1
 
 
 @clause("MIX-4")
@@ -288,7 +291,7 @@ def test_a_box_is_the_others_in_every_frame():
     """MIX-4: Fill rows 1 and 2, columns 0 to 2 from the other clip; the second clip has no box."""
     videos = np.zeros((2, 3, 4, 5, 1))
     videos[1] = 1
-    mixed = augment.mixed_videos(videos, [(0.7, (0, 1, 3, 3)), (1.0, None)])
+    mixed = mix_reference.mixed_videos(videos, [(0.7, (0, 1, 3, 3)), (1.0, None)])
     expected = np.zeros((4, 5, 1))
     expected[1:3, :3] = 1
     np.testing.assert_array_equal(mixed[0], np.stack([expected] * 3))
@@ -298,8 +301,8 @@ def test_a_box_is_the_others_in_every_frame():
 @clause("MIX-2", "MIX-5")
 def test_choices_are_shared_as_the_mode_says():
     """MIX-5: Share choices across the batch, between a clip and its mirror position, or not at all."""
-    assert augment.choices_of_clips("a", "batch", 4) == ["a"] * 4
-    assert augment.choices_of_clips("ab", "pair", 4) == ["a", "b", "b", "a"]
-    assert augment.choices_of_clips("abcd", "elem", 4) == ["a", "b", "c", "d"]
+    assert mix_reference.choices_of_clips("a", "batch", 4) == ["a"] * 4
+    assert mix_reference.choices_of_clips("ab", "pair", 4) == ["a", "b", "b", "a"]
+    assert mix_reference.choices_of_clips("abcd", "elem", 4) == ["a", "b", "c", "d"]
     with pytest.raises(ValueError, match="Received: 3 clips"):
-        augment.choices_of_clips("a", "batch", 3)
+        mix_reference.choices_of_clips("a", "batch", 3)

@@ -9,11 +9,13 @@ import pytest
 
 from backends_tests.adapters import oracle
 from backends_tests.compare import assert_within
+from spec import layers_reference
 from spec.conformance import __main__ as command
 from spec.conformance import adapter, cases, observations
 from spec.conformance.checks import CHECKS
-from spec.conformance.deviations import FORWARD, OPTIMISER, Deviation
-from spec.conformance.results import run
+from spec.conformance.deviations import Deviation
+from spec.conformance.results import FORWARD, run
+from spec.conformance.training_deviations import OPTIMISER
 
 TRAINING = [each for each in CHECKS if each.layer in ("gradients", "training")]
 COMPARISONS = [each for each in CHECKS if each.quantity and each not in TRAINING]
@@ -95,7 +97,9 @@ def test_deviations_are_told_apart(texts):
 
 def test_what_is_not_known_is_not_explained():
     """Check that no known deviation is named for an unknown one."""
-    relu = Deviation("", "", "gelu", lambda gelu: lambda x: np.maximum(x, 0))
+    relu = Deviation(
+        "", "", "gelu", lambda gelu: lambda x: np.maximum(x, 0), module=layers_reference
+    )
     report = diagnosed(relu)
     assert report.diagnosis.deviations == ()
     differing = {

@@ -10,7 +10,7 @@ import pytest
 
 from backends_tests.compare import assert_close
 from spec import evaluation_reference as evaluation
-from spec import reference
+from spec import position_reference
 from spec.position_reference import resize_positions
 
 clause = pytest.mark.clause
@@ -63,7 +63,7 @@ def test_a_row_and_a_clip_by_hand():
 @clause("POS-3", "POS-1")
 def test_an_axis_of_unchanged_length_is_left_to_the_bit():
     """POS-3: Keep a table exactly that needs no resizing; rows do not affect each other."""
-    table = reference.sinusoid_positions(24, 8)
+    table = position_reference.sinusoid_positions(24, 8)
     for values in (table, -table):  # zeros of both signs
         same = resize_positions(values, (2, 3, 4), (2, 3, 4))
         assert same.tobytes() == values.tobytes()

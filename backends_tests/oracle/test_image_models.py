@@ -7,7 +7,15 @@ import pytest
 
 from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import small_config
-from spec import gradient_reference, masks_reference, reference, training_reference
+from spec import (
+    cost_reference,
+    gradient_reference,
+    masks_reference,
+    position_reference,
+    reference,
+    training_reference,
+)
+from spec import layers_reference as layers
 from spec.config import Config
 from spec.conformance.cases import MAE, Case
 from spec.weight_table import TABLE, expand
@@ -117,18 +125,18 @@ def test_a_vit_of_transformers_in_float64_is_the_oracles(files, tmp_path):
 
 @clause("IMAGE-4")
 def test_planar_positions_by_hand_and_as_transformers_makes_them(files):
-    assert reference.planar_positions(2, 3, 4)[5].tolist() == [
+    assert position_reference.planar_positions(2, 3, 4)[5].tolist() == [
         math.sin(2),
         math.cos(2),
         math.sin(1),
         math.cos(1),
     ]
-    row = reference.planar_positions(2, 3, 8)[2]
+    row = position_reference.planar_positions(2, 3, 8)[2]
     np.testing.assert_allclose(row[[0, 1, 3]], [math.sin(2), math.sin(0.02), math.cos(0.02)])
     np.testing.assert_allclose(row[4:], [0, 0, 1, 1])
     made = files.table(14, 768)[0].numpy()
     assert not made[0].any()
-    assert_close(made[1:], reference.planar_positions(14, 14, 768), "float32")
+    assert_close(made[1:], position_reference.planar_positions(14, 14, 768), "float32")
 
 
 @clause("COUNT-1", "COUNT-2", "COUNT-5", "IMAGE-1", "IMAGE-5")
@@ -149,9 +157,9 @@ def test_counts_are_those_of_transformers_but_for_key_biases_and_tables(
     extra = config.depth * config.dim
     if name == "mae-b":
         extra += config.decoder_depth * config.decoder_dim + 197 * (config.dim + config.decoder_dim)
-        ours = training_reference.count_parameters(config)
+        ours = cost_reference.count_parameters(config)
     else:
-        ours = training_reference.count_encoder_parameters(config) + 1000 * (config.dim + 1)
+        ours = cost_reference.count_encoder_parameters(config) + 1000 * (config.dim + 1)
     assert ours + extra == published
 
 
@@ -160,18 +168,18 @@ def test_a_class_token_is_one_token_more_in_the_stacks_and_the_bridge():
     config = small_config(class_token=True)
     sizes = (config.dim, config.mlp_dim, config.depth)
     embedding, head = 12 * 96 * 8, 8 * 5
-    assert training_reference.view_multiply_accumulates(config, 5) == (
-        embedding + training_reference.stack_multiply_accumulates(13, *sizes) + head
+    assert cost_reference.view_multiply_accumulates(config, 5) == (
+        embedding + cost_reference.stack_multiply_accumulates(13, *sizes) + head
     )
     decoder = (config.decoder_dim, config.decoder_mlp_dim, config.decoder_depth)
-    assert training_reference.pretraining_multiply_accumulates(config, 4, 6) == (
+    assert cost_reference.pretraining_multiply_accumulates(config, 4, 6) == (
         4 * 96 * 8
-        + training_reference.stack_multiply_accumulates(5, *sizes)
+        + cost_reference.stack_multiply_accumulates(5, *sizes)
         + 5 * 8 * 12
-        + training_reference.stack_multiply_accumulates(11, *decoder)
+        + cost_reference.stack_multiply_accumulates(11, *decoder)
         + 6 * 12 * 96
     )
-    view = training_reference.view_multiply_accumulates(Config.variant("vit-b"), 1000)
+    view = cost_reference.view_multiply_accumulates(Config.variant("vit-b"), 1000)
     assert round(view / 1e9, 2) == 17.56
 
 
@@ -201,7 +209,7 @@ def test_the_class_token_has_the_first_position_and_stays_out_of_the_mean():
         weights["tubelet_embedding/class_token"][0, 0] + weights["tubelet_embedding/positions"][0]
     )
     np.testing.assert_array_equal(out["embedded"][:, 0], [first, first])
-    pooled = reference.norm(out["encoder/block_1"][:, 1:].sum(1) / 12, weights, "fc_norm", config)
+    pooled = layers.norm(out["encoder/block_1"][:, 1:].sum(1) / 12, weights, "fc_norm", config)
     assert_close(out["fc_norm"], pooled, "float64")
 
 

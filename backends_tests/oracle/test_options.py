@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import small_config
-from spec import reference, training_reference
+from spec import layers_reference as layers
+from spec import position_reference, reference, training_reference
 from spec.conformance.cases import Case
 from spec.gradient_reference import activation, pretraining_gradients
 
@@ -35,7 +36,7 @@ TORCH = {
 @pytest.mark.parametrize("name", TORCH)
 def test_activations_are_torchs(name):
     expected = TORCH[name](torch.tensor(X, dtype=torch.float64)).numpy()
-    assert_close(reference.activate(X, name), expected, "float64")
+    assert_close(layers.activate(X, name), expected, "float64")
 
 
 @pytest.mark.clause("OPTION-1")
@@ -50,7 +51,7 @@ def test_derivatives_of_activations_are_torchs(name):
 @pytest.mark.clause("OPTION-1")
 def test_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="Received: 'swiglu'"):
-        reference.activate(X, "swiglu")
+        layers.activate(X, "swiglu")
 
 
 def case(**changes):
@@ -84,7 +85,7 @@ def test_without_its_norm_the_last_block_is_what_the_bridge_reads():
 def test_two_norms_have_an_epsilon_of_their_own():
     config = small_config(layer_norm_epsilon=0.5, last_norm_epsilon=0.25)
     found = {
-        path: reference.norm_epsilon(path, config)
+        path: layers.norm_epsilon(path, config)
         for path in (
             "encoder/block_0/norm1",
             "encoder/norm",
@@ -99,7 +100,7 @@ def test_two_norms_have_an_epsilon_of_their_own():
     ]
     assert set(found.values()) == {0.5, 0.25}
     plain = small_config(layer_norm_epsilon=0.5)
-    assert reference.norm_epsilon("decoder/norm", plain) == 0.5
+    assert layers.norm_epsilon("decoder/norm", plain) == 0.5
 
 
 @pytest.mark.clause("POS-4")
@@ -107,10 +108,10 @@ def test_a_fixed_table_keeps_its_places_on_a_finer_grid():
     config = small_config()
     t, h, w = config.grid
     video = np.zeros((1, config.frames, config.height * 3, config.width * 3, 3), np.uint8)
-    fine = reference.fixed_positions(
+    fine = position_reference.fixed_positions(
         dataclasses.replace(config, position_grid=config.grid), video, config.dim
     )
-    coarse = reference.fixed_positions(config, video[:, :, ::3, ::3], config.dim)
+    coarse = position_reference.fixed_positions(config, video[:, :, ::3, ::3], config.dim)
     # The middle of three finer places coincides with the old place.
     middle = fine.reshape(t, h, 3, w, 3, -1)[:, :, 1, :, 1].reshape(coarse.shape)
     assert_close(middle, coarse, "float64")

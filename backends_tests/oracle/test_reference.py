@@ -16,8 +16,9 @@ from backends_tests.oracle.small_model import (
     small_config,
     weights_of,
 )
+from spec import layers_reference as layers
 from spec import masks_reference as masks
-from spec import reference
+from spec import position_reference, reference
 from spec import training_reference as training
 
 clause = pytest.mark.clause
@@ -59,11 +60,11 @@ def test_uint8_is_divided_by_255_and_float_is_not():
 @clause("POS-1", "POS-2")
 def test_positions_follow_the_scalar_formula_and_extend_by_a_suffix():
     """POS-1, POS-2: Compare with the scalar formula; more positions extend the table."""
-    table = reference.sinusoid_positions(50, 10)
+    table = position_reference.sinusoid_positions(50, 10)
     for token, column in ((0, 0), (0, 1), (1, 0), (7, 3), (49, 8), (49, 9)):
         angle = token / 10000 ** (2 * (column // 2) / 10)
         assert_close(table[token, column], (math.cos if column % 2 else math.sin)(angle), "float64")
-    np.testing.assert_array_equal(reference.sinusoid_positions(90, 10)[:50], table)
+    np.testing.assert_array_equal(position_reference.sinusoid_positions(90, 10)[:50], table)
 
 
 @clause("EMBED-1")
@@ -107,7 +108,7 @@ def test_the_forward_by_its_named_parts():
     assert shapes["decoder/input"] == shapes["decoder/block_0"] == (2, 10, 12)
     assert shapes["predictions"] == (2, 6, 96)
 
-    positions = reference.sinusoid_positions(12, 12)
+    positions = position_reference.sinusoid_positions(12, 12)
     query = out["decoder/input"][:, 4:]
     assert_close(query, weights["mask_token"] + positions[batch["decoded"]], "float64")
     assert_close(
@@ -135,15 +136,13 @@ def test_branches_are_scaled_and_dropped_per_clip():
     scaled = weights | {name: factor * weights[name] for name, factor in scales.items()}
     keep = np.array([[2.0, 2.0], [3.0, 3.0]])
     assert_close(
-        reference.block(x, weights, path, config, heads=2, keep=keep),
-        reference.block(x, scaled, path, config, heads=2),
+        layers.block(x, weights, path, config, heads=2, keep=keep),
+        layers.block(x, scaled, path, config, heads=2),
         "float64",
     )
-    half = reference.block(
-        x, weights, path, config, heads=2, keep=np.array([[0.0, 1.0], [0.0, 1.0]])
-    )
+    half = layers.block(x, weights, path, config, heads=2, keep=np.array([[0.0, 1.0], [0.0, 1.0]]))
     np.testing.assert_array_equal(half[0], x[0])
-    assert_close(half[1], reference.block(x, weights, path, config, heads=2)[1], "float64")
+    assert_close(half[1], layers.block(x, weights, path, config, heads=2)[1], "float64")
     np.testing.assert_array_equal(training.drop_path_rates(0.2, 3), [0.0, 0.1, 0.2])
 
     keep = {"encoder_keep": np.ones((2, 2, 2)), "decoder_keep": np.zeros((1, 2, 2))}
@@ -179,11 +178,11 @@ def test_every_norm_can_be_replaced_by_its_path(monkeypatch):
     weights, seen = weights_of(config), []
     right = reference.forward(config, weights, batch, named=True)
 
-    def patched(x, weights, path, config, norm=reference.norm):
+    def patched(x, weights, path, config, norm=layers.norm):
         seen.append(path)
         return norm(x, weights, path, config) + (path == "encoder/block_1/norm2")
 
-    monkeypatch.setattr(reference, "norm", patched)
+    monkeypatch.setattr(layers, "norm", patched)
     moved = reference.forward(config, weights, batch, named=True)
     parts = [
         f"{part}/{norm}"
@@ -211,27 +210,29 @@ def swapped_tubelets(video, tubelet, cut=reference.tubelets):
 
 
 MUTANTS = {
-    "tanh gelu": ("gelu", tanh_gelu),
+    "tanh gelu": (layers, "gelu", tanh_gelu),
     "epsilon 1e-5": (
+        layers,
         "layer_norm",
-        lambda x, gamma, beta, epsilon, norm=reference.layer_norm: norm(x, gamma, beta, 1e-5),
+        lambda x, gamma, beta, epsilon, norm=layers.layer_norm: norm(x, gamma, beta, 1e-5),
     ),
     "positions one off": (
+        position_reference,
         "sinusoid_positions",
-        lambda count, dim, table=reference.sinusoid_positions: table(count + 1, dim)[1:],
+        lambda count, dim, table=position_reference.sinusoid_positions: table(count + 1, dim)[1:],
     ),
-    "swapped tubelet axes": ("tubelets", swapped_tubelets),
+    "swapped tubelet axes": (reference, "tubelets", swapped_tubelets),
 }
 
 
 @clause("BLOCK-2", "BLOCK-5", "POS-1", "TUBE-2")
-@pytest.mark.parametrize(("name", "mutant"), MUTANTS.values(), ids=MUTANTS)
-def test_weights_of_half_show_a_wrong_detail(monkeypatch, name, mutant):
+@pytest.mark.parametrize(("module", "name", "mutant"), MUTANTS.values(), ids=MUTANTS)
+def test_weights_of_half_show_a_wrong_detail(monkeypatch, module, name, mutant):
     """BLOCK-2, BLOCK-5, POS-1, TUBE-2: Check that each bug moves a prediction by more than 1e-6."""
     config, batch = small_config(), small_batch()
     weights = weights_of(config)
     right = reference.forward(config, weights, batch)
-    monkeypatch.setattr(reference, name, mutant)
+    monkeypatch.setattr(module, name, mutant)
     assert np.abs(reference.forward(config, weights, batch) - right).max() > 1e-6
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from backends_tests.compare import assert_close
 from backends_tests.oracle.small_model import small_batch, small_config, weights_of
+from spec import cost_reference, reference
 from spec import masks_reference as masks
-from spec import reference
 from spec import training_reference as training
 from spec.config import VARIANTS, Config
 from spec.gradient_reference import pretraining_gradients
@@ -118,7 +118,10 @@ def test_the_classifiers_initialisation_names_every_weight():
 def test_parameter_counts(name, encoder, classifier, pretraining):
     """COUNT-1, COUNT-2: Compare with the published millions and the exact numbers in SPEC.md's table."""
     config = Config.variant(name)
-    total, seen = training.count_parameters(config), training.count_encoder_parameters(config)
+    total, seen = (
+        cost_reference.count_parameters(config),
+        cost_reference.count_encoder_parameters(config),
+    )
     assert round(total / 1e6, 1) == pretraining
     assert round(seen / 1e6, 1) == encoder
     assert round((seen + 400 * (config.dim + 1)) / 1e6, 1) == classifier
@@ -134,16 +137,16 @@ def test_parameter_counts(name, encoder, classifier, pretraining):
 def test_the_table_of_variants(name):
     """COUNT-1 to COUNT-5: Check the exact numbers in variants.toml, with the masks that it states."""
     config, published = Config.variant(name), VARIANTS[name]
-    assert training.count_encoder_parameters(config) == published["encoder_parameters"]
-    view = training.view_multiply_accumulates(config)
+    assert cost_reference.count_encoder_parameters(config) == published["encoder_parameters"]
+    view = cost_reference.view_multiply_accumulates(config)
     assert view == published["view_multiply_accumulates"]
     if name.startswith("vit"):  # only encoder and classifier
         return
-    assert training.count_parameters(config) == published["pretraining_parameters"]
+    assert cost_reference.count_parameters(config) == published["pretraining_parameters"]
     masking = MASKING.get(name.partition("-")[0], {})
     ids = masks.pretraining(config.grid, np.random.default_rng(0), **masking)
     visible, decoded = len(ids["visible"]), len(ids["decoded"])
-    cost = training.pretraining_multiply_accumulates(config, visible, decoded)
+    cost = cost_reference.pretraining_multiply_accumulates(config, visible, decoded)
     assert cost == published["pretraining_multiply_accumulates"]
 
 
@@ -154,7 +157,7 @@ def test_the_table_of_variants(name):
 )
 def test_the_published_cost_of_a_view(name, published):
     """COUNT-3: Compare GMAC with the published digits (from memory) and the two in SPEC.md."""
-    cost = training.view_multiply_accumulates(Config.variant(name)) / 1e9
+    cost = cost_reference.view_multiply_accumulates(Config.variant(name)) / 1e9
     assert str(round(cost, 1 if "." in published else None)) == published
     assert f"| {cost:.2f} |" in SPECIFICATION.read_text(encoding="utf-8")
 
@@ -173,7 +176,7 @@ def test_the_published_cost_of_pretraining(name, visible, decoded, billions, pri
     """COUNT-4: Embed every token, as upstream; the paper's figures (from memory) agree within .15 %."""
     config = Config.variant(name)
     values = math.prod(config.tubelet) * 3
-    cost = training.pretraining_multiply_accumulates(config, visible, decoded)
+    cost = cost_reference.pretraining_multiply_accumulates(config, visible, decoded)
     cost += (config.num_tokens - visible) * values * config.dim
     assert round(cost / 1e9, 2) == billions
     assert cost / 1e9 == pytest.approx(printed, rel=1.5e-3)  # printed figures
@@ -195,11 +198,11 @@ def test_torch_counts_the_same_operations(witness):
     shapes = training.classifier_weight_shapes(config, 5)
     classifier = witness(config, weights_of(config, shapes=shapes))
     counted = operations(lambda: classifier.classify(batch["video"], "mean"))
-    assert counted == 2 * training.view_multiply_accumulates(config, 5)
+    assert counted == 2 * cost_reference.view_multiply_accumulates(config, 5)
 
     model = witness(config, weights_of(config))
     unread = (12 - 4) * 96 * 8  # the witness embeds all 12 tokens; the encoder reads 4
-    cost = training.pretraining_multiply_accumulates(config, 4, 6)
+    cost = cost_reference.pretraining_multiply_accumulates(config, 4, 6)
     assert operations(lambda: model.forward(batch)) == 2 * (cost + unread)
 
 

@@ -1,4 +1,4 @@
-"""The requirements of SPEC.md on any implementation, as checks that use an adapter.
+"""Checks of SPEC.md for any implementation, which is reached through an adapter.
 
 python -m spec.conformance MODULE:ADAPTER
 """

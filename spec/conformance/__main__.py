@@ -1,9 +1,9 @@
-"""Reports how an implementation stands to the specification.
+"""Report how an implementation conforms to the specification.
 
     python -m spec.conformance backends_tests.adapters.hugging_face:Adapter
     KERAS_BACKEND=torch python -m spec.conformance backends_tests.adapters.keras_model:Adapter
 
-Exits with 1 where something deviates; known gaps are reported and are no failure.
+The exit status is 1 if anything deviates. Known gaps are reported, but are not failures.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ NUMBERS = ("cases", "measured", "tolerance")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m spec.conformance", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
         "adapter", help="MODULE:CLASS of an adapter, see spec/conformance/adapter.py"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write every result as JSON to FILE"
+    )
     options = parser.parse_args(arguments)
     module, _, name = options.adapter.partition(":")
     adapter = getattr(importlib.import_module(module), name)()
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(name: str, results: list[Result]) -> Table:
-    """A row for each check and state, with the worst of its cases."""
+    """Return a table with a row for each check and state, showing its worst case."""
     grid = Table(
         title=f"{name} and spec/SPEC.md", title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
@@ -82,12 +84,12 @@ def table(name: str, results: list[Result]) -> Table:
 
 
 def number(value: float) -> str:
-    """Empty for what was not measured."""
+    """Format a number, or return "" if nothing was measured."""
     return "" if math.isnan(value) else f"{value:.2g}"
 
 
 def remarks(report: Report) -> Iterator[str]:
-    """Gaps with their reasons, what deviates, and what explains it."""
+    """Yield lines on gaps and their reasons, on deviations, and on what explains them."""
     gaps: dict[str, dict[str, None]] = {}
     for result in report.results:
         if result.state == "gap":

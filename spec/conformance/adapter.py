@@ -1,7 +1,7 @@
-"""The answers that a checked implementation gives: in NumPy, by the specification's names and layouts.
+"""The interface through which an implementation is checked, in NumPy with the specification's names.
 
-An adapter translates and computes nothing itself. Weights travel as dicts keyed and laid out as WEIGHT-1,
-WEIGHT-2 and FT-4 say, batches as DATA-8 says (a video may be float32 in [0, 1]).
+An adapter only translates; it computes nothing itself. Weights are dicts with the names and layouts of
+WEIGHT-1, WEIGHT-2 and FT-4. Batches are those of DATA-8, though a video may be float32 in [0, 1].
 """
 
 from __future__ import annotations
@@ -17,34 +17,37 @@ Batch = Mapping[str, np.ndarray]
 
 
 class NotOffered(NotImplementedError):
-    """An adapter does not offer an optional method: what needs it stays unseen."""
+    """Raised by an adapter without an optional method; checks that need it are skipped as gaps."""
 
 
 class Model:
     """A pretraining model. The first four methods are required."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every trainable weight by its name in WEIGHT-1."""
+        """Return the shape of every trainable weight by its name in WEIGHT-1."""
         raise NotImplementedError
 
     def load(self, weights: Weights) -> None:
-        """Sets all of the weights."""
+        """Set all of the weights."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> np.ndarray:
-        """-> (B, M, P): the predictions in inference."""
+        """Return the predictions (B, M, P) in inference."""
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> float:
-        """In inference; `batch` has a `weight` (B, M) only where the decoder has a mask of its own."""
+        """Return the loss in inference.
+
+        `batch` has a `weight` (B, M) only if the decoder has its own mask.
+        """
         raise NotImplementedError
 
     def target(self, batch: Batch) -> np.ndarray:
-        """-> (B, M, P): what the loss compares the predictions with."""
+        """Return the target (B, M, P) of the predictions."""
         raise NotOffered("target")
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Return the gradients of the loss by every weight; the weights stay as loaded."""
+        """Return the gradient of the loss by every weight, without changing the weights."""
         raise NotOffered("gradients")
 
     def train(
@@ -57,9 +60,9 @@ class Model:
         beta_2: float,
         epsilon: float,
     ) -> dict[str, np.ndarray]:
-        """-> the weights after one step of AdamW per batch and rate, from those loaded. OPT-2, OPT-5.
+        """Take one AdamW step per batch and rate from the loaded weights. OPT-2, OPT-5.
 
-        They need not be put back.
+        Returns the new weights. The old ones need not be restored.
         """
         raise NotOffered("train")
 
@@ -68,32 +71,36 @@ class Classifier:
     """The encoder with a head."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every trainable weight by its name in FT-4."""
+        """Return the shape of every trainable weight by its name in FT-4."""
         raise NotImplementedError
 
     def load(self, weights: Weights) -> None:
-        """Sets all of the weights."""
+        """Set all of the weights."""
         raise NotImplementedError
 
     def classify(self, video: np.ndarray) -> np.ndarray:
-        """(B, T, H, W, C) -> (B, K): the logits in inference."""
+        """Return the logits (B, K) of a video (B, T, H, W, C) in inference."""
         raise NotImplementedError
 
 
 class Adapter:
     """One implementation under test.
 
-    `gaps` tells which clauses it does not implement and why, with a link to where its authors say so: a
-    case that needs one of them is reported as a known gap, not as a deviation.
+    `gaps` maps each clause that is not implemented to the reason, with a link to the authors' statement.
+    A case that needs such a clause is reported as a known gap, not as a deviation.
     """
 
     name: str
     gaps: Mapping[str, str] = {}
 
     def build(self, config: Config) -> Model:
-        """Raises ValueError for sizes that CONFIG-1 forbids."""
+        """Build a pretraining model.
+
+        Raises:
+            ValueError: CONFIG-1 forbids the sizes.
+        """
         raise NotImplementedError
 
     def build_classifier(self, config: Config, classes: int, pooling: str) -> Classifier:
-        """`pooling` is "mean" (FT-1) or "first" (FT-2)."""
+        """Build a classifier with pooling "mean" (FT-1) or "first" (FT-2)."""
         raise NotOffered("build_classifier")

@@ -1,6 +1,6 @@
-"""The cases that every implementation is checked on: configurations, weights of sigma .5, and batches.
+"""The cases for every implementation: configurations with weights of sigma .5, and batches.
 
-With weights ten times smaller, a tanh for an erf in the GELU would hide in the rounding.
+With weights ten times smaller, rounding would hide a tanh in place of the GELU's erf.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spec import masks_reference, training_reference
 from spec.config import Config
 from spec.conformance.adapter import Adapter, Classifier, Model
 
-# No two sizes alike, so that a swapped axis cannot go unseen.
+# No two sizes are equal, so that swapped axes are detected.
 SMALL = Config(
     frames=4,
     height=16,
@@ -37,27 +37,27 @@ Video = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def noise(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 over its whole range."""
+    """Draw uint8 over its whole range."""
     return generator.integers(0, 256, shape, dtype=np.uint8)
 
 
 def floating(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 in [0, 1]."""
+    """Draw float32 in [0, 1]."""
     return noise(generator, shape).astype(np.float32) / np.float32(255)
 
 
 def half(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """float16 in [0, 1]."""
+    """Draw float16 in [0, 1]."""
     return floating(generator, shape).astype(np.float16)
 
 
 def low_contrast(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Ten levels of grey: here the epsilon of TARGET-2 shows, and where it stands."""
+    """Draw from ten grey levels, so that the value and place of TARGET-2's epsilon show."""
     return generator.integers(100, 110, shape, dtype=np.uint8)
 
 
 def one_colour(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Variances of 0."""
+    """Return a video of one colour, with variances of 0."""
     return np.full(shape, 77, np.uint8)
 
 
@@ -65,8 +65,8 @@ def one_colour(generator: np.random.Generator, shape: tuple[int, ...]) -> np.nda
 class Case:
     """A pretraining model and a batch.
 
-    `clauses` are those that the case needs and the plain one does not: an implementation with a gap in one
-    of them is not asked. `adjust` changes the drawn weights, in place.
+    `clauses` are those that the case needs beyond the plain V1 case. An implementation with a gap in one
+    of them is not checked on it. `adjust` changes the drawn weights in place.
     """
 
     name: str
@@ -79,14 +79,14 @@ class Case:
     seed: int = 0
 
     def __repr__(self) -> str:
-        """The call that makes it again, which is what a failing property test shows."""
+        """Return the call that creates the case, as shown by a failing property test."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         given = (f"{name}={getattr(v, '__name__', repr(v))}" for name, v in values.items())
         return f"{type(self).__name__}({', '.join(given)})"
 
     @property
     def model(self) -> tuple:
-        """Return the description of the model to build; equal for cases that can share a model."""
+        """Key of the model to build; equal for cases that can share a model."""
         return (self.config,)
 
     def build(self, adapter: Adapter) -> Model | Classifier:
@@ -98,7 +98,7 @@ class Case:
 
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
-        """float32, of which every value is exact in the oracle's float64."""
+        """Drawn float32 weights, which are exact in the oracle's float64."""
         generator = np.random.default_rng(self.seed)
         drawn = training_reference.random_weights_of(self.shapes, generator)
         weights = {name: value.astype(np.float32) for name, value in drawn.items()}
@@ -108,7 +108,7 @@ class Case:
 
     @cached_property
     def batch(self) -> dict[str, np.ndarray]:
-        """Each clip has masks of its own."""
+        """Batch in which each clip has its own masks."""
         generator = np.random.default_rng(self.seed)
         ids = [
             masks_reference.pretraining(
@@ -147,7 +147,7 @@ class ClassifierCase(Case):
 
 
 def _beyond_the_clamp(weights: dict[str, np.ndarray]) -> None:
-    """One head's scale lies above the 4.6052 of BLOCK-8."""
+    """Set one head's log_scale above the clamp of BLOCK-8, 4.6052."""
     for name, value in weights.items():
         if name.endswith("log_scale"):
             value[0] = 5.0
@@ -201,7 +201,7 @@ MAE = Case(
     {"kind": "random"},
     clauses=("IMAGE-1", "IMAGE-2", "IMAGE-4", "IMAGE-5", "IMAGE-6"),
 )
-# Grey in the middle of its range, and a deviation of 1: levels of one colour, so that the epsilon shows.
+# The mean is near the grey levels and std is 1: values stay close together, so that the epsilon shows.
 MAE_LOW_CONTRAST = Case(
     "MAE, low contrast",
     dataclasses.replace(MAE.config, mean=(0.41,) * 3, std=(1.0,) * 3),
@@ -210,7 +210,7 @@ MAE_LOW_CONTRAST = Case(
     clauses=("INPUT-2", "IMAGE-6"),
 )
 
-# What can make a difference to the predictions, and to the target.
+# Cases that can change the predictions, and the target.
 PREDICTED = (
     V1,
     RANDOM_MASK,

@@ -1,6 +1,6 @@
-"""The checks, in layers: what a layer needs has been seen to hold by those before it.
+"""The checks, in layers: each layer relies on what the layers before it have checked.
 
-Each check names its clauses and is asked of several cases, which may add clauses of their own.
+Each check names its clauses and runs on several cases, which may add clauses.
 """
 
 from __future__ import annotations
@@ -13,51 +13,15 @@ import numpy as np
 from spec import reference
 from spec.conformance import cases, observations, probes
 from spec.conformance.cases import Case
+from spec.conformance.check import Check, Finding
 from spec.conformance.observations import Quantity, Subject, difference
 from spec.tolerances import TOLERANCES
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """The result of a measurement: the error, its limit, and the expected and received values."""
-
-    measured: float
-    tolerance: float
-    text: str
-
-    @property
-    def passed(self) -> bool:
-        return self.measured <= self.tolerance
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Check:
-    """A statement about an implementation, examined on each of its cases.
-
-    Args:
-        needs: clauses without which the implementation cannot be asked.
-        quantity: what is compared with the oracle, if that is what the check does.
-        tolerance: the name of what is then allowed.
-    """
-
-    layer: str
-    name: str
-    clauses: tuple[str, ...]
-    cases: tuple[Case, ...]
-    examine: Callable[[Subject, Case], Finding]
-    needs: tuple[str, ...] = ()
-    quantity: Quantity | None = None
-    tolerance: str = ""
-
-    def __repr__(self) -> str:
-        return self.name
-
 
 CHECKS: list[Check] = []
 
 
 def check(layer: str, *clauses: str, on: tuple[Case, ...], needs: tuple[str, ...] = ()):
-    """Registers a function of a subject and a case; its name, in words, is the check's."""
+    """Register a function of a subject and a case as a check named after the function."""
 
     def register(examine: Callable[[Subject, Case], Finding]):
         name = examine.__name__.replace("_", " ")
@@ -76,7 +40,7 @@ def compare(
     needs: tuple[str, ...] = (),
     tolerance: str = "",
 ) -> None:
-    """Registers a comparison with the oracle."""
+    """Register a comparison with the oracle."""
     tolerance = tolerance or quantity.name
     limit = TOLERANCES[tolerance].value
 
@@ -95,7 +59,7 @@ MODELS = (cases.V1, cases.LAYER_SCALE, cases.COSINE_ATTENTION, cases.MAE)
 @check("names and shapes", "WEIGHT-1", "POS-2", on=MODELS)
 @check("names and shapes", "FT-4", on=cases.CLASSIFIERS)
 def names_of_weights(subject: Subject, case: Case) -> Finding:
-    """No weight is missing and none too many: no table of positions, no bias of keys."""
+    """Compare the names of the weights. A position table or a key bias would be too many."""
     got, expected = subject.model(case).shapes().keys(), case.shapes.keys()
     text = f"missing: {sorted(expected - got)}, too many: {sorted(got - expected)}"
     return Finding(len(got ^ expected), 0, text)
@@ -104,7 +68,7 @@ def names_of_weights(subject: Subject, case: Case) -> Finding:
 @check("names and shapes", "WEIGHT-1", "WEIGHT-2", on=MODELS)
 @check("names and shapes", "FT-4", "WEIGHT-2", on=cases.CLASSIFIERS)
 def shapes_of_weights(subject: Subject, case: Case) -> Finding:
-    """Kernels are (in, out)."""
+    """Compare the shapes of the weights. Kernels are (in, out)."""
     got = subject.model(case).shapes()
     wrong = [
         f"{name}: expected {shape}, got {tuple(got[name])}"
@@ -116,7 +80,7 @@ def shapes_of_weights(subject: Subject, case: Case) -> Finding:
 
 @check("names and shapes", "CONFIG-1", on=(cases.V1,))
 def sizes_that_do_not_divide_are_refused(subject: Subject, case: Case) -> Finding:
-    """With ValueError, when the model is built."""
+    """Check that building the model raises ValueError."""
     accepted = []
     for changes in (
         {"frames": 5},
@@ -141,7 +105,7 @@ def _predictions(subject: Subject, case: Case, **changes: np.ndarray) -> np.ndar
 
 
 def _equal(got: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> Finding:
-    """Relative to the largest value."""
+    """Compare predictions, relative to the largest value."""
     found = difference(observations.PREDICTION, got, expected)
     return Finding(found.error, tolerance, f"{what}: {found.text}")
 
@@ -169,7 +133,7 @@ def hidden_pixels_do_not_reach_the_predictions(subject: Subject, case: Case) -> 
 
 @check("invariants", "ENC-1", on=(cases.V1, cases.V2))
 def every_visible_token_reaches_the_predictions(subject: Subject, case: Case) -> Finding:
-    """Check the first clip: each visible token changes its predictions, and no others."""
+    """Check that each visible token changes its own clip's predictions, and no other clip's."""
     before = _predictions(subject, case)
     unread, leaks = [], []
     for token in case.batch["visible"][0]:

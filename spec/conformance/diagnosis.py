@@ -1,4 +1,4 @@
-"""Finds the fewest known deviations that explain what an implementation answered."""
+"""The search for the fewest known deviations that explain an implementation's answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spec.conformance.observations import LOSS, Quantity, difference
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Observation:
-    """An answer of an implementation, and how far it may be from the oracle's."""
+    """An implementation's answer, with the tolerance of its comparison with the oracle's."""
 
     quantity: Quantity
     case: Case
@@ -25,7 +25,7 @@ class Observation:
     _errors: dict[frozenset[Deviation], float] = dataclasses.field(default_factory=dict)
 
     def error(self, deviations: Sequence[Deviation] = ()) -> float:
-        """From an oracle that deviates; kept, as the search comes back to it."""
+        """Return the error against an oracle with these deviations, cached for the search."""
         key = frozenset(deviations)
         if key not in self._errors:
             with applied(deviations):
@@ -42,12 +42,12 @@ class Observation:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The result of a diagnosis.
+    """The deviations that explain the observations.
 
     Args:
-        deviations: from the specification.
-        unexplained: what still differs once they are accounted for.
-        agreement: the largest error of all else once they are accounted for, by quantity.
+        deviations: Deviations from the specification.
+        unexplained: Observations that still differ from an oracle with these deviations.
+        agreement: Largest error of the other observations against that oracle, by quantity.
     """
 
     deviations: tuple[Deviation, ...]
@@ -55,7 +55,7 @@ class Diagnosis:
     agreement: dict[str, float]
 
     def causes(self, observation: Observation) -> list[Deviation]:
-        """The deviations without which an observation that they explain is unexplained."""
+        """Return the deviations that are necessary to explain an observation."""
         if observation in self.unexplained:
             return []
         return [
@@ -66,9 +66,9 @@ class Diagnosis:
 
 
 def diagnose(observations: Sequence[Observation], known: Sequence[Deviation]) -> Diagnosis:
-    """Looks first at what is quickest to compute, and at losses only once all else is explained.
+    """Explain the failing observations, the smallest first.
 
-    A loss is a single number, which a wrong explanation may well hit.
+    Losses come last, once all else is explained: a wrong explanation may match a single number by chance.
     """
     passing = [each for each in observations if each.explained(())]
     failing = [each for each in observations if each not in passing]
@@ -95,7 +95,10 @@ def _explain(
     passing: Sequence[Observation],
     known: Sequence[Deviation],
 ) -> tuple[list[Deviation], list[Observation]]:
-    """-> deviations that explain as many as possible, and those; what passed must go on to do so."""
+    """Return deviations that explain as many observations as possible, and the explained ones.
+
+    Observations in `passing` must still pass.
+    """
     explained: list[Observation] = []
     while True:
         before = len(explained)
@@ -112,7 +115,7 @@ def _explain(
 def _search(
     observations: Sequence[Observation], chosen: list[Deviation], known: Sequence[Deviation]
 ) -> list[Deviation]:
-    """Adds, or puts in another's place, the deviation that brings the oracle nearest, while one does."""
+    """Add or exchange the deviation that brings the oracle closest, until none improves it."""
     distance = _distance(observations, chosen)
     while not all(each.explained(chosen) for each in observations):
         candidates = [
@@ -127,7 +130,7 @@ def _search(
 
 
 def _distance(observations: Sequence[Observation], deviations: Sequence[Deviation]) -> float:
-    """Orders of magnitude count, so that a small deviation is seen beside a large one."""
+    """Return the summed logarithms of the errors, so that a small deviation shows beside a large one."""
     return sum(
         math.log1p(min(each.error(deviations) / each.tolerance, 1e30)) for each in observations
     )
@@ -136,7 +139,7 @@ def _distance(observations: Sequence[Observation], deviations: Sequence[Deviatio
 def _without_needless(
     observations: Sequence[Observation], chosen: list[Deviation]
 ) -> list[Deviation]:
-    """Drops every deviation without which as much is explained."""
+    """Drop every deviation that is not needed to explain as much."""
 
     def explained(deviations: Sequence[Deviation]) -> set[Observation]:
         return {each for each in observations if each.explained(deviations)}

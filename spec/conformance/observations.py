@@ -1,4 +1,4 @@
-"""Quantities of an implementation, the oracle's values for them, and the distance between the two."""
+"""The quantities of an implementation and of the oracle, and the difference between them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from spec import gradient_reference, reference, training_reference
 from spec.conformance.adapter import Adapter, Classifier, Model
 from spec.conformance.cases import Case
 
-# Three steps of AdamW at different rates, with decay and epsilon so large that all of OPT-2 and OPT-5
-# shows. With the usual epsilon, Adam would turn the rounding of vanishing gradients into whole steps.
+# Three steps of AdamW at different rates. Decay and epsilon are large enough to show every detail of
+# OPT-2 and OPT-5. With the usual epsilon, Adam would turn rounding of vanishing gradients into whole steps.
 RATES = (0.01, 0.02, 0.015)
 ADAMW = {"weight_decay": 0.5, "beta_1": 0.9, "beta_2": 0.95, "epsilon": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A quantity of an implementation and of the oracle: an array, or several by name.
+    """An array, or several by name, that an implementation and the oracle both compute.
 
     Args:
-        name: also that of its tolerance.
-        ask: (model, case) -> its answer.
-        oracle: case -> the same in float64.
-        relative_to: "all" values' largest, the largest of "each" array, or "nothing".
-        trains: asking leaves the model with other weights.
+        name: Name of the quantity and of its tolerance.
+        ask: Function (model, case) -> the implementation's answer.
+        oracle: Function case -> the oracle's answer in float64.
+        relative_to: Scale of the error: the largest value of "all" arrays or of "each", or "nothing".
+        trains: True if asking changes the model's weights.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Quantity:
 
 
 def _batches(case: Case) -> list[dict[str, np.ndarray]]:
-    """One for each step, of different pixels."""
+    """Return a batch with different pixels for each step."""
     video = case.batch["video"]
     return [{**case.batch, "video": np.roll(video, i, axis=2)} for i in range(len(RATES))]
 
@@ -88,7 +88,7 @@ LOGITS = Quantity(
 
 
 class Subject:
-    """The implementation behind an adapter. Its answers are kept, so that checks share them."""
+    """The implementation behind an adapter. Its answers are cached and shared by the checks."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
@@ -97,7 +97,7 @@ class Subject:
         self._answers: dict[tuple, Any] = {}
 
     def model(self, case: Case) -> Any:
-        """The case's model with the case's weights."""
+        """Return the case's model with the case's weights."""
         if case.model not in self._models:
             self._models[case.model] = case.build(self.adapter)
         model = self._models[case.model]
@@ -107,7 +107,7 @@ class Subject:
         return model
 
     def answer(self, quantity: Quantity, case: Case) -> Any:
-        """Return the implementation's value of the quantity."""
+        """Return the implementation's answer."""
         key = (quantity.name, case)
         if key not in self._answers:
             self._answers[key] = quantity.ask(self.model(case), case)
@@ -118,14 +118,14 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The worst error, and a sentence about it."""
+    """The largest error and a description of it."""
 
     error: float
     text: str
 
 
 def difference(quantity: Quantity, got: Any, expected: Any) -> Difference:
-    """Return an answer's distance from the oracle's; infinite if not finite or of another shape."""
+    """Compare an answer with the oracle's. A wrong shape or non-finite values give an infinite error."""
     got, expected = _by_name(got), _by_name(expected)
     if got.keys() != expected.keys():
         return Difference(np.inf, f"expected {sorted(expected)}, got {sorted(got)}")

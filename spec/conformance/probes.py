@@ -1,9 +1,9 @@
-"""Cases in which the epsilon of a single LayerNorm shows (BLOCK-2).
+"""Cases that reveal the epsilon of a single LayerNorm (BLOCK-2).
 
-Against a variance of order 1, as ordinary weights give, 1e-12 for 1e-6 changes nothing that float32 could
-show. So one token's residual stream is made tiny: what the tubelet embedding or the mask token puts on it
-all but cancels its position, and the branches before the LayerNorm in question are silent. The variance at
-every other LayerNorm is of order 1.
+Ordinary weights give a variance of about 1, for which float32 cannot distinguish an epsilon of 1e-12 from
+1e-6. So one token's residual stream is made tiny: the tubelet embedding or the mask token nearly cancels
+its position, and the branches before the LayerNorm output zero. The variance at every other LayerNorm is
+about 1.
 
 The token has id 0, where the sinusoid is 0 or 1, so the cancellation is exact in float32.
 """
@@ -16,12 +16,12 @@ import functools
 import numpy as np
 
 from spec.conformance.cases import FOUR_TOKENS, Case, ClassifierCase
-from spec.reference import sinusoid_positions
+from spec.position_reference import sinusoid_positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Probe(Case):
-    """A probe of the pretraining model, with two visible and two decoded tokens."""
+    """A case of the pretraining model with two visible and two decoded tokens."""
 
     @functools.cached_property
     def batch(self) -> dict[str, np.ndarray]:
@@ -32,12 +32,12 @@ class Probe(Case):
 
 
 def _quieten(path: str, weights: dict[str, np.ndarray]) -> None:
-    """Leaves a tiny stream in front of the LayerNorm `path`."""
+    """Make the residual stream tiny in front of the LayerNorm `path`."""
     part = "decoder" if path.startswith("decoder/") else "encoder"
     start = weights["mask_token" if part == "decoder" else "tubelet_embedding/bias"]
     random = np.random.default_rng(0).standard_normal(start.shape)
     positions = sinusoid_positions(FOUR_TOKENS.num_tokens, start.shape[-1])
-    if path == "fc_norm":  # of the mean, where the cancellation is not exact
+    if path == "fc_norm":  # cancels the mean position, which is not exact
         start[...] = 1e-2 * random - positions.mean(0)
     else:
         start[...] = 3e-4 * random - positions[0]
@@ -51,7 +51,7 @@ def _quieten(path: str, weights: dict[str, np.ndarray]) -> None:
 
 
 def _branches(part: str, weights: dict[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Every LayerNorm of the blocks, and where its branch ends, in the order of the forward."""
+    """Return each LayerNorm of the blocks with the last layer of its branch, in forward order."""
     blocks = sorted({name.split("/")[1] for name in weights if name.startswith(f"{part}/block_")})
     return [
         (f"{part}/{block}/{norm}", f"{part}/{block}/{branch}")

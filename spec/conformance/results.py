@@ -1,4 +1,4 @@
-"""Runs the checks on an implementation: what passes, what deviates and why, what is a known gap."""
+"""The results of the checks on an implementation: passes, deviations with their causes, known gaps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from collections.abc import Callable, Sequence
 
 from spec.conformance.adapter import Adapter, NotOffered
 from spec.conformance.cases import Case
-from spec.conformance.checks import CHECKS, Check
-from spec.conformance.deviations import FORWARD, OPTIMISER
+from spec.conformance.check import Check
+from spec.conformance.checks import CHECKS
 from spec.conformance.diagnosis import Diagnosis, Observation, diagnose
+from spec.conformance.input_deviations import INPUT
+from spec.conformance.model_deviations import BLOCKS, LAYER_NORM, OUTPUT
 from spec.conformance.observations import GRADIENT, THREE_STEPS, Subject
+from spec.conformance.training_deviations import OPTIMISER, TARGET_AND_LOSS
+
+FORWARD = [*LAYER_NORM, *INPUT, *BLOCKS, *OUTPUT, *TARGET_AND_LOSS]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The result of one check on one case: "pass", "deviates" or "gap", with a note unless it passed."""
+    """The result of one check on one case.
+
+    Its state is "pass", "deviates" or "gap". The latter two have a note.
+    """
 
     check: Check
     case: Case
@@ -27,7 +35,7 @@ class Result:
     note: str = ""
 
     def record(self) -> dict:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             "clauses": list(self.clauses),
             "layer": self.check.layer,
@@ -41,14 +49,14 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The results for an implementation in the checks' order, and the explanation of its deviations."""
+    """The results of an implementation in the order of the checks, and the diagnosis of deviations."""
 
     results: list[Result]
     diagnosis: Diagnosis
 
     @property
     def passed(self) -> bool:
-        """A known gap is no failure."""
+        """True if no result deviates. A known gap is not a failure."""
         return all(result.state != "deviates" for result in self.results)
 
 
@@ -57,7 +65,7 @@ def run(
     checks: Sequence[Check] = CHECKS,
     progress: Callable[[Check], None] = lambda check: None,
 ) -> Report:
-    """Examines every check on every case, and looks for what explains those that deviate."""
+    """Run every check on every case, and search for deviations that explain the failures."""
     subject = Subject(adapter)
     results = []
     for check in checks:
@@ -79,7 +87,7 @@ def run(
 
 
 def examine(subject: Subject, check: Check, case: Case) -> Result:
-    """An exception that the implementation raises is a deviation too."""
+    """Run one check on one case. An exception from the implementation counts as a deviation."""
     clauses = tuple(dict.fromkeys((*check.clauses, *case.clauses)))
     known = subject.adapter.gaps
     needs = dict.fromkeys((*check.needs, *case.clauses))
@@ -97,7 +105,7 @@ def examine(subject: Subject, check: Check, case: Case) -> Result:
 
 
 def _diagnose(observations: list[Observation]) -> Diagnosis:
-    """The forward first; where it and its gradients are right, the optimiser."""
+    """Diagnose the forward pass or, if it and the gradients are correct, the optimiser."""
     forward = [each for each in observations if each.quantity not in (GRADIENT, THREE_STEPS)]
     backward = [each for each in observations if each.quantity is GRADIENT]
     if all(each.explained(()) for each in (*forward, *backward)):
