@@ -81,8 +81,8 @@ def main(clips, labels, out, *runs):
             if parallel and stage == "fine-tuned":
                 continue  # the distributed code is the same there
             run = Run(Path(out) / name / stage, used.process)
-            settings = settle(run, data, changes=changes(values), seed=1, backend=BACKEND)
-            train(settings, run, Display(Console(quiet=True)), devices=used)
+            settings, files = settle(run, data, changes=changes(values), seed=1, backend=BACKEND)
+            train(settings, run, Display(Console(quiet=True)), files=files, devices=used)
 
 
 if __name__ == "__main__":

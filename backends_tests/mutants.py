@@ -1273,8 +1273,8 @@ MUTANTS = [
     Mutant(
         "half of the decoder's tokens whatever the ratio",
         "data/pipeline.py",
-        "decoder_ratio=self.decoder_mask_ratio",
-        "decoder_ratio=self.decoder_mask_ratio and 0.5",
+        '"decoder_ratio": self.decoder_mask_ratio,',
+        '"decoder_ratio": self.decoder_mask_ratio and 0.5,',
         "once/test_data_pipeline.py::test_a_decoder_mask_brings_weights",
     ),
     Mutant(

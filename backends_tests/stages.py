@@ -115,19 +115,22 @@ def begun(patch, stage, data, folder, model, recipe, seed):
     }
     made = Run(folder)
     if stage == "pretraining":
-        return new_run.prepare_pretraining(made, str(data), **given)
+        return new_run.prepare_pretraining(made, str(data), **given)[0]
     if stage == "fine-tuning":
-        return new_run.prepare_fine_tuning(made, str(data), **given)
+        return new_run.prepare_fine_tuning(made, str(data), **given)[0]
     patch.setattr(presets, "preset_head", lambda teacher: (3, LABELS, "mean"))
     patch.setattr(presets, "preset_config", lambda teacher: VideoMAEConfig(dim=768))
-    return new_run.prepare_distillation(made, str(data), teacher="hf://a/teacher", **given)
+    return new_run.prepare_distillation(made, str(data), teacher="hf://a/teacher", **given)[0]
 
 
-def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1, data=None) -> Seen:
+def run(
+    patch, settings, folder, *, files=None, start=0, workers=0, devices=None, batches=1, data=None
+) -> Seen:
     """Run a stage and return the recorded values.
 
     Args:
         patch: Pytest's `monkeypatch`.
+        files: Files of a new run; None lists them.
         start: Step of the checkpoint to resume from; 0 for none.
         batches: Number of batches to take.
         data: Replacement for the data set, (batches, validation arrays), so that no video is read.
@@ -158,7 +161,9 @@ def run(patch, settings, folder, *, start=0, workers=0, devices=None, batches=1,
         patch.setattr(loop.checkpoint_files, "latest", lambda folder: folder / "a checkpoint")
         patch.setattr(loop.checkpoint, "restore", lambda path, model: start)
     made = Run(folder)
-    seen["outcome"] = TRAIN[stage](settings, made, display(seen), workers=workers, devices=devices)
+    seen["outcome"] = TRAIN[stage](
+        settings, made, display(seen), files=files, workers=workers, devices=devices
+    )
     seen["trainable"] = tuple(
         path for path, weight in zip(PATHS, model.weights, strict=True) if weight.trainable
     )

@@ -5,6 +5,7 @@ that every shape is static. Every function takes the random generator to draw fr
 A grid is (t, h, w); the id of a token is (ti * h + hi) * w + wi.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -114,6 +115,20 @@ def pretraining(
     decoded = running_cell(grid, decoder_ratio, generator)
     hidden = np.isin(decoded, masked, assume_unique=True)
     return {"visible": visible, "decoded": decoded, "weight": hidden.astype(np.float32)}
+
+
+@functools.cache
+def count_tokens(
+    grid: Grid, *, kind: str = "tube", ratio: float = 0.9, decoder_ratio: float | None = None
+) -> tuple[int, int]:
+    """Return the numbers of visible and of decoded tokens of one clip, which every draw has.
+
+    Arguments and errors are those of `pretraining`.
+    """
+    drawn = pretraining(
+        grid, np.random.default_rng(0), kind=kind, ratio=ratio, decoder_ratio=decoder_ratio
+    )
+    return len(drawn["visible"]), len(drawn["decoded"])
 
 
 def _cells(grid, hidden, pointer):

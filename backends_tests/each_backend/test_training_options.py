@@ -271,7 +271,7 @@ def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path)
         prepare_fine_tuning(made, clips, changes=[f"pooling={other}"], **given)
     assert not made.exists()
     with pytest.warns(UserWarning, match=f"pooling is '{pooling}', not the recipe's '{other}'"):
-        chosen = prepare_fine_tuning(made, clips, **given)
+        chosen, _ = prepare_fine_tuning(made, clips, **given)
     assert made.settings().recipe.pooling == chosen.recipe.pooling == pooling
     model, _ = fine_tuning.build(chosen, steps_per_epoch=2)
     assert_close(numpy(model(VIDEOS)), numpy(start(VIDEOS)), "same_model")

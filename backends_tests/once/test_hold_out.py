@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from backends_tests.chi_square import assert_distribution, assert_uniform
 from backends_tests.recorded import RecordedGenerator
 from backends_tests.stages import begun
-from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.labelled import list_labelled
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.splits import distinct, hold_out
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest
-from vmae_keras.training.loop import files_of
+from vmae_keras.training.loop import listed_files, split_files
 
 LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=60)
 
@@ -149,7 +148,7 @@ def test_a_run_continues_only_with_the_list_that_it_began_with(stage, tmp_path, 
         if not (tmp_path / "run").exists():
             begun(monkeypatch, stage, tmp_path / "list.csv", tmp_path / "run", {}, {}, 0)
         settings = Run(tmp_path / "run").settings()
-        return files_of(settings, list_labelled if settings.labelled else list_videos)
+        return split_files(settings, listed_files(settings))
 
     first = continued(rows)
     assert first[1] and len(first[0] + first[1]) == len(rows)

@@ -142,6 +142,8 @@ def test_pretraining_masks_have_the_published_counts(grid, hidden):
         expected = ~np.isin(v2["decoded"], v2["visible"])
         np.testing.assert_array_equal(v2["weight"], expected)
         assert v2["weight"].dtype == np.float32 and v2["weight"].sum() == hidden
+    assert masks.count_tokens(grid) == (len(v1["visible"]), len(v1["decoded"]))
+    assert masks.count_tokens(grid, decoder_ratio=0.5) == (len(v2["visible"]), len(v2["decoded"]))
 
 
 def test_unknown_kind_is_refused():

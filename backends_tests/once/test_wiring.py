@@ -14,6 +14,7 @@ from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.recipe import PretrainingRecipe
 from vmae_keras.runs.settings import evaluation_views
+from vmae_keras.training import loop
 
 # 20 files, of which a fifth is held out: four steps of four videos per epoch, 28 steps, 9 updates.
 FILES, SEED = 20, 7
@@ -177,14 +178,21 @@ def settings(stage, recipe, folder, patch):
     return stages.begun(patch, stage, folder / "videos", folder / "run", model, recipe, SEED)
 
 
-def seen_of(stage, chosen, folder, patch):
+def seen_of(stage, chosen, folder, patch, files=None):
     """Return the recorded values of a run that resumes after step 5 as the second of two processes."""
     batch = {"video": VIDEO, "target": np.zeros((2, 3), "float32")}
     data = ([batch], (VIDEO, batch["target"]))
     if stage == "pretraining":
         data = ([MASKED], [MASKED])
     seen = stages.run(
-        patch, chosen, folder / "run", start=5, workers=3, devices=stages.SecondOfTwo(), data=data
+        patch,
+        chosen,
+        folder / "run",
+        files=files,
+        start=5,
+        workers=3,
+        devices=stages.SecondOfTwo(),
+        data=data,
     )
     seen.note("views", evaluation_views(chosen))
     ((_, *targets),) = seen["fit.batches"]
@@ -217,6 +225,14 @@ def test_every_value_of_a_recipe_arrives(stage, case, tmp_path, monkeypatch):
         if not same(seen.get(place), value)
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_new_run_does_not_list_its_videos_again(stage, tmp_path, monkeypatch):
+    chosen = settings(stage, {}, tmp_path, monkeypatch)
+    files = loop.listed_files(chosen)
+    monkeypatch.setattr(loop, "listed_files", lambda settings: pytest.fail("listed again"))
+    assert seen_of(stage, chosen, tmp_path, monkeypatch, files)["hold_out.files"] is files
 
 
 def same(one, other):

@@ -162,6 +162,8 @@ OF_PLAN = {
     "prepare_fine_tuning.seed": 8,
     "prepare_fine_tuning.backend": BACKEND,
     "run_training.workers": 4,
+    "run_training.settings": "settings",
+    "run_training.files": "files",
 }
 
 
@@ -170,7 +172,7 @@ def test_every_field_of_a_plans_stage_arrives(tmp_path, monkeypatch):
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "stage.json").touch()
     seen = Seen()
-    seen.spy(monkeypatch, new_run, "prepare_fine_tuning", gives=lambda _: "settings")
+    seen.spy(monkeypatch, new_run, "prepare_fine_tuning", gives=lambda _: ("settings", "files"))
     seen.spy(monkeypatch, progressive, "run_training", gives=lambda _: None)
     stage = Stage(**{name: value for name, (value, _) in STAGE.items()})
     progressive._train(stage, tmp_path, f"{tmp_path}/videos.csv", 8, BACKEND, 4, "again")

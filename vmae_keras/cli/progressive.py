@@ -87,17 +87,17 @@ def _train(stage, out, videos, seed, backend, workers, again):
     }
     with errors_for_people(ValueError, OSError), notes_for_people():
         if run.has_checkpoint():
-            settings = dataclasses.replace(run.settings(), data=videos)
+            settings, files = dataclasses.replace(run.settings(), data=videos), None
         elif stage.kind == "pretrain":
-            settings = new_run.prepare_pretraining(run, videos, **common)
+            settings, files = new_run.prepare_pretraining(run, videos, **common)
         else:
             mine = stage.start and (out / stage.start / "stage.json").exists()
             start = str(out / stage.start) if mine else stage.start
-            settings = new_run.prepare_fine_tuning(
+            settings, files = new_run.prepare_fine_tuning(
                 run, videos, start=start, head=stage.head, **common
             )
     train = pretrain if stage.kind == "pretrain" else finetune
-    return run_training(train, run, settings, workers, again)
+    return run_training(train, run, settings, workers, files=files, again=again)
 
 
 def _forget_models():

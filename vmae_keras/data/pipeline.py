@@ -162,16 +162,18 @@ class _MaskedClips(Clips):
 
     def __post_init__(self):
         super().__post_init__()
-        self.masks(np.random.default_rng(0))
+        masks.count_tokens(self.config.grid, **self._mask)  # raises if the masks do not fit
 
     def masks(self, generator: np.random.Generator) -> dict[str, np.ndarray]:
-        return masks.pretraining(
-            self.config.grid,
-            generator,
-            kind=self.mask,
-            ratio=self.mask_ratio,
-            decoder_ratio=self.decoder_mask_ratio,
-        )
+        return masks.pretraining(self.config.grid, generator, **self._mask)
+
+    @property
+    def _mask(self):
+        return {
+            "kind": self.mask,
+            "ratio": self.mask_ratio,
+            "decoder_ratio": self.decoder_mask_ratio,
+        }
 
 
 class _Batches(Batches):

@@ -205,13 +205,19 @@ class PretrainingRecipe(TrainingRecipe):
         Raises:
             ValueError: The mask does not fit the grid.
         """
-        return masks.pretraining(
-            grid,
-            generator,
-            kind=self.mask,
-            ratio=self.mask_ratio,
-            decoder_ratio=self.decoder_mask_ratio,
-        )
+        return masks.pretraining(grid, generator, **self._mask)
+
+    def count_tokens(self, grid: tuple[int, int, int]) -> tuple[int, int]:
+        """Return the numbers of visible and of decoded tokens of one clip; see `masks.count_tokens`."""
+        return masks.count_tokens(grid, **self._mask)
+
+    @property
+    def _mask(self):
+        return {
+            "kind": self.mask,
+            "ratio": self.mask_ratio,
+            "decoder_ratio": self.decoder_mask_ratio,
+        }
 
 
 RECIPES = Recipes("pretraining", PretrainingRecipe)

@@ -5,8 +5,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.data.files import VideoFile
@@ -58,15 +56,13 @@ class PretrainingSettings:
                 f"Received: channels={self.config.channels}."
             )
         check_seed(self.seed)
-        self.recipe.draw_masks(self.config.grid, np.random.default_rng(0))
+        self.recipe.count_tokens(self.config.grid)  # raises if the masks do not fit
 
     @property
     def cost(self) -> int:
         """Multiply-accumulates of the forward pass of one clip."""
-        # The number of ids does not depend on the draw.
-        ids = self.recipe.draw_masks(self.config.grid, np.random.default_rng(0))
         return pretraining_multiply_accumulates(
-            self.config, len(ids["visible"]), len(ids["decoded"])
+            self.config, *self.recipe.count_tokens(self.config.grid)
         )
 
 

@@ -1,12 +1,14 @@
 """Distillation: train a student to match a teacher on the same clips, from files to a run folder."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.data.files import list_videos
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import centre_clips, fine_tuning_clips
 from vmae_keras.distribution import Devices
 from vmae_keras.encoder import VideoEncoder
@@ -79,6 +81,7 @@ def distill(
     run: Run,
     display,
     *,
+    files: Sequence[VideoFile] | None = None,
     workers: int = 0,
     devices: Devices | None = None,
 ) -> loop.Outcome:
@@ -88,7 +91,9 @@ def distill(
     """
     recipe, devices = settings.recipe, devices or Devices()
     devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
-    training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
+    training, held_out, steps_per_epoch = loop.split_files(
+        settings, files or loop.listed_files(settings)
+    )
     with devices.local():
         teacher = load_teacher(settings.teacher, settings.config, recipe)
     clips = fine_tuning_clips(settings.config, recipe, classes=1)  # labels are not used

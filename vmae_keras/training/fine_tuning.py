@@ -1,15 +1,17 @@
 """Fine-tuning: train a classifier, from labelled files to a run folder."""
 
+from collections.abc import Sequence
+
 import keras
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import (
     centre_clips,
     class_numbers,
     fine_tuning_clips,
     fine_tuning_dataset,
-    list_labelled,
 )
 from vmae_keras.distribution import Devices
 from vmae_keras.runs.run import Run
@@ -117,6 +119,7 @@ def finetune(
     run: Run,
     display,
     *,
+    files: Sequence[VideoFile] | None = None,
     workers: int = 0,
     devices: Devices | None = None,
 ) -> loop.Outcome:
@@ -126,7 +129,9 @@ def finetune(
     """
     recipe, devices = settings.recipe, devices or Devices()
     devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
-    training, held_out, steps_per_epoch = loop.files_of(settings, list_labelled)
+    training, held_out, steps_per_epoch = loop.split_files(
+        settings, files or loop.listed_files(settings)
+    )
     clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
     skipped = run.skipped_files()
 

@@ -3,9 +3,10 @@
 import dataclasses
 import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from vmae_keras.data.files import VideoFile
+from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.labelled import list_labelled
 from vmae_keras.data.random_streams import DRAWS, Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.splits import hold_out
@@ -68,8 +69,8 @@ class TrainingData:
     skipped: SkippedFiles
 
 
-def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
-    """Return the training files and the held-out files of a run, and the number of steps in an epoch.
+def listed_files(settings) -> list[VideoFile]:
+    """Return the files of a run that resumes.
 
     Raises:
         RunError: The list of videos is gone or has changed since the run began, or the run began with a
@@ -82,7 +83,7 @@ def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
             "weights with --start, or finish it with the version that began it."
         )
     try:
-        files = list_files(settings.data)
+        files = (list_labelled if settings.labelled else list_videos)(settings.data)
     except ValueError as error:
         raise RunError(f"The run's videos are gone. {error}") from error
     if settings.videos != digest(files, settings.labelled):
@@ -91,6 +92,11 @@ def files_of(settings, list_files: Callable[[str], list[VideoFile]]):
             f"order{' or labels' if settings.labelled else ''}), so it cannot continue as it was. Restore "
             "the list, or start another run with another --out."
         )
+    return files
+
+
+def split_files(settings, files: Sequence[VideoFile]):
+    """Return the training files and the held-out files of a run, and the number of steps in an epoch."""
     recipe, drawn = settings.recipe, generator(settings.seed, Purpose.HOLD_OUT)
     training, held_out = hold_out(
         files, recipe.validation, VALIDATION_VIDEOS, drawn, by_class=settings.labelled

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmae_keras.backend import import_keras, select
+from vmae_keras.backend import import_keras
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.data.files import list_videos
+from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled, warn_of_one_class
 from vmae_keras.recipes import distillation, fine_tuning, recipe
 from vmae_keras.recipes.distillation import DistillationRecipe
@@ -28,16 +28,16 @@ def prepare_pretraining(
     recipe_name: str | None = None,
     changes: Sequence[str] = (),
     seed: int = 0,
-    backend: str | None = None,
-) -> PretrainingSettings:
-    """Return the settings of a new pretraining run, and write them to its folder.
+    backend: str,
+) -> tuple[PretrainingSettings, list[VideoFile]]:
+    """Write the settings of a new pretraining run to its folder. Return them, and the files of the run.
 
     Args:
         data: A folder of videos, a glob, a list or a CSV.
         variant: Name in `VARIANTS`; None for "demo".
         recipe_name: Name in `RECIPES`, or path of a recipe page (.toml); None for "demo".
         changes: "key=value" strings.
-        backend: Name of the backend; see `vmae_keras.backend.select`.
+        backend: Name of the backend, as `vmae_keras.backend.select` returns it.
 
     Raises:
         ValueError, OSError: An argument is invalid. Nothing is written.
@@ -45,12 +45,12 @@ def prepare_pretraining(
     of_recipe, of_model = pretraining_changes(list(changes))
     chosen = _recipe(run, data, recipe_name, recipe.RECIPES, of_recipe)
     config = VideoMAEConfig.variant(variant or "demo", **of_model)
-    name = select(backend)
     data = str(Path(data).absolute())
-    videos = digest(list_videos(data), PretrainingSettings.labelled)
-    settings = PretrainingSettings(data, videos, config, chosen, seed, name)
+    files = list_videos(data)
+    videos = digest(files, PretrainingSettings.labelled)
+    settings = PretrainingSettings(data, videos, config, chosen, seed, backend)
     run.save(settings)
-    return settings
+    return settings, files
 
 
 def prepare_fine_tuning(
@@ -63,9 +63,9 @@ def prepare_fine_tuning(
     recipe_name: str | None = None,
     changes: Sequence[str] = (),
     seed: int = 0,
-    backend: str | None = None,
-) -> FineTuningSettings:
-    """Return the settings of a new fine-tuning run, and write them; see `prepare_pretraining`.
+    backend: str,
+) -> tuple[FineTuningSettings, list[VideoFile]]:
+    """Write and return the settings of a new fine-tuning run; see `prepare_pretraining`.
 
     Args:
         data: A list or CSV with labels, or a folder that holds a folder for each class.
@@ -75,7 +75,6 @@ def prepare_fine_tuning(
     of_recipe, of_model = fine_tuning_changes(list(changes))
     chosen = _recipe(run, data, recipe_name, fine_tuning.RECIPES, of_recipe)
     _check_start(start, variant)
-    name = select(backend)
     data = str(Path(data).absolute())
     files = list_labelled(data)
     labels = classes_of(files)
@@ -95,10 +94,10 @@ def prepare_fine_tuning(
     fine_tuning_clips(config, chosen, len(labels))  # raises before anything is written
     videos = digest(files, FineTuningSettings.labelled)
     settings = FineTuningSettings(
-        data, videos, _absolute(start), labels, config, chosen, seed, name, head=head
+        data, videos, _absolute(start), labels, config, chosen, seed, backend, head=head
     )
     run.save(settings)
-    return settings
+    return settings, files
 
 
 def prepare_distillation(
@@ -111,9 +110,9 @@ def prepare_distillation(
     recipe_name: str | None = None,
     changes: Sequence[str] = (),
     seed: int = 0,
-    backend: str | None = None,
-) -> DistillationSettings:
-    """Return the settings of a new distillation run, and write them; see `prepare_pretraining`.
+    backend: str,
+) -> tuple[DistillationSettings, list[VideoFile]]:
+    """Write and return the settings of a new distillation run; see `prepare_pretraining`.
 
     Args:
         data: A folder of videos, a glob, a list or a CSV. Labels are not used.
@@ -125,9 +124,9 @@ def prepare_distillation(
     if teacher is None:
         raise ValueError("--teacher is missing: a run, a folder, a file or hf://owner/name.")
     _check_start(start, variant)
-    name = select(backend)
     data = str(Path(data).absolute())
-    videos = digest(list_videos(data), DistillationSettings.labelled)
+    files = list_videos(data)
+    videos = digest(files, DistillationSettings.labelled)
     import_keras()
     from vmae_keras.presets import preset_config, preset_head
 
@@ -151,10 +150,10 @@ def prepare_distillation(
         config,
         chosen,
         seed,
-        name,
+        backend,
     )
     run.save(settings)
-    return settings
+    return settings, files
 
 
 def _check_start(start, variant):

@@ -1,7 +1,9 @@
 """Pretraining: train a `VideoMAE`, from files to a run folder."""
 
+from collections.abc import Sequence
+
 from vmae_keras import backend
-from vmae_keras.data.files import list_videos
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.pipeline import pretraining_dataset, validation_dataset
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.distribution import Devices
@@ -27,6 +29,7 @@ def pretrain(
     run: Run,
     display,
     *,
+    files: Sequence[VideoFile] | None = None,
     workers: int = 0,
     devices: Devices | None = None,
 ) -> loop.Outcome:
@@ -39,6 +42,7 @@ def pretrain(
         settings: Settings of the run, already written to its folder.
         run: Run to write to.
         display: A `vmae_keras.training.display.Display`.
+        files: Files of the run if it is new; None lists them, and checks that they are still the same.
         workers: Number of processes that decode videos; 0 decodes in threads of this process.
         devices: Devices to train on, from `vmae_keras.distribution.start`; None for one.
 
@@ -51,7 +55,9 @@ def pretrain(
     """
     recipe, devices = settings.recipe, devices or Devices()
     devices.check(recipe.batch_size)
-    training, held_out, steps_per_epoch = loop.files_of(settings, list_videos)
+    training, held_out, steps_per_epoch = loop.split_files(
+        settings, files or loop.listed_files(settings)
+    )
     skipped = run.skipped_files()
     common = {
         "sampling": recipe.sampling,

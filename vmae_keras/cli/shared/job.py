@@ -12,7 +12,6 @@ import time
 
 import typer
 
-from vmae_keras.backend import select
 from vmae_keras.cli.shared.terminal import say
 from vmae_keras.process import interrupts
 
@@ -23,6 +22,8 @@ LOST_SECONDS = 5.0  # time until the loss of another process is detected
 def start_devices(backend, devices, parallel, again):
     """Return the devices to train on. On PyTorch with several, run this command in a process for each.
 
+    `backend` is the name that `vmae_keras.backend.select` returned.
+
     After this call, the loss of a process ends the others, which print that `again` resumes the run.
 
     Raises:
@@ -30,10 +31,9 @@ def start_devices(backend, devices, parallel, again):
     """
     from vmae_keras import distribution
 
-    name = select(backend)
-    if name == "torch" and (devices or 1) > 1 and distribution.detect() is None:
+    if backend == "torch" and (devices or 1) > 1 and distribution.detect() is None:
         raise typer.Exit(_in_processes(devices))
-    started = distribution.start(name, devices, parallel or "data")
+    started = distribution.start(backend, devices, parallel or "data")
     if started.processes > 1:
         _end_together(started, again)
     return started

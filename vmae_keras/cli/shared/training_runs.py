@@ -46,17 +46,17 @@ def begin_or_resume(
 
     own = {name: value for name, value in own.items() if value is not None}
     again = resume_command(kind.command, options.out)
-    settings = None
+    settings = files = None  # of a run that resumes, the files are listed and checked by `train`
     with errors_for_people(ValueError, OSError), notes_for_people():
         if options.resume:
             settings = resumed_settings(Run(options.out), kind, options, own)
-        backend = settings.backend if settings else options.backend
+        backend = select(settings.backend if settings else options.backend)
         devices = start_devices(backend, options.devices, options.parallel, again)
     with locked(options.out, devices.first):
         run = Run(options.out, devices.process)
         if settings is None:
             with errors_for_people(ValueError, OSError), notes_for_people():
-                settings = prepare(
+                settings, files = prepare(
                     run,
                     options.data,
                     changes=[
@@ -64,11 +64,11 @@ def begin_or_resume(
                         *batch_changes(devices, options.batch_per_device),
                     ],
                     seed=options.seed or 0,
-                    backend=options.backend,
+                    backend=backend,
                     **own,
                 )
         import_keras()
-        run_training(train, run, settings, options.workers, devices=devices)
+        run_training(train, run, settings, options.workers, files=files, devices=devices)
     return run, devices
 
 
@@ -106,13 +106,14 @@ def resumed_settings(run, kind, options, own):
             f"installed: {', '.join(installed()) or 'none'}. Install it, or name another one with "
             "--backend."
         )
-    return dataclasses.replace(settings, backend=select(options.backend or settings.backend))
+    return dataclasses.replace(settings, backend=options.backend or settings.backend)
 
 
-def run_training(train, run, settings, workers, again=None, devices=None):
+def run_training(train, run, settings, workers, *, files=None, again=None, devices=None):
     """Train with a progress display and plot the loss curve. Exit the command if interrupted.
 
     Args:
+        files: Files of a new run; None of one that resumes.
         again: Command line that resumes; None for the command of the run's stage.
     """
     from vmae_keras.data.stream import NoReadableVideo
@@ -148,7 +149,7 @@ def run_training(train, run, settings, workers, again=None, devices=None):
         Display(console) as display,
     ):
         try:
-            outcome = train(settings, run, display, workers=workers, devices=devices)
+            outcome = train(settings, run, display, files=files, workers=workers, devices=devices)
         except (ValueError, ArithmeticError, OSError, Unfinished):
             raise
         except Exception:
