@@ -408,15 +408,15 @@ MUTANTS = [
     Mutant(
         "target after mean and std",
         "model.py",
-        'tokens = tubelets(batch["video"], ',
-        'tokens = tubelets((batch["video"] / 255.0 - self.config.mean) / self.config.std, ',
+        'tokens = cut_tubelets(batch["video"], ',
+        'tokens = cut_tubelets((batch["video"] / 255.0 - self.config.mean) / self.config.std, ',
         conforms("the target does not depend on mean and std", "raw pixels, frame mask"),
     ),
     Mutant(
         "target of one token",
         "model.py",
-        "target(take(tokens, decoded)",
-        "target(take(tokens, 0 * decoded)",
+        "compute_target(take(tokens, decoded)",
+        "compute_target(take(tokens, 0 * decoded)",
         TARGET,
     ),
     Mutant(
@@ -906,7 +906,7 @@ MUTANTS = [
     ),
     Mutant(
         "LoRA's products halved",
-        "runs/stored.py",
+        "runs/model_files.py",
         "a.read() @ b.read()",
         "(a.read() @ b.read()) * 0.5",
         f"{WAYS}::test_what_is_frozen_stays_and_lora_is_added_to_it[lora_rank]",
@@ -1019,14 +1019,14 @@ MUTANTS = [
     ),
     Mutant(
         "rate scaled by crops",
-        "recipes/recipe.py",
+        "recipes/base.py",
         "return self.base_learning_rate * self.batch_size",
         "return self.base_learning_rate * self.repeats * self.batch_size",
         RATES,
     ),
     Mutant(
         "minimum rate not scaled",
-        "recipes/recipe.py",
+        "recipes/base.py",
         "return self.minimum_learning_rate * self.batch_size * self.accumulate / 256",
         "return self.minimum_learning_rate",
         RATES,
@@ -1856,7 +1856,7 @@ MUTANTS = [
     # Recipes, labelled mixes, plans
     Mutant(
         "a default for what no source states",
-        "recipes/pages.py",
+        "recipes/page_files.py",
         "(*needed, *self.unknown)",
         "needed",
         "once/test_recipe_pages.py::test_what_no_source_states_must_be_given",
@@ -2591,21 +2591,21 @@ MUTANTS = [
     ),
     Mutant(
         "a warm-up as long as the run",
-        "recipes/recipe.py",
+        "recipes/base.py",
         "if self.warmup_epochs < self.epochs:",
         "if True:",
         WARM_UP,
     ),
     Mutant(
         "a warm-up that is asked for shortened",
-        "recipes/recipe.py",
+        "recipes/base.py",
         'if "warmup_epochs" in changes or epochs',
         "if epochs",
         WARM_UP,
     ),
     Mutant(
         "few updates unnoticed",
-        "recipes/recipe.py",
+        "recipes/base.py",
         "if updates >= FEW_UPDATES:",
         "if True:",
         "once/test_recipe_pages.py::test_a_run_of_few_updates_is_told_what_to_change",
@@ -2619,7 +2619,7 @@ MUTANTS = [
     ),
     Mutant(
         "blocks left over in a run",
-        "runs/stored.py",
+        "runs/model_files.py",
         "for name in tensors if name not in expected",
         "for name in ()",
         OTHER_RUN,
@@ -2633,7 +2633,7 @@ MUTANTS = [
     ),
     Mutant(
         "labels of a run believed",
-        "runs/stored.py",
+        "runs/model_files.py",
         "len(labels) != classes",
         "False",
         f"{RECOGNISE}::test_a_run_with_other_labels_than_its_head_is_refused",
@@ -2738,7 +2738,7 @@ MUTANTS = [
     ),
     Mutant(
         "averages of no update",
-        "runs/stored.py",
+        "runs/model_files.py",
         "step_of(checkpoint) >= accumulate",
         "True",
         f"{WAYS}::test_before_the_first_update_a_run_with_averages_has_its_first_weights",
@@ -2789,7 +2789,7 @@ MUTANTS = [
     ),
     Mutant(
         "pages of recipes read each time",
-        "recipes/pages.py",
+        "recipes/page_files.py",
         "@functools.cache\n",
         "",
         "once/test_recipe_pages.py::test_recipes_are_read_once_each_and_without_keras",

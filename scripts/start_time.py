@@ -14,8 +14,8 @@ PROGRAMS = {
     "vmae --help": "from vmae_keras.cli.app import app; app(['--help'])",
     "vmae memory": "from vmae_keras.cli.app import app; app(['memory'])",
     "all recipes": (
-        "from vmae_keras.recipes import fine_tuning, recipe\n"
-        "list(recipe.RECIPES), list(fine_tuning.RECIPES)"
+        "from vmae_keras.recipes import fine_tuning, pretraining\n"
+        "list(pretraining.RECIPES), list(fine_tuning.RECIPES)"
     ),
     "import keras": "import keras",
     "and VideoMAE": "import keras; from vmae_keras import VideoMAE",

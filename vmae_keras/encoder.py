@@ -7,7 +7,7 @@ from vmae_keras import backend
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.presets import Preset, by_path
-from vmae_keras.tubelets import check_video, tubelets
+from vmae_keras.tubelets import check_video, cut_tubelets
 
 KERNEL_STD = 0.02  # of the blocks' kernels after `trunc_normal_` in the official fine-tuning
 
@@ -72,7 +72,7 @@ class Backbone(Preset, keras.Model):
         Without pooling, a class token comes first: (B, 1 + N, D).
         """
         check_video(video, self.config)
-        tokens = tubelets(video, self.config.tubelet)  # (B, N, P)
+        tokens = cut_tubelets(video, self.config.tubelet)  # (B, N, P)
         x = self.encoder(self.tubelet_embedding(tokens), training=training)  # (B, N, D)
         if self.pooling is None:
             return x

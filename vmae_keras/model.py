@@ -9,8 +9,8 @@ from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
 from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.positions import fixed_positions
 from vmae_keras.presets import Preset
-from vmae_keras.target import target
-from vmae_keras.tubelets import check_video, take, tubelets
+from vmae_keras.target import compute_target
+from vmae_keras.tubelets import check_video, cut_tubelets, take
 from vmae_keras.weights.tensor_files import WeightsError
 
 
@@ -82,7 +82,7 @@ class VideoMAE(Preset, keras.Model):
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
         c = self.config
         position = ops.convert_to_tensor(fixed_positions(c, c.decoder_dim), self.compute_dtype)
-        tokens = take(tubelets(batch["video"], c.tubelet), visible)  # (B, V, P)
+        tokens = take(cut_tubelets(batch["video"], c.tubelet), visible)  # (B, V, P)
         seen = self.encode(tokens, visible, training=training)  # (B, V, D)
         places = ops.take(position, visible, axis=0)
         if c.class_token:  # visible too, but without a position
@@ -102,9 +102,9 @@ class VideoMAE(Preset, keras.Model):
 
     def target(self, batch):
         """Return the target of `call`'s predictions: dict -> float32 (B, M, P)."""
-        tokens = tubelets(batch["video"], self.config.tubelet)
+        tokens = cut_tubelets(batch["video"], self.config.tubelet)
         decoded = ops.cast(batch["decoded"], "int32")
-        return target(take(tokens, decoded), self.config)
+        return compute_target(take(tokens, decoded), self.config)
 
     def weight(self, batch):
         """Return the loss weights: dict -> float32 (B, M), 1 where a decoded token is hidden, else 0."""

@@ -15,15 +15,15 @@ import numpy as np
 import vmae_keras
 from vmae_keras import backend
 from vmae_keras.backend import without_remarks
-from vmae_keras.backend.compiled import compile_as_saved
+from vmae_keras.backend.compile_settings import compile_as_saved
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.weights import names
 from vmae_keras.weights.keras_files import CLASSES, SETTINGS, WEIGHTS
 from vmae_keras.weights.source import locate
-from vmae_keras.weights.stored import Stored
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, mismatches
 
 _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}

@@ -20,7 +20,7 @@ def standardised(tubelets, config: VideoMAEConfig):
     return (pixels(tubelets) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
 
 
-def target(tubelets, config: VideoMAEConfig):
+def compute_target(tubelets, config: VideoMAEConfig):
     """Return the target of pixels (B, M, P) of any dtype: float32 (B, M, P).
 
     With `norm_pix`, each channel of each tubelet is normalised to mean 0 and (unbiased) deviation 1, with

@@ -17,7 +17,7 @@ def check_video(video, config):
         )
 
 
-def tubelets(video, tubelet: tuple[int, int, int]):
+def cut_tubelets(video, tubelet: tuple[int, int, int]):
     """Cut clips of any dtype into tubelets: (B, T, H, W, C) -> (B, N, P), row-major, channel fastest.
 
     No transpose exceeds rank 5, the limit of LiteRT's builtin operators.

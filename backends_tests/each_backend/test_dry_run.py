@@ -16,8 +16,8 @@ from vmae_keras import VideoMAEConfig
 from vmae_keras.backend import PARALLEL
 from vmae_keras.distribution import Devices
 from vmae_keras.distribution.memory import pretraining_memory
-from vmae_keras.recipes.recipe import RECIPES
-from vmae_keras.training.dry_run import Setup, collectives, dry_run, exchanged
+from vmae_keras.recipes.pretraining import RECIPES
+from vmae_keras.training.dry_run import Setup, collectives, compile_in_worker, exchanged
 
 pytestmark = pytest.mark.skipif(BACKEND != "jax", reason="XLA divides the step; on JAX alone")
 COUNTERS = 12  # bytes: the optimizer's update counter; the loss's total and count
@@ -43,7 +43,7 @@ if NIGHTLY:  # all 44 blocks take a minute and a half
 
 @pytest.fixture(scope="module")
 def results():
-    return dict(zip(SETUPS, dry_run(list(SETUPS.values())), strict=True))
+    return dict(zip(SETUPS, compile_in_worker(list(SETUPS.values())), strict=True))
 
 
 def kernels(config):

@@ -15,7 +15,7 @@ from vmae_keras.backend.framework import running
 from vmae_keras.distribution import Devices
 from vmae_keras.distribution.memory import pretraining_memory
 from vmae_keras.layers import Block
-from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.recipes.pretraining import RECIPES
 from vmae_keras.training.optimizer import AdamW
 
 # All sizes differ. Tubelets are so small that blocks take most of the memory.

@@ -22,7 +22,7 @@ from vmae_keras.positions import resize
 from vmae_keras.presets import by_path as by_all_paths
 from vmae_keras.presets import preset_config, stored_model
 from vmae_keras.recipes.overrides import config_changes
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.weights.hub import HubError, fetch
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors, write_safetensors
 from vmae_keras.weights.write import write_official

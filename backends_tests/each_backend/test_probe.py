@@ -21,7 +21,7 @@ from vmae_keras.evaluation.probes import encoded
 from vmae_keras.evaluation.probes.encoded import Encoding
 from vmae_keras.evaluation.probes.heads import Probes, SweptAdamW, summed_losses
 from vmae_keras.evaluation.probes.probing import probe
-from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.recipes.pretraining import RECIPES
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import checkpoint

@@ -16,7 +16,7 @@ from vmae_keras import VideoClassifier
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.process import interrupts
 from vmae_keras.runs.run import Run
-from vmae_keras.training.plan import check, read_plan
+from vmae_keras.training.plan import check_plan, read_plan
 
 SIZES = "height = 24, depth = 1, mlp_dim = 40, decoder_mlp_dim = 20, drop_path = 0.2"
 PLAN = f"""
@@ -222,7 +222,7 @@ def test_a_stage_may_start_from_a_preset(unbroken, plan):
         path = plan.with_name("preset.toml")
         text = '[[stage]]\nname = "t"\nkind = "finetune"\ndata = "second"\nhead = "mapped"\n'
         path.write_text(f'{text}start = "{unbroken[0] / start}"\n[aliases]\n"at rest" = "still"\n')
-        return check(read_plan(path))
+        return check_plan(read_plan(path))
 
     (stage,) = checked("post-pretrain")
     assert (stage.config.depth, stage.labels) == (1, ("moving", "still"))

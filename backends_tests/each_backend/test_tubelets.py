@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backends_tests.profiles import examples
 from backends_tests.support import numpy
 from spec import reference
-from vmae_keras.tubelets import take, tubelets
+from vmae_keras.tubelets import cut_tubelets, take
 
 parts = st.tuples(*(st.integers(1, 3) for _ in range(3)))
 
@@ -26,7 +26,7 @@ def test_tubelets_equal_the_oracle_and_invert(grid, tubelet, channels, dtype):
     frames, height, width = (count * part for count, part in zip(grid, tubelet, strict=True))
     video = np.random.default_rng(0).integers(0, 256, (2, frames, height, width, channels))
     video = video.astype(dtype)
-    tokens = tubelets(keras.ops.convert_to_tensor(video), tubelet)
+    tokens = cut_tubelets(keras.ops.convert_to_tensor(video), tubelet)
     np.testing.assert_array_equal(numpy(tokens), reference.tubelets(video, tubelet))
     back = reference.untubelets(numpy(tokens), grid, tubelet, channels)
     np.testing.assert_array_equal(back, video)
@@ -39,7 +39,7 @@ def test_transposes_stay_within_rank_five(monkeypatch):
     monkeypatch.setattr(
         keras.ops, "transpose", lambda x, axes: ranks.append(len(axes)) or transpose(x, axes)
     )
-    tubelets(np.zeros((1, 4, 6, 8, 3), "uint8"), (2, 3, 4))
+    cut_tubelets(np.zeros((1, 4, 6, 8, 3), "uint8"), (2, 3, 4))
     assert len(ranks) == 2 and max(ranks) <= 5
 
 

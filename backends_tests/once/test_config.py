@@ -10,7 +10,7 @@ from vmae_keras import VideoMAEConfig
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.overrides import apply_overrides
-from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
+from vmae_keras.recipes.pretraining import RECIPES, PretrainingRecipe
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.variants import VARIANTS

@@ -256,9 +256,9 @@ def test_help_lists_the_options_and_an_example():
 
 
 def test_backends_with_gradients_come_first_and_once():
-    assert check.choose("numpy, torch,jax,numpy") == ["torch", "jax", "numpy"]
-    assert check.choose(None) == backend.installed(processes.NAMES)
-    assert "numpy" in check.choose(None)
+    assert check.choose_backends("numpy, torch,jax,numpy") == ["torch", "jax", "numpy"]
+    assert check.choose_backends(None) == backend.installed(processes.NAMES)
+    assert "numpy" in check.choose_backends(None)
 
 
 def test_training_refuses_backends_without_gradients():

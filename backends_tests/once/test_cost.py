@@ -13,7 +13,7 @@ from spec.config import VARIANTS as PUBLISHED
 from vmae_keras import VideoMAEConfig, backend, masks
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.distribution import Devices
-from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.recipes.pretraining import RECIPES
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training.display import Display
 from vmae_keras.variants import VARIANTS

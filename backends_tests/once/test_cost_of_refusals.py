@@ -19,9 +19,9 @@ ALLOWED = 150  # MB for all files; 80 were measured, 77 of them for three MiB of
 CHILD = """
 import json, pathlib, resource, sys
 from vmae_keras.training.plan import read_plan
-from vmae_keras.recipes.pages import read_page
+from vmae_keras.recipes.page_files import read_page
 from vmae_keras.runs.run import Run
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 
 def held():
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024

@@ -13,7 +13,7 @@ import pytest
 
 from backends_tests.upstream_files import keras_file
 from vmae_keras import VideoMAEConfig
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.weights import keras_archives
 from vmae_keras.weights.tensor_files import WeightsError
 

@@ -24,7 +24,7 @@ from vmae_keras.data.label_merging import write_list
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.pictures.clips import rows_picture
-from vmae_keras.recipes.recipe import RECIPES
+from vmae_keras.recipes.pretraining import RECIPES
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import PretrainingSettings, digest
 from vmae_keras.runs.files import write_atomically

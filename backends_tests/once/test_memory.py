@@ -15,7 +15,7 @@ from vmae_keras.backend import PARALLEL
 from vmae_keras.cli import app
 from vmae_keras.distribution import Devices, DistributionError
 from vmae_keras.distribution.memory import pretraining_memory
-from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
+from vmae_keras.recipes.pretraining import RECIPES, PretrainingRecipe
 from vmae_keras.training import dry_run
 
 SIZES = ("v2-s", "v2-b", "v2-l", "v2-h", "v2-g")
@@ -164,7 +164,9 @@ FOUND = dry_run.Result(
 
 def test_the_command_tells_what_a_dry_run_found(monkeypatch):
     asked = []
-    monkeypatch.setattr(dry_run, "dry_run", lambda setups: asked.extend(setups) or [FOUND])
+    monkeypatch.setattr(
+        dry_run, "compile_in_worker", lambda setups: asked.extend(setups) or [FOUND]
+    )
     arguments = [
         "memory",
         "--dry-run",
@@ -201,10 +203,10 @@ def test_setups_and_results_travel_between_processes_unchanged(tmp_path):
 def test_why_there_is_no_dry_run_is_told(monkeypatch):
     setup = dry_run.Setup(VideoMAEConfig.variant("tiny"), RECIPES["demo"], 4, "fsdp")
     with pytest.raises(DistributionError, match="multiple of 5 "):
-        dry_run.dry_run([dataclasses.replace(setup, devices=5)])
+        dry_run.compile_in_worker([dataclasses.replace(setup, devices=5)])
     monkeypatch.setattr(dry_run, "run_worker", lambda *arguments: "killed by SIGKILL")
     with pytest.raises(dry_run.DryRunError, match="killed by SIGKILL"):
-        dry_run.dry_run([setup])
+        dry_run.compile_in_worker([setup])
     monkeypatch.setattr(backend, "installed", lambda names: [])
     with pytest.raises(dry_run.DryRunError, match=r"pip install 'vmae-keras\[jax\]'"):
-        dry_run.dry_run([setup])
+        dry_run.compile_in_worker([setup])

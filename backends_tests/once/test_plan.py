@@ -7,7 +7,7 @@ import pytest
 from backends_tests.once.test_command_line import vmae
 from backends_tests.support import ROOT
 from vmae_keras.runs.run import RunError
-from vmae_keras.training.plan import check, read_plan
+from vmae_keras.training.plan import check_plan, read_plan
 from vmae_keras.training.plan_folder import check_unchanged, definition
 
 PLAN = """
@@ -62,14 +62,14 @@ def written(data, old="", new=""):
 def test_a_stage_starts_from_the_last_one_that_trained(data):
     plan = read_plan(written(data))
     assert [stage.start for stage in plan.stages] == [None, "pretrain", "mix", "target"]
-    pretrain, mix, target, test = check(plan)
+    pretrain, mix, target, test = check_plan(plan)
     assert (pretrain.labels, len(pretrain.files)) == (None, 3)
     assert mix.labels == ("Run", "jump", "walk") and len(mix.files) == 5
     assert target.labels == test.labels == ("Run", "jump")
     assert {file.label for file in test.files} == {"Run", "jump"}
     assert target.config.height == 24 and target.config.dim == pretrain.config.dim
     assert target.recipe.stride == 1 and target.config.drop_path == target.recipe.drop_path
-    *_, test = check(read_plan(written(data, "{ height = 24 }", "{ width = 32 }")))
+    *_, test = check_plan(read_plan(written(data, "{ height = 24 }", "{ width = 32 }")))
     assert (test.config.height, test.config.width) == (16, 32)  # a model need not be square
     other = read_plan(written(data, 'head = "mapped"', 'start = "pretrain"'))
     assert [stage.start for stage in other.stages] == [None, "pretrain", "pretrain", "target"]
@@ -81,7 +81,7 @@ def test_a_plan_names_aliases_of_the_package(tmp_path):
         (tmp_path / label).mkdir(parents=True)
         (tmp_path / label / "clip.mp4").touch()
     table = '[aliases]\n"hopping" = "jump"\n'
-    _, mix, target, test = check(read_plan(written(tmp_path, table, 'aliases = "k710"\n')))
+    _, mix, target, test = check_plan(read_plan(written(tmp_path, table, 'aliases = "k710"\n')))
     assert mix.labels == ("Run", "jump", "sipping cup") and len(mix.files) == 5
     assert target.labels == test.labels == mix.labels
     for wrong, message in {'"k70"': "one of the names k710", "3": "of type dict or str"}.items():
@@ -163,7 +163,7 @@ def test_the_example_goes_from_clips_without_labels_to_figures():
 )
 def test_what_is_wrong_with_a_plan_is_said(old, new, message, data):
     with pytest.raises(ValueError) as caught:
-        check(read_plan(written(data, old, new)))
+        check_plan(read_plan(written(data, old, new)))
     assert message in str(caught.value) and "plan.toml" in str(caught.value)
 
 
@@ -181,7 +181,7 @@ def test_a_wrong_plan_ends_the_command_with_one_line_and_writes_nothing(data, tm
 def test_what_changed_of_stages_that_have_begun_is_named(data, tmp_path):
     def definitions(*change):
         plan = read_plan(written(data, *change))
-        return {each.stage.name: definition(each, plan.seed, "jax") for each in check(plan)}
+        return {each.stage.name: definition(each, plan.seed, "jax") for each in check_plan(plan)}
 
     before = definitions()
     check_unchanged(tmp_path, before)

@@ -11,7 +11,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.random_streams import SEED_LIMIT, Purpose, generator, keras_seed
 from vmae_keras.recipes.distillation import RECIPES as DISTILLATION
 from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING
-from vmae_keras.recipes.recipe import RECIPES as PRETRAINING
+from vmae_keras.recipes.pretraining import RECIPES as PRETRAINING
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, PretrainingSettings
 
 # Zero padding or joining of words would give these seeds or numbers the same stream.

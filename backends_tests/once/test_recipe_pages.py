@@ -10,8 +10,8 @@ import pytest
 from backends_tests.once.test_command_line import vmae
 from backends_tests.support import imported
 from vmae_keras import VideoMAEConfig
-from vmae_keras.recipes import distillation, fine_tuning, pages, recipe
-from vmae_keras.recipes.pages import STAGES, list_pages, read_page
+from vmae_keras.recipes import distillation, fine_tuning, page_files, pretraining
+from vmae_keras.recipes.page_files import STAGES, list_pages, read_page
 from vmae_keras.runs.settings import FineTuningSettings, PretrainingSettings, evaluation_views
 from vmae_keras.training import loop
 
@@ -42,8 +42,8 @@ def test_the_pages_travel_with_the_package():
 
 
 def test_a_page_of_the_users_gives_its_values_and_defaults(tmp_path):
-    chosen = recipe.RECIPES.choose(written(tmp_path, PAGE), {"epochs": 9})
-    assert chosen == recipe.PretrainingRecipe(
+    chosen = pretraining.RECIPES.choose(written(tmp_path, PAGE), {"epochs": 9})
+    assert chosen == pretraining.PretrainingRecipe(
         epochs=9, warmup_epochs=1.0, batch_size=4, base_learning_rate=1e-3, clip_norm=1.0
     )
 
@@ -57,7 +57,7 @@ def refused(message):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_warm_up_that_leaves_no_room_keeps_its_share_and_this_is_said(stage):
-    modules = (recipe, fine_tuning, distillation)
+    modules = (pretraining, fine_tuning, distillation)
     recipes = {each.RECIPES.stage: each.RECIPES for each in modules}
     page = recipes[stage]["demo"]
     for epochs in (1, int(page.warmup_epochs)):
@@ -81,7 +81,7 @@ def test_a_page_whose_warm_up_does_not_fit_is_refused(tmp_path):
     page = written(tmp_path, PAGE.replace("warmup_epochs = 1", "warmup_epochs = 7"))
     for changes in ({}, {"epochs": 5}):
         with refused("Received: warmup_epochs=7, epochs="):
-            recipe.RECIPES.choose(page, changes)
+            pretraining.RECIPES.choose(page, changes)
 
 
 def test_a_run_of_few_updates_is_told_what_to_change():
@@ -91,12 +91,12 @@ def test_a_run_of_few_updates_is_told_what_to_change():
     epochs = int(told.partition("epochs=")[2].split()[0])
     assert dataclasses.replace(gpu, epochs=epochs).few_updates(12) is None
     assert dataclasses.replace(gpu, epochs=epochs - 1).few_updates(12) is not None
-    assert recipe.RECIPES["demo"].few_updates(36) is None
+    assert pretraining.RECIPES["demo"].few_updates(36) is None
 
 
 def test_uniform_sampling_has_two_clips_wherever_five_are_the_default():
     config = VideoMAEConfig.variant("tiny")
-    uniform = recipe.RECIPES.choose("demo", {"sampling": "uniform"})
+    uniform = pretraining.RECIPES.choose("demo", {"sampling": "uniform"})
     assert evaluation_views(PretrainingSettings("", "", config, uniform, 0, ""))["clips"] == 2
     with pytest.warns(UserWarning, match="test_clips is 2, not 5"):
         tuned = fine_tuning.RECIPES.choose("v1-k400-b", {"sampling": "uniform"})
@@ -136,7 +136,7 @@ def test_uniform_sampling_has_two_clips_wherever_five_are_the_default():
 def test_a_wrong_page_says_what_is_wrong(old, new, message, tmp_path):
     path = written(tmp_path, PAGE.replace(old, new, 1), "mine.toml")
     with pytest.raises(ValueError) as caught:
-        recipe.RECIPES.choose(path)
+        pretraining.RECIPES.choose(path)
     assert message in str(caught.value)
 
 
@@ -146,7 +146,7 @@ def test_what_no_source_states_must_be_given(tmp_path, monkeypatch):
     text = "".join(line for line in lines if not line.startswith(("batch_size", "clip_norm")))
     (tmp_path / "pretraining").mkdir()
     path = written(tmp_path / "pretraining", text)
-    recipes = recipe.RECIPES
+    recipes = pretraining.RECIPES
     with pytest.raises(ValueError, match="does not say: batch_size, clip_norm, repeats"):
         recipes.choose(path, {})
     given = {"batch_size": 8, "clip_norm": None, "repeats": 2}
@@ -154,8 +154,8 @@ def test_what_no_source_states_must_be_given(tmp_path, monkeypatch):
     assert (chosen.epochs, chosen.repeats, chosen.batch_size) == (7, 2, 8)
     with pytest.raises(ValueError, match="does not say: repeats"):
         recipes.choose(path, {key: given[key] for key in given if key != "repeats"})
-    monkeypatch.setattr(pages, "FOLDER", tmp_path)
-    assert list(pages.list_pages("pretraining")) == ["mine"]
+    monkeypatch.setattr(page_files, "FOLDER", tmp_path)
+    assert list(page_files.list_pages("pretraining")) == ["mine"]
     # No default replaces an unknown value.
     assert "mine" not in recipes and list(recipes) == []
 
@@ -164,7 +164,7 @@ def test_a_missing_page_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_page(tmp_path / "nowhere.toml", "pretraining")
     with pytest.raises(ValueError, match="or the path of a page"):
-        recipe.RECIPES.choose("best")
+        pretraining.RECIPES.choose("best")
 
 
 def test_the_command_trains_by_a_users_page_or_says_what_is_wrong_with_it(tmp_path):
@@ -199,10 +199,10 @@ def test_the_recipes_are_listed_and_printed():
 def test_recipes_are_read_once_each_and_without_keras():
     found, text = imported("""
 import tomllib
-from vmae_keras.recipes import fine_tuning, recipe
+from vmae_keras.recipes import fine_tuning, pretraining
 read, loads = [], tomllib.loads
 tomllib.loads = lambda text: read.append(text) or loads(text)
-for kind in (recipe, fine_tuning) * 2:
+for kind in (pretraining, fine_tuning) * 2:
     list(kind.RECIPES), kind.RECIPES["demo"]
 print(len(read), len(set(read)))
 """)

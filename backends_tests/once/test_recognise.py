@@ -21,7 +21,7 @@ from backends_tests.upstream_files import (
 from spec.position_reference import sinusoid_positions
 from vmae_keras import VideoMAEConfig
 from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.weights.source import locate
 from vmae_keras.weights.tensor_files import WeightsError
 

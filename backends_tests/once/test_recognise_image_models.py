@@ -7,7 +7,7 @@ from backends_tests.once.test_recognise import faults, holds
 from backends_tests.upstream_files import hugging_face_settings, small, tensors, write
 from spec.position_reference import planar_positions
 from vmae_keras import VideoMAEConfig
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.weights.tensor_files import WeightsError
 from vmae_keras.weights.write import write_hugging_face, write_official
 

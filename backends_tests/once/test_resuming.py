@@ -7,15 +7,15 @@ import pytest
 from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.shared import training_runs
 from vmae_keras.distribution import Devices
-from vmae_keras.recipes import fine_tuning, recipe
+from vmae_keras.recipes import fine_tuning, pretraining
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import FineTuningSettings, PretrainingSettings
-from vmae_keras.runs.stored import read_stored
 from vmae_keras.weights.tensor_files import WeightsError
 
 CONFIG = VideoMAEConfig.variant("demo")
 PRETRAINING = PretrainingSettings(
-    "clips", "", CONFIG, recipe.RECIPES["demo"], seed=0, backend="torch"
+    "clips", "", CONFIG, pretraining.RECIPES["demo"], seed=0, backend="torch"
 )
 DROPPING = dataclasses.replace(PRETRAINING, config=CONFIG.replace(drop_path=0.1))
 FINE_TUNING = FineTuningSettings(

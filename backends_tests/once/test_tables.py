@@ -13,8 +13,8 @@ from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.app import app
 from vmae_keras.recipes.fine_tuning import RECIPES as FINE_TUNING_RECIPES
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.pages import STAGES, list_pages
-from vmae_keras.recipes.recipe import RECIPES, PretrainingRecipe
+from vmae_keras.recipes.page_files import STAGES, list_pages
+from vmae_keras.recipes.pretraining import RECIPES, PretrainingRecipe
 from vmae_keras.runs import settings as runs_settings
 from vmae_keras.variants import VARIANTS
 

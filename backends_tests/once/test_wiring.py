@@ -12,7 +12,7 @@ from backends_tests import stages
 from spec import distillation_reference
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.recipe import PretrainingRecipe
+from vmae_keras.recipes.pretraining import PretrainingRecipe
 from vmae_keras.runs.settings import evaluation_views
 from vmae_keras.training import loop
 

@@ -36,11 +36,11 @@ def consistency(
     tolerance is exceeded, or if a backend in --backends gives no result.
     """
     from vmae_keras.config import VideoMAEConfig
-    from vmae_keras.consistency.check import check, choose
+    from vmae_keras.consistency.check import check_backends, choose_backends
     from vmae_keras.consistency.setup import Setup
     from vmae_keras.process.console import Console
     from vmae_keras.recipes.overrides import apply_overrides
-    from vmae_keras.recipes.recipe import RECIPES
+    from vmae_keras.recipes.pretraining import RECIPES
 
     with errors_for_people(ValueError):
         recipe = RECIPES["demo"]
@@ -50,11 +50,11 @@ def consistency(
                 "There is no recipe here: --set changes only values of the variant. "
                 f"Received: {', '.join(change)}."
             )
-        setup, names = Setup(config, steps, seed), choose(backends)
+        setup, names = Setup(config, steps, seed), choose_backends(backends)
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # room for the names of weights
     with interrupts.unwinding():  # terminates the worker processes
-        agree, missing = check(setup, names, console)
+        agree, missing = check_backends(setup, names, console)
     if not agree or (backends and missing):
         raise typer.Exit(1)

@@ -60,7 +60,7 @@ def memory(
     from vmae_keras.distribution.memory import pretraining_memory
     from vmae_keras.process.console import Console
     from vmae_keras.recipes.overrides import pretraining_changes
-    from vmae_keras.recipes.recipe import RECIPES
+    from vmae_keras.recipes.pretraining import RECIPES
 
     plans = {}
     with errors_for_people(ValueError, OSError), notes_for_people():
@@ -112,7 +112,7 @@ def _print_dry_runs(console, config, plans):
     ]
     unwinding = interrupts.unwinding()  # terminates the worker process
     with errors_for_people(ValueError), unwinding, console.status("compiling", spinner="line"):
-        results = dry_run.dry_run(setups)
+        results = dry_run.compile_in_worker(setups)
     for (devices, _, expected), found in zip(plans.values(), results, strict=True):
         taken = found.lower_seconds + found.compile_seconds
         console.print(

@@ -31,7 +31,7 @@ def progressive(
     """
     from vmae_keras.distribution import detect
     from vmae_keras.training import plan_folder as stages
-    from vmae_keras.training.plan import check, read_plan
+    from vmae_keras.training.plan import check_plan, read_plan
 
     with errors_for_people(ValueError, OSError), notes_for_people():
         if (job := detect()) is not None:
@@ -41,7 +41,7 @@ def progressive(
             )
         read = read_plan(plan)
         name = select((backend and backend.value) or stages.begun_backend(out))
-        checked = check(read)
+        checked = check_plan(read)
         definitions = {
             each.stage.name: stages.definition(each, read.seed, name) for each in checked
         }

@@ -25,7 +25,7 @@ def recipes(
 
 
 def _named(name):
-    from vmae_keras.recipes.pages import STAGES, list_pages
+    from vmae_keras.recipes.page_files import STAGES, list_pages
     from vmae_keras.recipes.values import check_key
 
     stage, _, short = name.rpartition("/")
@@ -43,7 +43,7 @@ def _print_table():
     from rich.table import Table
 
     from vmae_keras.process.console import Console
-    from vmae_keras.recipes.pages import STAGES, list_pages
+    from vmae_keras.recipes.page_files import STAGES, list_pages
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("name", "stage", "variant"):

@@ -11,7 +11,7 @@ from vmae_keras.consistency.setup import Setup
 from vmae_keras.process.console import Console
 
 
-def choose(wanted: str | None) -> list[str]:
+def choose_backends(wanted: str | None) -> list[str]:
     """Return the names in a list such as "jax,torch", backends with gradients first.
 
     Return all installed backends if the list is None.
@@ -29,7 +29,7 @@ def choose(wanted: str | None) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: name not in backend.BACKENDS)
 
 
-def check(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[str]]:
+def check_backends(setup: Setup, names: list[str], console: Console) -> tuple[bool, list[str]]:
     """Run the backends and print the table.
 
     Return whether all agree, and the backends that gave no result.

@@ -11,7 +11,7 @@ import numpy as np
 from vmae_keras import masks
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import by_path, load
-from vmae_keras.runs.stored import read_stored
+from vmae_keras.runs.model_files import read_stored
 from vmae_keras.weights.keras_files import is_preset
 from vmae_keras.weights.names import HUGGING_FACE, VIT
 from vmae_keras.weights.source import locate

@@ -3,7 +3,7 @@
 import dataclasses
 
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.pages import Recipes
+from vmae_keras.recipes.page_files import Recipes
 
 MATCHES = ("classes", "features")
 

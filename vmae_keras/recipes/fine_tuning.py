@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from vmae_keras.data.views import CLIPS
-from vmae_keras.recipes.pages import Recipes
-from vmae_keras.recipes.recipe import TrainingRecipe
+from vmae_keras.recipes.base import TrainingRecipe
+from vmae_keras.recipes.page_files import Recipes
 
 POOLINGS = ("mean", "first")
 

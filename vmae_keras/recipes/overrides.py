@@ -6,7 +6,7 @@ from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.recipe import PretrainingRecipe
+from vmae_keras.recipes.pretraining import PretrainingRecipe
 from vmae_keras.recipes.values import check_key, typed
 
 

@@ -13,7 +13,7 @@ from vmae_keras.data.random_streams import DRAWS, check_seed
 from vmae_keras.data.views import CLIPS
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
-from vmae_keras.recipes.recipe import PretrainingRecipe
+from vmae_keras.recipes.pretraining import PretrainingRecipe
 from vmae_keras.recipes.values import check_key, typed
 
 HEADS = ("new", "mapped")

@@ -22,7 +22,7 @@ from vmae_keras import backend
 from vmae_keras.backend.worker_process import run_worker
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.distribution.devices import Devices
-from vmae_keras.recipes.recipe import PretrainingRecipe
+from vmae_keras.recipes.pretraining import PretrainingRecipe
 
 COLLECTIVES = (
     "all-gather",
@@ -123,7 +123,7 @@ class Result:
         return cls(**{**fields, "collectives": tuple(collectives)})
 
 
-def dry_run(setups: list[Setup]) -> list[Result]:
+def compile_in_worker(setups: list[Setup]) -> list[Result]:
     """Compile each step, one after the other, in one worker process with simulated devices.
 
     Raises:

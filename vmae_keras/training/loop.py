@@ -13,7 +13,7 @@ from vmae_keras.data.splits import hold_out
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.distribution import Devices
 from vmae_keras.process.failures import Unfinished, explain
-from vmae_keras.recipes.recipe import TrainingRecipe
+from vmae_keras.recipes.base import TrainingRecipe
 from vmae_keras.runs import checkpoint_files
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest

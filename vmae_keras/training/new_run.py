@@ -7,7 +7,7 @@ from vmae_keras.backend import import_keras
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled, warn_of_one_class
-from vmae_keras.recipes import distillation, fine_tuning, recipe
+from vmae_keras.recipes import distillation, fine_tuning, pretraining
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.runs.run import Run, RunError
@@ -43,7 +43,7 @@ def prepare_pretraining(
         ValueError, OSError: An argument is invalid. Nothing is written.
     """
     of_recipe, of_model = pretraining_changes(list(changes))
-    chosen = _recipe(run, data, recipe_name, recipe.RECIPES, of_recipe)
+    chosen = _recipe(run, data, recipe_name, pretraining.RECIPES, of_recipe)
     config = VideoMAEConfig.variant(variant or "demo", **of_model)
     data = str(Path(data).absolute())
     files = list_videos(data)

@@ -15,7 +15,7 @@ from vmae_keras.data.labelled import fine_tuning_clips
 from vmae_keras.data.names import as_path
 from vmae_keras.data.random_streams import check_seed
 from vmae_keras.data.views import CLIPS
-from vmae_keras.recipes import fine_tuning, recipe
+from vmae_keras.recipes import fine_tuning, pretraining
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.recipes.values import check_key, read_toml, typed
 from vmae_keras.runs.settings import PretrainingSettings
@@ -181,7 +181,7 @@ def _started(stage, before, folder):
     return replace(stage, start=start)
 
 
-def check(plan: Plan) -> list[Checked]:
+def check_plan(plan: Plan) -> list[Checked]:
     """Validate videos, labels, recipes, sizes and classes of all stages before the first one begins.
 
     Raises:
@@ -203,7 +203,7 @@ def check(plan: Plan) -> list[Checked]:
 
 def _check_pretraining(plan, stage, checked):
     of_recipe, of_model = pretraining_changes(list(stage.changes))
-    chosen = recipe.RECIPES.choose(stage.recipe or "demo", of_recipe)
+    chosen = pretraining.RECIPES.choose(stage.recipe or "demo", of_recipe)
     config = VideoMAEConfig.variant(stage.variant or "demo", **of_model)
     listed = [str(Path(file.path).absolute()) for each in stage.data for file in list_videos(each)]
     files = [VideoFile(path) for path in dict.fromkeys(listed)]

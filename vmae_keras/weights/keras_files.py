@@ -20,7 +20,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import LARGEST_SETTINGS, parse_settings, read_settings
 from vmae_keras.weights.keras_archives import Part, Window, read_archive
-from vmae_keras.weights.stored import Saved, Stored
+from vmae_keras.weights.stored_model import Saved, Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, as_float32, listed
 
 CLASSES = {"pretraining": "VideoMAE", "encoder": "VideoEncoder", "classifier": "VideoClassifier"}

@@ -8,7 +8,7 @@ import numpy as np
 from vmae_keras.positions import fixed
 from vmae_keras.weights import names
 from vmae_keras.weights.settings import configuration, labels
-from vmae_keras.weights.stored import Stored
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import Tensor, TensorFile, WeightsError, listed
 
 # End of the first weight's name in each upstream.
@@ -37,7 +37,7 @@ _DECODER_BLOCKS_OF_5 = "decoder.decoder_encoder.layer."  # as written by transfo
 _WITHOUT_PLACE = ("attention.key.bias", "vit.pooler.dense.weight", "vit.pooler.dense.bias")
 
 
-def recognise(
+def recognise_model(
     file: TensorFile,
     settings: dict[str, Any],
     preprocessing: dict[str, Any],

@@ -6,8 +6,8 @@ from typing import Any
 from vmae_keras.weights import hub
 from vmae_keras.weights.json_files import read_settings
 from vmae_keras.weights.keras_files import read_keras
-from vmae_keras.weights.recognise import recognise
-from vmae_keras.weights.stored import Stored
+from vmae_keras.weights.recognise import recognise_model
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError, read_tensors
 
 _WEIGHTS = (
@@ -52,7 +52,7 @@ def read_weights(path: Path, overrides: dict[str, Any]) -> Stored:
     settings, preprocessing = (
         read_settings(file.parent / name) for name in ("config.json", "preprocessor_config.json")
     )
-    return recognise(read_tensors(file), settings, preprocessing, overrides)
+    return recognise_model(read_tensors(file), settings, preprocessing, overrides)
 
 
 def _weights_file(folder):

@@ -7,7 +7,7 @@ import numpy as np
 
 from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD
 from vmae_keras.weights import names
-from vmae_keras.weights.stored import Stored
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError, write_safetensors
 from vmae_keras.weights.torch_files import write_torch
 

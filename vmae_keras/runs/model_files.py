@@ -11,7 +11,7 @@ from vmae_keras.runs.settings import stage_of
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import read_settings
 from vmae_keras.weights.source import read_weights
-from vmae_keras.weights.stored import Stored
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, mismatches, read_tensors
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from vmae_keras.weights.stored import Stored
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError
 
 # Allow-list of classes that a file may name. The module comes from here, not from the file. None of the
