@@ -16,9 +16,9 @@ from backends_tests.stages import LABELS, Seen
 from vmae_keras import VideoClassifier
 from vmae_keras.cli import progressive
 from vmae_keras.cli.app import app
-from vmae_keras.cli.evaluate import evaluate as evaluate_command
-from vmae_keras.cli.features import features as features_command
-from vmae_keras.cli.probe import probe as probe_command
+from vmae_keras.cli.evaluate import main as evaluate_command
+from vmae_keras.cli.features import main as features_command
+from vmae_keras.cli.probe import main as probe_command
 from vmae_keras.cli.shared import terminal
 from vmae_keras.data import labelled
 from vmae_keras.evaluation import classification, features

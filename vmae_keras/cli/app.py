@@ -1,4 +1,7 @@
-"""The command `vmae`. Nothing heavy is imported before a command runs, so that help is fast."""
+"""The command `vmae`. Nothing heavy is imported before a command runs, so that help is fast.
+
+Each command is the function `main` of the module of its name.
+"""
 
 if __name__ == "__main__":  # for `python -m vmae_keras.cli.app`: before anything heavy is imported
     from vmae_keras.__main__ import main as start
@@ -11,22 +14,24 @@ import typer
 from typer.core import TyperGroup
 
 from vmae_keras import __version__
-from vmae_keras.cli.consistency import consistency
-from vmae_keras.cli.convert import convert
-from vmae_keras.cli.distill import distill
-from vmae_keras.cli.evaluate import evaluate
-from vmae_keras.cli.export import export
-from vmae_keras.cli.features import features
-from vmae_keras.cli.finetune import finetune
-from vmae_keras.cli.memory import memory
-from vmae_keras.cli.predict import predict
-from vmae_keras.cli.pretrain import pretrain
-from vmae_keras.cli.probe import probe
-from vmae_keras.cli.progressive import progressive
-from vmae_keras.cli.recipes import recipes
-from vmae_keras.cli.reconstruct import reconstruct
+from vmae_keras.cli import (
+    consistency,
+    convert,
+    distill,
+    evaluate,
+    export,
+    features,
+    finetune,
+    memory,
+    predict,
+    pretrain,
+    probe,
+    progressive,
+    recipes,
+    reconstruct,
+    synthesize,
+)
 from vmae_keras.cli.shared.terminal import escape_what_cannot_be_encoded, say
-from vmae_keras.cli.synthesize import synthesize
 
 EXAMPLES = {
     pretrain: "vmae pretrain clips/ --variant v2-b --recipe v2-hybrid-b --backend jax --out run",
@@ -63,8 +68,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command, example in EXAMPLES.items():
-    app.command(epilog=f"Example: `{example}`")(command)
+for module, example in EXAMPLES.items():
+    name = module.__name__.rpartition(".")[2]
+    app.command(name, epilog=f"Example: `{example}`")(module.main)
 
 
 def _version(wanted: bool):

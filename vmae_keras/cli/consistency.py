@@ -9,7 +9,7 @@ from vmae_keras.cli.shared.terminal import errors_for_people
 from vmae_keras.process import interrupts
 
 
-def consistency(
+def main(
     variant: Annotated[
         str,
         typer.Option(help=f"Model: {MODELS}."),

@@ -15,7 +15,7 @@ from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, 
 Target = enum.Enum("Target", {name: name for name in ("keras", "official", "hf")}, type=str)
 
 
-def convert(
+def main(
     source: Annotated[
         str,
         typer.Argument(
@@ -52,13 +52,13 @@ def convert(
     with errors_for_people(ValueError):
         select(backend and backend.value)
     import_keras()
-    from vmae_keras.conversion.weight_files import convert as run
+    from vmae_keras.conversion.weight_files import convert
     from vmae_keras.recipes.overrides import config_changes
 
     folder = contextlib.nullcontext() if to is Target.official else locked(out)
     with folder, errors_for_people(ValueError, OSError), notes_for_people():
         changes = config_changes(change or [])
-        for note in run(source, out, to.value, **changes):
+        for note in convert(source, out, to.value, **changes):
             say(f"Not stored in {out}: {note}.")
     say(out)
     if verify:

@@ -21,7 +21,7 @@ from vmae_keras.cli.shared.options import (
 from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 
 
-def distill(
+def main(
     data: Annotated[
         str | None,
         typer.Argument(help="A folder of videos, a glob, a list or a CSV. Labels are not used."),

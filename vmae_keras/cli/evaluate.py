@@ -23,7 +23,7 @@ from vmae_keras.cli.shared.terminal import (
 )
 
 
-def evaluate(
+def main(
     model: ModelArgument,
     data: LabelledVideos,
     out: Annotated[
@@ -59,7 +59,7 @@ def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
         again: Command line that resumes the evaluation.
     """
     from vmae_keras.data.skipped import SkippedFiles
-    from vmae_keras.evaluation.classification import evaluate as run
+    from vmae_keras.evaluation.classification import evaluate
     from vmae_keras.process.console import Console
 
     console = Console()
@@ -68,7 +68,7 @@ def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
     with continued_by(again, folder), errors_for_people(ValueError, ArithmeticError):
         skipped = SkippedFiles(folder / "skipped.jsonl")
         with progress_of(console, "videos") as progress:
-            found = run(
+            found = evaluate(
                 classifier,
                 files,
                 labels=classifier.labels,

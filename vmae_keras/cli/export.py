@@ -23,7 +23,7 @@ Input = enum.Enum("Input", {name: name for name in ("uint8", "float32")}, type=s
 What = enum.Enum("What", {name: name for name in ("classifier", "encoder", "pretrain")}, type=str)
 
 
-def export(
+def main(
     source: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run, a preset, a file or hf://owner/name.")
     ],

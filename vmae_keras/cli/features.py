@@ -20,7 +20,7 @@ Pooling = enum.Enum("Pooling", {name: name for name in ("mean", "first", "none")
 Format = enum.Enum("Format", {name: name for name in ("npy", "safetensors")}, type=str)
 
 
-def features(
+def main(
     model: Annotated[
         str,
         typer.Argument(

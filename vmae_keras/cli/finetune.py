@@ -25,7 +25,7 @@ from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
 
 
-def finetune(
+def main(
     data: LabelledVideos = None,
     start: Annotated[
         str | None,

@@ -21,7 +21,7 @@ ROWS = {
 }
 
 
-def memory(
+def main(
     variant: Annotated[
         str,
         typer.Option(help=f"Model: {MODELS}."),

@@ -10,7 +10,7 @@ from vmae_keras.cli.shared.terminal import errors_for_people, import_keras_on, s
 from vmae_keras.process.text import one_line
 
 
-def predict(
+def main(
     names: Annotated[
         list[str],
         typer.Argument(
@@ -38,13 +38,13 @@ def predict(
     if classifier is None:
         import_keras_on(backend)
     from vmae_keras.data.skipped import SkippedFiles
-    from vmae_keras.evaluation.prediction import predict as run
+    from vmae_keras.evaluation.prediction import predict
 
     with errors_for_people(ValueError, OSError), tempfile.TemporaryDirectory() as folder:
         if classifier is None:
             classifier, views = load_classifier(models[0], clips, crops)
         skipped = SkippedFiles(Path(folder) / "skipped.jsonl")
-        probabilities = run(classifier, clip, skipped=skipped, **views)
+        probabilities = predict(classifier, clip, skipped=skipped, **views)
     names = [one_line(name) for name in classifier.labels or []] or [
         str(number) for number in range(len(probabilities))
     ]

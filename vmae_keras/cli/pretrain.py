@@ -22,7 +22,7 @@ from vmae_keras.cli.shared.terminal import say
 from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
 
 
-def pretrain(
+def main(
     data: Annotated[
         str | None,
         typer.Argument(help="A folder of videos, a glob, a `path label` list or a CSV."),

@@ -21,7 +21,7 @@ Sampling = enum.Enum("Sampling", {name: name for name in ("dense", "uniform")}, 
 _LABELLED = "A list of `path label` lines, a CSV, or a folder with a folder for each class"
 
 
-def probe(
+def main(
     model: Annotated[
         str,
         typer.Argument(
@@ -84,8 +84,7 @@ def probe(
         from vmae_keras.data.views import CLIPS
         from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
         from vmae_keras.evaluation.probes.encoded import Encoding, size
-        from vmae_keras.evaluation.probes.probing import check_sets
-        from vmae_keras.evaluation.probes.probing import probe as run
+        from vmae_keras.evaluation.probes.probing import check_sets, probe
         from vmae_keras.process.console import Console
 
         console = Console()
@@ -119,7 +118,7 @@ def probe(
             with progress_of(console, "videos") as progress:
                 encoding.run(skipped, workers, progress)
             with progress_of(console, "steps") as progress:
-                found = run(
+                found = probe(
                     encoding,
                     kind=kind.value,
                     epochs=epochs,

@@ -14,7 +14,7 @@ from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
 from vmae_keras.cli.shared.training_runs import run_training
 
 
-def progressive(
+def main(
     plan: Annotated[
         Path, typer.Argument(help="A TOML file with stages, such as docs/progressive.toml.")
     ],

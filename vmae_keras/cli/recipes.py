@@ -7,7 +7,7 @@ import typer
 from vmae_keras.cli.shared.terminal import errors_for_people, say
 
 
-def recipes(
+def main(
     name: Annotated[
         str | None, typer.Argument(help="A recipe, such as v1-k400-b or fine-tuning/v1-k400-b.")
     ] = None,

@@ -19,7 +19,7 @@ class Statistics(enum.StrEnum):
     oracle = "oracle"
 
 
-def reconstruct(
+def main(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     clip: Annotated[Path, typer.Argument(help="A video file.")],
     out: Annotated[

@@ -10,7 +10,7 @@ from vmae_keras.cli.shared.options import seed_option
 from vmae_keras.cli.shared.terminal import errors_for_people, say
 
 
-def synthesize(
+def main(
     folder: Annotated[Path, typer.Argument(help="Output folder.")],
     count: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 600,
     seed: Annotated[int, seed_option("the clips")] = 0,
