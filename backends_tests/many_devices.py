@@ -73,6 +73,7 @@ def main(clips, labels, out, *runs):
         from vmae_keras.training.display import Display
         from vmae_keras.training.fine_tuning import finetune
         from vmae_keras.training.pretraining import pretrain
+        from vmae_keras.training.session import Session
 
         for stage, train, settle, data, values in (
             ("pretrained", pretrain, new_run.prepare_pretraining, clips, PRETRAINING),
@@ -82,7 +83,7 @@ def main(clips, labels, out, *runs):
                 continue  # the distributed code is the same there
             run = Run(Path(out) / name / stage, used.process)
             settings, files = settle(run, data, changes=changes(values), seed=1, backend=BACKEND)
-            train(settings, run, Display(Console(quiet=True)), files=files, devices=used)
+            train(Session(settings, run, Display(Console(quiet=True)), files=files, devices=used))
 
 
 if __name__ == "__main__":

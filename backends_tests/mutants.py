@@ -2569,7 +2569,7 @@ MUTANTS = [
     ),
     Mutant(
         "another list unnoticed",
-        "training/loop.py",
+        "training/session.py",
         "settings.videos != digest(files, settings.labelled)",
         "False",
         SAME_LIST,
@@ -2899,15 +2899,15 @@ MUTANTS = [
     Mutant(
         "validation masks of another seed",
         "training/pretraining.py",
-        "validation=_load(held_out, settings.config, common)",
-        'validation=_load(held_out, settings.config, common | {"seed": 0})',
+        "validation = _load(session.held_out, settings.config, common)",
+        'validation = _load(session.held_out, settings.config, common | {"seed": 0})',
         STAGE_BATCHES,
     ),
     Mutant(
         "validated by what is trained on",
         "training/pretraining.py",
-        "validation=_load(held_out,",
-        "validation=_load(training,",
+        "_load(session.held_out,",
+        "_load(session.training,",
         STAGE_BATCHES,
     ),
     Mutant(

@@ -19,8 +19,9 @@ from vmae_keras import VideoMAEConfig, presets
 from vmae_keras.distribution import Devices
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, PretrainingSettings
-from vmae_keras.training import distillation, fine_tuning, loop, new_run, pretraining
+from vmae_keras.training import distillation, fine_tuning, loop, new_run, pretraining, session
 from vmae_keras.training.display import Display
+from vmae_keras.training.session import Session
 
 # Training module for each kind of settings, and its model class.
 STAGES = {
@@ -148,8 +149,10 @@ def run(
         seen.spy(patch, distillation, "SoftenedCrossentropy", "loss")
         seen.spy(patch, distillation.backend, "predict", gives=lambda given: says(given["batch"]))
     seen.spy(patch, stage.backend, "set_seed", gives=lambda _: None)
-    for name in ("AdamW", "WarmupCosine", "Progress", "hold_out", "generator"):
+    for name in ("AdamW", "WarmupCosine", "Progress"):
         seen.spy(patch, loop, name)
+    for name in ("hold_out", "generator"):
+        seen.spy(patch, session, name)
     makers = {"dataset": "fine_tuning_dataset", "validation": "centre_clips"}
     if stage is pretraining:
         makers = {"dataset": "pretraining_dataset", "validation": "validation_dataset"}
@@ -162,7 +165,7 @@ def run(
         patch.setattr(loop.checkpoint, "restore", lambda path, model: start)
     made = Run(folder)
     seen["outcome"] = TRAIN[stage](
-        settings, made, display(seen), files=files, workers=workers, devices=devices
+        Session(settings, made, display(seen), files=files, workers=workers, devices=devices)
     )
     seen["trainable"] = tuple(
         path for path, weight in zip(PATHS, model.weights, strict=True) if weight.trainable

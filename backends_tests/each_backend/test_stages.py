@@ -18,6 +18,7 @@ from spec import distillation_reference, reference, training_reference
 from vmae_keras import VideoClassifier, backend
 from vmae_keras.runs.run import Run
 from vmae_keras.training import distillation, fine_tuning, pretraining
+from vmae_keras.training.session import Session
 
 FILES, SEED = 12, 7
 MODEL = {
@@ -127,7 +128,7 @@ def carried_out(patch, stage, module, folder, data, recipe, depth):
 
     patch.setattr(module, "build", with_weights)
     run = Run(folder)
-    stages.TRAIN[module](chosen, run, stages.display({}))
+    stages.TRAIN[module](Session(chosen, run, stages.display({})))
     return chosen, weights, run.rows(), load_file(run.checkpoints / f"step-{STEPS:08}.safetensors")
 
 

@@ -16,7 +16,7 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.data.splits import distinct, hold_out
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest
-from vmae_keras.training.loop import listed_files, split_files
+from vmae_keras.training.session import Session
 
 LISTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=60)
 
@@ -148,7 +148,8 @@ def test_a_run_continues_only_with_the_list_that_it_began_with(stage, tmp_path, 
         if not (tmp_path / "run").exists():
             begun(monkeypatch, stage, tmp_path / "list.csv", tmp_path / "run", {}, {}, 0)
         settings = Run(tmp_path / "run").settings()
-        return split_files(settings, listed_files(settings))
+        session = Session(settings, Run(tmp_path / "run"), display=None)
+        return session.training, session.held_out
 
     first = continued(rows)
     assert first[1] and len(first[0] + first[1]) == len(rows)

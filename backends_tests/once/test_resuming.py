@@ -6,6 +6,7 @@ import pytest
 
 from vmae_keras import VideoMAEConfig
 from vmae_keras.cli.shared import training_runs
+from vmae_keras.data.files import VideoFile
 from vmae_keras.distribution import Devices
 from vmae_keras.recipes import fine_tuning, pretraining
 from vmae_keras.runs.model_files import read_stored
@@ -126,10 +127,11 @@ def test_of_a_new_job_only_the_first_process_reads_the_settings(tmp_path, monkey
     monkeypatch.setattr(training_runs, "set_seed", lambda seed: None)
     outcome = Outcome(1, 1, None, False, {})
     found = training_runs.run_training(
-        lambda *_, **__: outcome,
+        lambda session: outcome,
         Run(tmp_path, process=1),
         PRETRAINING,
         0,
+        files=[VideoFile("a.mp4")],
         devices=Devices(2, process=1, processes=2),
     )
     assert found is outcome and list(tmp_path.iterdir()) == []

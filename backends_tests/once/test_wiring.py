@@ -14,7 +14,7 @@ from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.pretraining import PretrainingRecipe
 from vmae_keras.runs.settings import evaluation_views
-from vmae_keras.training import loop
+from vmae_keras.training import session
 
 # 20 files, of which a fifth is held out: four steps of four videos per epoch, 28 steps, 9 updates.
 FILES, SEED = 20, 7
@@ -230,8 +230,8 @@ def test_every_value_of_a_recipe_arrives(stage, case, tmp_path, monkeypatch):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_new_run_does_not_list_its_videos_again(stage, tmp_path, monkeypatch):
     chosen = settings(stage, {}, tmp_path, monkeypatch)
-    files = loop.listed_files(chosen)
-    monkeypatch.setattr(loop, "listed_files", lambda settings: pytest.fail("listed again"))
+    files = session.listed_files(chosen)
+    monkeypatch.setattr(session, "listed_files", lambda settings: pytest.fail("listed again"))
     assert seen_of(stage, chosen, tmp_path, monkeypatch, files)["hold_out.files"] is files
 
 

@@ -61,10 +61,10 @@ def main(
     from vmae_keras.runs.settings import DistillationSettings
     from vmae_keras.training.new_run import prepare_distillation
 
-    def train(*arguments, **named):
+    def train(session):
         from vmae_keras.training.distillation import distill
 
-        return distill(*arguments, **named)
+        return distill(session)
 
     options = TrainingOptions(
         data=data,

@@ -64,10 +64,10 @@ def main(
     from vmae_keras.runs.settings import FineTuningSettings
     from vmae_keras.training.new_run import prepare_fine_tuning
 
-    def train(*arguments, **named):
+    def train(session):
         from vmae_keras.training.fine_tuning import finetune
 
-        return finetune(*arguments, **named)
+        return finetune(session)
 
     options = TrainingOptions(
         data=data,

@@ -51,10 +51,10 @@ def main(
     from vmae_keras.runs.settings import PretrainingSettings
     from vmae_keras.training.new_run import prepare_pretraining
 
-    def train(*arguments, **named):
+    def train(session):
         from vmae_keras.training.pretraining import pretrain
 
-        return pretrain(*arguments, **named)
+        return pretrain(session)
 
     options = TrainingOptions(
         data=data,

@@ -159,6 +159,11 @@ class TrainingRecipe:
                 )
 
     @property
+    def mixes_clips(self) -> bool:
+        """Return whether the clips of a batch are mixed in pairs."""
+        return False
+
+    @property
     def learning_rate(self) -> float:
         """Peak learning rate: base x videos per update / 256. Clause OPT-3."""
         return self.base_learning_rate * self.batch_size * self.accumulate / 256

@@ -70,7 +70,7 @@ class FineTuningRecipe(TrainingRecipe):
         for name in (field.name for field in dataclasses.fields(self)):
             if name.endswith("_probability") and not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
-        if (self.mixup or self.cutmix) and self.batch_size * self.repeats % 2:
+        if self.mixes_clips and self.batch_size * self.repeats % 2:
             raise ValueError(
                 "Clips are mixed in pairs, so a batch must hold an even number of them. Received: "
                 f"batch_size={self.batch_size}, repeats={self.repeats}. Change one of them, or set mixup "
@@ -85,6 +85,11 @@ class FineTuningRecipe(TrainingRecipe):
             raise ValueError(
                 f"`layer_decay` must be above 0 and at most 1. Received: {self.layer_decay}."
             )
+
+    @property
+    def mixes_clips(self) -> bool:
+        """Return whether the clips of a batch are mixed in pairs."""
+        return bool(self.mixup or self.cutmix)
 
     def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
         """Fit as `TrainingRecipe.fitted` does, and limit `test_clips` to what the sampling allows."""

@@ -1,21 +1,17 @@
 """Distillation: train a student to match a teacher on the same clips, from files to a run folder."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import centre_clips, fine_tuning_clips
-from vmae_keras.distribution import Devices
 from vmae_keras.encoder import VideoEncoder
-from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop
 from vmae_keras.training.fine_tuning import augmented_batches, classifier
+from vmae_keras.training.session import Session
 
 EPSILON = 1e-6  # in the normalisation of features
 
@@ -76,31 +72,16 @@ def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool =
     return student, schedule
 
 
-def distill(
-    settings: DistillationSettings,
-    run: Run,
-    display,
-    *,
-    files: Sequence[VideoFile] | None = None,
-    workers: int = 0,
-    devices: Devices | None = None,
-) -> loop.Outcome:
+def distill(session: Session) -> loop.Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
-    Arguments and errors are those of `pretrain`, plus errors of loading the teacher and the start.
+    Errors are those of `pretrain`, plus errors of loading the teacher and the start.
     """
-    recipe, devices = settings.recipe, devices or Devices()
-    devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
-    training, held_out, steps_per_epoch = loop.split_files(
-        settings, files or loop.listed_files(settings)
-    )
+    settings, recipe, devices = session.settings, session.recipe, session.devices
     with devices.local():
         teacher = load_teacher(settings.teacher, settings.config, recipe)
     clips = fine_tuning_clips(settings.config, recipe, classes=1)  # labels are not used
-    skipped = run.skipped_files()
-
-    numbers = [0] * len(training)
-    augmented = augmented_batches(settings, training, numbers, clips, devices, workers, skipped)
+    augmented = augmented_batches(session, [0] * len(session.training), clips)
 
     def batches(first):
         return ((batch["video"], answer(batch["video"])) for batch in augmented(first))
@@ -109,19 +90,13 @@ def distill(
         with devices.local():
             return answers(teacher, videos, recipe)
 
-    validation = centre_clips(held_out, [0] * len(held_out), clips, skipped)
+    held_out = session.held_out
+    validation = centre_clips(held_out, [0] * len(held_out), clips, session.skipped)
     if validation is not None:
         size = recipe.batch_size
         parts = [validation[0][i : i + size] for i in range(0, len(validation[0]), size)]
         validation = (validation[0], np.concatenate([answer(part) for part in parts]))
     with devices.scope():
-        restored = run.has_checkpoint()
-        student, schedule = build(settings, steps_per_epoch, restored)
-        data = loop.TrainingData(
-            videos=(len(training), len(held_out)),
-            steps_per_epoch=steps_per_epoch,
-            batches=batches,
-            validation=validation,
-            skipped=skipped,
-        )
-        return loop.train(student, schedule, settings, run, display, data, devices)
+        restored = session.run.has_checkpoint()
+        student, schedule = build(settings, session.steps_per_epoch, restored)
+        return loop.train(session, student, schedule, batches, validation)

@@ -6,17 +6,16 @@ import keras
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import (
+    FineTuningClips,
     centre_clips,
     class_numbers,
     fine_tuning_clips,
     fine_tuning_dataset,
 )
-from vmae_keras.distribution import Devices
-from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
 from vmae_keras.training import loop
+from vmae_keras.training.session import Session
 from vmae_keras.weights.classes import match_classes
 
 
@@ -93,63 +92,44 @@ def _choose_trained(model, recipe):
                 dense.enable_lora(recipe.lora_rank)
 
 
-def augmented_batches(settings, files, numbers, clips, devices, workers, skipped):
+def augmented_batches(session: Session, numbers: Sequence[int], clips: FineTuningClips):
     """Return a function step -> this process's parts of the augmented batches from that step on.
 
-    Arguments are those of `fine_tuning_dataset`.
+    Args:
+        numbers: Class number of each training file.
+        clips: Sampling, augmentation and mixing of the clips.
     """
-    recipe = settings.recipe
+    recipe, devices = session.recipe, session.devices
     return lambda first: fine_tuning_dataset(
-        files,
+        session.training,
         numbers,
         clips,
         batch_size=recipe.batch_size,
         repeats=recipe.repeats,
-        seed=settings.seed,
+        seed=session.settings.seed,
         start_step=first,
-        workers=workers,
-        skipped=skipped,
+        workers=session.workers,
+        skipped=session.skipped,
         part=devices.process,
         parts=devices.processes,
     )
 
 
-def finetune(
-    settings: FineTuningSettings,
-    run: Run,
-    display,
-    *,
-    files: Sequence[VideoFile] | None = None,
-    workers: int = 0,
-    devices: Devices | None = None,
-) -> loop.Outcome:
+def finetune(session: Session) -> loop.Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
-    Arguments and errors are those of `pretrain`, plus errors of loading the start.
+    Errors are those of `pretrain`, plus errors of loading the start.
     """
-    recipe, devices = settings.recipe, devices or Devices()
-    devices.check(recipe.batch_size, pairs=bool(recipe.mixup or recipe.cutmix))
-    training, held_out, steps_per_epoch = loop.split_files(
-        settings, files or loop.listed_files(settings)
-    )
-    clips = fine_tuning_clips(settings.config, recipe, len(settings.labels))
-    skipped = run.skipped_files()
-
-    numbers = class_numbers(training, settings.labels)
-    augmented = augmented_batches(settings, training, numbers, clips, devices, workers, skipped)
+    settings, labels = session.settings, session.settings.labels
+    clips = fine_tuning_clips(settings.config, session.recipe, len(labels))
+    augmented = augmented_batches(session, class_numbers(session.training, labels), clips)
 
     def batches(first):
         return ((batch["video"], batch["target"]) for batch in augmented(first))
 
-    validation = centre_clips(held_out, class_numbers(held_out, settings.labels), clips, skipped)
-    with devices.scope():
-        restored = run.has_checkpoint()
-        model, schedule = build(settings, steps_per_epoch, restored)
-        data = loop.TrainingData(
-            videos=(len(training), len(held_out)),
-            steps_per_epoch=steps_per_epoch,
-            batches=batches,
-            validation=validation,
-            skipped=skipped,
-        )
-        return loop.train(model, schedule, settings, run, display, data, devices)
+    held_out = session.held_out
+    validation = centre_clips(held_out, class_numbers(held_out, labels), clips, session.skipped)
+    with session.devices.scope():
+        restored = session.run.has_checkpoint()
+        model, schedule = build(settings, session.steps_per_epoch, restored)
+        return loop.train(session, model, schedule, batches, validation)

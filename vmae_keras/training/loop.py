@@ -3,27 +3,22 @@
 import dataclasses
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.labelled import list_labelled
-from vmae_keras.data.random_streams import DRAWS, Purpose, generator
-from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.splits import hold_out
+import keras
+
 from vmae_keras.data.stream import NoReadableVideo
-from vmae_keras.distribution import Devices
 from vmae_keras.process.failures import Unfinished, explain
 from vmae_keras.recipes.base import TrainingRecipe
 from vmae_keras.runs import checkpoint_files
-from vmae_keras.runs.run import Run, RunError
-from vmae_keras.runs.settings import digest
+from vmae_keras.runs.run import RunError
 from vmae_keras.training import checkpoint
 from vmae_keras.training.averages import AveragedValidation
 from vmae_keras.training.callbacks import Progress, stop_on_interrupt
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
+from vmae_keras.training.session import Session
 
 LOG_STEPS = 10  # a row of the log is the mean over this many steps, or over an epoch if shorter
-VALIDATION_VIDEOS = 128  # kept in memory: 300 MB at 16 x 224 x 224
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,60 +43,6 @@ class Outcome:
     @property
     def finished(self) -> bool:
         return self.exhausted or self.step == self.total_steps
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """The videos of a run as batches.
-
-    Args:
-        videos: Numbers of training videos and held-out videos.
-        steps_per_epoch: Number of batches in a pass over the training videos.
-        batches: Function step -> this process's parts of the batches from that step on.
-        validation: Arrays for `evaluate`, (x,) or (x, y); None without held-out videos.
-        skipped: Record of broken files.
-    """
-
-    videos: tuple[int, int]
-    steps_per_epoch: int
-    batches: Callable[[int], Iterable[tuple]]
-    validation: tuple | None
-    skipped: SkippedFiles
-
-
-def listed_files(settings) -> list[VideoFile]:
-    """Return the files of a run that resumes.
-
-    Raises:
-        RunError: The list of videos is gone or has changed since the run began, or the run began with a
-            version of the library that drew its hold-out and batches differently.
-    """
-    if settings.draws != DRAWS:
-        raise RunError(
-            "This run began with an earlier version of vmae-keras, which drew the hold-out, the order and "
-            "the masks in another way, so it cannot continue as it was. Start another run from its "
-            "weights with --start, or finish it with the version that began it."
-        )
-    try:
-        files = (list_labelled if settings.labelled else list_videos)(settings.data)
-    except ValueError as error:
-        raise RunError(f"The run's videos are gone. {error}") from error
-    if settings.videos != digest(files, settings.labelled):
-        raise RunError(
-            f"The list of videos in {settings.data} has changed since this run began (its files, their "
-            f"order{' or labels' if settings.labelled else ''}), so it cannot continue as it was. Restore "
-            "the list, or start another run with another --out."
-        )
-    return files
-
-
-def split_files(settings, files: Sequence[VideoFile]):
-    """Return the training files and the held-out files of a run, and the number of steps in an epoch."""
-    recipe, drawn = settings.recipe, generator(settings.seed, Purpose.HOLD_OUT)
-    training, held_out = hold_out(
-        files, recipe.validation, VALIDATION_VIDEOS, drawn, by_class=settings.labelled
-    )
-    return training, held_out, -(-len(training) // recipe.batch_size)
 
 
 def optimizer(
@@ -132,21 +73,20 @@ def optimizer(
 
 
 def train(
-    model,
+    session: Session,
+    model: keras.Model,
     schedule: Callable[[int], float],
-    settings,
-    run: Run,
-    display,
-    data: TrainingData,
-    devices: Devices,
+    batches: Callable[[int], Iterable[tuple]],
+    validation: tuple | None,
 ) -> Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
     Args:
-        model: Compiled model with a built optimizer.
+        session: The run, its files and its devices.
+        model: Compiled model with a built optimizer. It was built in the devices' scope.
         schedule: Function step -> learning rate.
-        data: Videos of the run as batches.
-        devices: Devices to train on. The model was built in their scope.
+        batches: Function step -> this process's parts of the batches from that step on.
+        validation: Arrays for `evaluate`, (x,) or (x, y); None without held-out videos.
 
     Raises:
         NonFiniteLoss: The loss became NaN or infinite. Earlier checkpoints remain.
@@ -154,7 +94,8 @@ def train(
         RunError: Processes that train together have different settings, videos or checkpoints.
         Unfinished: A batch could not be made, or a file not written. All that can be saved is saved.
     """
-    recipe, steps_per_epoch, validation = settings.recipe, data.steps_per_epoch, data.validation
+    settings, recipe, run = session.settings, session.recipe, session.run
+    display, devices, steps_per_epoch = session.display, session.devices, session.steps_per_epoch
     if run.writes:
         checkpoint.clean(run.checkpoints, run.best)
     total_steps = recipe.epochs * steps_per_epoch
@@ -173,7 +114,8 @@ def train(
     if validation is not None:
         validation, validation_size = devices.share(validation, clips_per_step)
     run.rewind(start if last else -1)
-    display.start(settings, model, start, total_steps, steps_per_epoch, *data.videos, devices)
+    videos = len(session.training), len(session.held_out)
+    display.start(settings, model, start, total_steps, steps_per_epoch, *videos, devices)
     if start == 0 and (few := recipe.few_updates(steps_per_epoch)):
         display.note(few)
     progress = Progress(
@@ -195,7 +137,7 @@ def train(
                 break
             _fit(
                 model,
-                data.batches(first),
+                batches(first),
                 progress,
                 initial_epoch=first // log_steps,
                 epochs=first // log_steps + intervals,
@@ -218,7 +160,7 @@ def train(
         total_steps,
         best_step,
         progress.exhausted,
-        data.skipped.report(),
+        session.skipped.report(),
         progress.stopped_by,
     )
 

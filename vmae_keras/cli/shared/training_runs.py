@@ -38,7 +38,7 @@ def begin_or_resume(
     Args:
         kind: Class of the run's settings.
         prepare: Function of `training.new_run` that creates the settings.
-        train: Function that trains, given settings, run and display. It imports lazily.
+        train: Function that trains a `Session`. It imports lazily.
         options: Options that all commands share.
         own: Options of this command, named as the arguments of `prepare`; None if not given.
     """
@@ -124,6 +124,7 @@ def run_training(train, run, settings, workers, *, files=None, again=None, devic
     from vmae_keras.training.callbacks import NonFiniteLoss
     from vmae_keras.training.checkpoint import CheckpointError
     from vmae_keras.training.display import Display
+    from vmae_keras.training.session import Session
     from vmae_keras.weights.hub import HubError
     from vmae_keras.weights.tensor_files import WeightsError
 
@@ -149,7 +150,8 @@ def run_training(train, run, settings, workers, *, files=None, again=None, devic
         Display(console) as display,
     ):
         try:
-            outcome = train(settings, run, display, files=files, workers=workers, devices=devices)
+            session = Session(settings, run, display, files=files, workers=workers, devices=devices)
+            outcome = train(session)
         except (ValueError, ArithmeticError, OSError, Unfinished):
             raise
         except Exception:
