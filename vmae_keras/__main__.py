@@ -3,7 +3,7 @@
 from vmae_keras.process import interrupts
 
 
-def main():
+def main() -> None:
     """Run the command line."""
     interrupts.install()
     from vmae_keras.cli.app import app

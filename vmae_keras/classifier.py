@@ -51,7 +51,7 @@ class VideoClassifier(Backbone):
         remat=False,
         name="video_classifier",
         **kwargs,
-    ):
+    ) -> None:
         if pooling is None:
             raise ValueError("`pooling` must be 'mean' or 'first'. Received: pooling=None.")
         if labels is not None and len(labels) != classes:
@@ -72,7 +72,7 @@ class VideoClassifier(Backbone):
         )
         self.build()
 
-    def build(self, input_shape=None):
+    def build(self, input_shape=None) -> None:
         """Create the weights. The constructor calls this, since all sizes are known."""
         if not self.built:
             self.head.build((None, self.config.dim))

@@ -116,7 +116,7 @@ class VideoMAEConfig:
     bridge_bias: bool = False
     mae_target: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_sizes()
         three = self.channels == 3
         defaults = {
@@ -128,7 +128,7 @@ class VideoMAEConfig:
             object.__setattr__(self, name, default if value is None else tuple(value))
         self._check()
 
-    def _check_sizes(self):
+    def _check_sizes(self) -> None:
         for name in (field.name for field in dataclasses.fields(self) if field.type is int):
             value, largest = getattr(self, name), DEEPEST if "depth" in name else LARGEST
             if not _is_size(value):
@@ -157,7 +157,7 @@ class VideoMAEConfig:
                     f"`{name}` must have at most {MOST_TOKENS} tokens. Received: {grid}."
                 )
 
-    def _check(self):
+    def _check(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"`activation` must be one of {', '.join(ACTIVATIONS)}. "

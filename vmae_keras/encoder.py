@@ -34,7 +34,7 @@ _EQUAL = (
 class Backbone(Preset, keras.Model):
     """Base class of encoder and classifier; see `VideoEncoder`. Subclasses call `build` in `__init__`."""
 
-    def __init__(self, config, *, pooling, remat, name, **kwargs):
+    def __init__(self, config, *, pooling, remat, name, **kwargs) -> None:
         if pooling not in (None, "mean", "first"):
             raise ValueError(
                 f"`pooling` must be None, 'mean' or 'first'. Received: pooling={pooling!r}."
@@ -56,7 +56,7 @@ class Backbone(Preset, keras.Model):
                 epsilon=c.last_norm_epsilon or c.layer_norm_epsilon, dtype=dtype, name="fc_norm"
             )
 
-    def build(self, input_shape=None):
+    def build(self, input_shape=None) -> None:
         """Create the weights. The constructor calls this, since all sizes are known."""
         if self.built:
             return
@@ -158,7 +158,9 @@ class VideoEncoder(Backbone):
 
     kind = "encoder"  # see `Preset`
 
-    def __init__(self, config, *, pooling=None, remat=False, name="video_encoder", **kwargs):
+    def __init__(
+        self, config, *, pooling=None, remat=False, name="video_encoder", **kwargs
+    ) -> None:
         super().__init__(config, pooling=pooling, remat=remat, name=name, **kwargs)
         self.build()
 

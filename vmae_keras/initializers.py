@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import math
+from collections.abc import Iterator
 
 import keras
 from keras import ops
@@ -11,7 +12,7 @@ _FILL = contextvars.ContextVar("fill", default=None)
 
 
 @contextlib.contextmanager
-def filled_by(fill):
+def filled_by(fill) -> Iterator[None]:
     """Create kernels as zeros in this context, and call `fill(block)` as soon as a block is built.
 
     Drawing values that a file then overwrites can take longer than reading the file. Filling block by
@@ -25,7 +26,7 @@ def filled_by(fill):
         _FILL.reset(token)
 
 
-def fill(block):
+def fill(block) -> None:
     """Fill a block that has just been built, inside of `filled_by`."""
     if _FILL.get():
         _FILL.get()(block)
@@ -41,7 +42,7 @@ class TruncatedNormal(keras.initializers.Initializer):
     Source: official `trunc_normal_(std=0.02)` with a = -std, b = std; clause INIT-3.
     """
 
-    def __init__(self, std=0.02, seed=None):
+    def __init__(self, std=0.02, seed=None) -> None:
         self.std, self.seed = std, seed
 
     def __call__(self, shape, dtype=None):

@@ -151,7 +151,7 @@ def _choose(count, hidden, ratio, grid, generator):
     return generator.choice(count, hidden, replace=False)
 
 
-def _check_count(hidden, count, ratio, grid):
+def _check_count(hidden, count, ratio, grid) -> None:
     if not 0 < hidden < count:
         raise ValueError(
             "`ratio` must leave at least one token visible and one masked. "

@@ -42,7 +42,7 @@ class VideoMAE(Preset, keras.Model):
 
     kind = "pretraining"  # see `Preset`
 
-    def __init__(self, config, *, remat=False, name="video_mae", **kwargs):
+    def __init__(self, config, *, remat=False, name="video_mae", **kwargs) -> None:
         # Float videos must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
@@ -61,7 +61,7 @@ class VideoMAE(Preset, keras.Model):
         self.head = keras.layers.Dense(c.tubelet_size, dtype=dtype, name="head")
         self.build()
 
-    def build(self, input_shape=None):
+    def build(self, input_shape=None) -> None:
         """Create the weights. The constructor calls this, since all sizes are known."""
         if self.built:
             return
@@ -114,7 +114,7 @@ class VideoMAE(Preset, keras.Model):
         seen = ops.any(ops.equal(decoded[:, :, None], visible[:, None, :]), axis=-1)
         return 1.0 - ops.cast(seen, "float32")
 
-    def compile(self, optimizer="adamw", loss=None, **kwargs):
+    def compile(self, optimizer="adamw", loss=None, **kwargs) -> None:
         """Compile as `keras.Model.compile` does, with the papers' mean squared error over hidden tokens.
 
         The loss is sum(weight * error) / sum(weight) over the batch. Clauses LOSS-1, LOSS-2.
@@ -122,7 +122,7 @@ class VideoMAE(Preset, keras.Model):
         loss = loss or keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
@@ -145,7 +145,7 @@ class VideoMAE(Preset, keras.Model):
             self.check(x)
         return super().predict(x, *args, **kwargs)
 
-    def check(self, batch):
+    def check(self, batch) -> None:
         """Raise ValueError if a batch does not fit the model."""
         missing = [key for key in ("video", "visible", "decoded") if key not in batch]
         if missing:

@@ -70,7 +70,7 @@ class Preset:
             compile_as_saved(model, stored)
         return model
 
-    def save_to_preset(self, preset):
+    def save_to_preset(self, preset) -> None:
         """Write a folder for `from_preset`: config.json, metadata.json, model.weights.h5.
 
         config.json is written last, so that a folder that was interrupted cannot pass for a complete one.
@@ -195,7 +195,7 @@ def _build(cls, stored, load_weights, overrides, arguments):
             f"{listed(faults)}"
         )
 
-    def read(layer):
+    def read(layer) -> None:
         for variable in layer.weights:
             path = variable.path.partition("/")[2]
             if path in readers:

@@ -5,7 +5,7 @@ from keras import ops
 from vmae_keras import backend
 
 
-def check_video(video, config):
+def check_video(video, config) -> None:
     """Raise ValueError if a video (B, T, H, W, C) does not fit the configuration."""
     expected = (config.frames, config.height, config.width, config.channels)
     shape = tuple(video.shape)

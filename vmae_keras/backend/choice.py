@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import types
+from collections.abc import Iterator
 
 from vmae_keras.data.random_streams import keras_seed
 from vmae_keras.process import interrupts
@@ -60,14 +61,14 @@ def select(name: str | None = None) -> str:
     return name
 
 
-def import_keras():
+def import_keras() -> None:
     """Import Keras for a command, without TensorFlow's start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_remarks():
         import keras  # noqa: F401
 
 
-def set_seed(seed: int):
+def set_seed(seed: int) -> None:
     """Seed Keras's random generators, without importing TensorFlow on another backend.
 
     Keras would import TensorFlow if it is installed, to seed it for `tf.data`, which takes seconds.
@@ -87,7 +88,7 @@ def set_seed(seed: int):
 
 
 @contextlib.contextmanager
-def hidden(package: str):
+def hidden(package: str) -> Iterator[None]:
     """Hide a package from imports in this block that do not need it."""
     if package in sys.modules:
         yield
@@ -100,7 +101,7 @@ def hidden(package: str):
 
 
 @contextlib.contextmanager
-def without_remarks():
+def without_remarks() -> Iterator[None]:
     """Suppress standard error in this block, unless it raises.
 
     If TensorFlow is installed, it prints messages on any backend, which would bury a command's first lines.

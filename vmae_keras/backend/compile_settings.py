@@ -125,7 +125,7 @@ def _named_by_us(value: Any, unknown: set[str]) -> Any:
     }
 
 
-def _restore(optimizer, state):
+def _restore(optimizer, state) -> None:
     """Restore an optimizer's variables. One saved before training has only the first of them."""
     shapes = [tuple(variable.shape) for variable in optimizer.variables]
     if shapes[: len(state)] != [tensor.shape for tensor in state]:

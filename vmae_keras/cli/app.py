@@ -73,7 +73,7 @@ for module, example in EXAMPLES.items():
     app.command(name, epilog=f"Example: `{example}`")(module.main)
 
 
-def _version(wanted: bool):
+def _version(wanted: bool) -> None:
     if wanted:
         say(f"vmae-keras {__version__}")
         raise typer.Exit
@@ -84,5 +84,5 @@ def main(
     version: Annotated[
         bool | None, typer.Option("--version", callback=_version, is_eager=True)
     ] = None,
-):
+) -> None:
     pass

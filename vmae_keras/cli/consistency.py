@@ -28,7 +28,7 @@ def main(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the variant."),
     ] = None,
-):
+) -> None:
     """Check that the backends installed on this machine compute the same results.
 
     Each backend builds the same model and computes forward pass, loss, gradients and a few AdamW updates,

@@ -44,7 +44,7 @@ def main(
         ),
     ] = None,
     backend: BackendOption = None,
-):
+) -> None:
     """Convert weights from and to the formats of other implementations.
 
     Every tensor is used exactly once, or nothing is written. Class names are kept.
@@ -65,7 +65,7 @@ def main(
         _verify(source, out, changes)
 
 
-def _verify(source, out, changes):
+def _verify(source, out, changes) -> None:
     from rich.table import Table
 
     from vmae_keras.conversion.verification import TOLERANCE, verify

@@ -52,7 +52,7 @@ def main(
     resume: Resume = False,
     workers: Workers = 0,
     seed: Seed = None,
-):
+) -> None:
     """Train a small student to match a large teacher, on videos without labels.
 
     The student learns the teacher's probabilities for the same augmented and mixed clips. With

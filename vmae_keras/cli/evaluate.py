@@ -36,7 +36,7 @@ def main(
     crops: CropsOption = None,
     backend: BackendOption = None,
     workers: Workers = 0,
-):
+) -> None:
     """Evaluate a classifier on labelled videos: top-1, top-5, mean class accuracy, confusion matrix.
 
     The prediction for a video is the mean of its views' probabilities. If killed, the same command resumes.

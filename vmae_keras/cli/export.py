@@ -76,7 +76,7 @@ def main(
         ),
     ] = None,
     backend: BackendOption = None,
-):
+) -> None:
     """Export a model to run without Keras, and compare the artifact with the model.
 
     The artifact takes raw clips; scaling, mean and std are included. On any backend, SavedModel and LiteRT
@@ -87,7 +87,7 @@ def main(
 
     began = time.monotonic()
 
-    def say_when(line):
+    def say_when(line) -> None:
         interrupts.check()
         seconds = int(time.monotonic() - began)
         say(f"{seconds // 60}:{seconds % 60:02d} {line}")
@@ -128,7 +128,7 @@ def main(
     say(folder)
 
 
-def _show(comparison):
+def _show(comparison) -> None:
     from rich.table import Table
 
     from vmae_keras.export.card import costs

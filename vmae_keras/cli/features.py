@@ -57,7 +57,7 @@ def main(
     ] = True,
     batch_windows: Annotated[int, typer.Option(min=1, help="Windows per batch.")] = 8,
     backend: BackendOption = None,
-):
+) -> None:
     """Write features of sliding windows over videos of any length, one file for each video.
 
     If killed, the same command resumes. Broken files are listed.

@@ -55,7 +55,7 @@ def main(
     resume: Resume = False,
     workers: Workers = 0,
     seed: Seed = None,
-):
+) -> None:
     """Fine-tune a classifier on labelled videos, from a pretrained encoder or from random weights.
 
     A share of the videos is held out for validation. Resume a killed or stopped run with --out RUN

@@ -48,7 +48,7 @@ def main(
             "--dry-run", help="Also compile the training step with JAX, on simulated devices."
         ),
     ] = False,
-):
+) -> None:
     """Estimate the memory per device for pretraining, before you have the hardware.
 
     --dry-run compiles the whole step for that many devices without allocating it. It shows the compiler's
@@ -103,7 +103,7 @@ def _table(plans):
     return table
 
 
-def _print_dry_runs(console, config, plans):
+def _print_dry_runs(console, config, plans) -> None:
     from vmae_keras.training import dry_run
 
     setups = [

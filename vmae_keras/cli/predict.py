@@ -25,7 +25,7 @@ def main(
     clips: ClipsOption = None,
     crops: CropsOption = None,
     backend: BackendOption = None,
-):
+) -> None:
     """Classify a video, and print the five most probable classes."""
     *models, clip = [model, *names] if model else names
     if len(models) != 1:

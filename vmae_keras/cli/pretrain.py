@@ -41,7 +41,7 @@ def main(
     resume: Resume = False,
     workers: Workers = 0,
     seed: Seed = None,
-):
+) -> None:
     """Pretrain a VideoMAE on videos without labels.
 
     Without a variant and a recipe, it trains a small model (64 x 64 clips) within minutes. Change any of

@@ -69,7 +69,7 @@ def main(
     seed: Annotated[int, seed_option("held-out videos, initial weights and data order")] = 0,
     backend: BackendOption = None,
     workers: Workers = 0,
-):
+) -> None:
     """Evaluate a frozen encoder with a linear probe, an attentive probe or nearest neighbours.
 
     The learning rate (for knn, the number of neighbours) is chosen on a held-out fifth of TRAIN. Features

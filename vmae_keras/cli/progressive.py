@@ -23,7 +23,7 @@ def main(
     ),
     backend: BackendOption = None,
     workers: Workers = 0,
-):
+) -> None:
     """Run a plan of stages: pretrain, post-pretrain on labelled data sets, fine-tune and evaluate.
 
     The whole plan is validated before its first stage begins. If killed or stopped at any moment, the same
@@ -100,14 +100,14 @@ def _train(stage, out, videos, seed, backend, workers, again):
     return run_training(train, run, settings, workers, files=files, again=again)
 
 
-def _forget_models():
+def _forget_models() -> None:
     """Free the models of earlier stages and reset Keras's automatic names, as in a resumed plan."""
     import keras
 
     keras.utils.clear_session()
 
 
-def _say(text):
+def _say(text) -> None:
     from vmae_keras.process.console import Console
 
     Console().print(text, soft_wrap=True)

@@ -11,7 +11,7 @@ def main(
     name: Annotated[
         str | None, typer.Argument(help="A recipe, such as v1-k400-b or fine-tuning/v1-k400-b.")
     ] = None,
-):
+) -> None:
     """List the recipes, published ones and our own. With a NAME, print its page.
 
     A page is a TOML file with source, hardware, results and hyper-parameters. To train with a page of your
@@ -39,7 +39,7 @@ def _named(name):
     return [page for page in wanted if page]
 
 
-def _print_table():
+def _print_table() -> None:
     from rich.table import Table
 
     from vmae_keras.process.console import Console

@@ -38,7 +38,7 @@ def main(
     ] = Statistics.seamless,
     seed: Annotated[int, seed_option("the mask")] = 0,
     backend: BackendOption = None,
-):
+) -> None:
     """Mask most of a clip, reconstruct it, and write a picture (.png) and a video (.mp4).
 
     They show three rows: the clip, the part visible to the model, and the reconstruction.

@@ -14,7 +14,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Output folder.")],
     count: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 600,
     seed: Annotated[int, seed_option("the clips")] = 0,
-):
+) -> None:
     """Generate clips of moving shapes, to try the commands without any data."""
     from vmae_keras.data.synthetic import write_moving_shapes
 

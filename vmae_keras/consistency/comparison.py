@@ -17,7 +17,7 @@ Pair = tuple[str, str]
 class Result:
     """The result file of one backend's worker."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.file = safe_open(path, "numpy")
         self.names = list(self.file.keys())
 

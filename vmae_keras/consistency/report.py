@@ -27,10 +27,10 @@ def progress(console: Console, names: list[str]):
         disable=not console.is_terminal,
     )
 
-    def say(name, doing):
+    def say(name, doing) -> None:
         bar.update(tasks[name], doing=doing)
 
-    def ended(name, outcome: Outcome):
+    def ended(name, outcome: Outcome) -> None:
         bar.remove_task(tasks[name])
         text = outcome.failure
         if outcome.result:

@@ -35,7 +35,7 @@ class Setup:
     steps: int = 3
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_seed(self.seed)
         if self.config.drop_path:
             raise ValueError(
@@ -67,7 +67,7 @@ class Setup:
         shape = (CLIPS, c.frames, c.height, c.width, c.channels)
         return {**batch, "video": draws.integers(0, 256, shape, dtype=np.uint8)}
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         """Write the setup as JSON."""
         path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
 

@@ -22,12 +22,12 @@ from vmae_keras.training.optimizer import AdamW
 class RecordingAdamW(AdamW):
     """An AdamW that keeps the last gradient of every weight."""
 
-    def build(self, variables):
+    def build(self, variables) -> None:
         if not self.built:
             super().build(variables)
             self.gradients = self.add_optimizer_variables(variables, "gradient")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, learning_rate) -> None:
         self.assign(self.gradients[self._get_variable_index(variable)], gradient)
         super().update_step(gradient, variable, learning_rate)
 
@@ -63,12 +63,12 @@ def _array(tensor):
     return np.array(ops.convert_to_numpy(tensor), np.float32, order="C")
 
 
-def _announce(precision, part):
+def _announce(precision, part) -> None:
     sys.stdout.write(f"{precision}: {part}\n")
     sys.stdout.flush()
 
 
-def main(setup_path: str, result_path: str):
+def main(setup_path: str, result_path: str) -> None:
     setup = Setup.load(Path(setup_path))
     tensors = {
         f"{precision}/{name}": array

@@ -79,7 +79,7 @@ def _pick(numbered: Numbered, wanted: np.ndarray) -> list[np.ndarray]:
 class ToRgb:
     """Converter from VideoFrame to (H, W, 3) uint8, upright. All frames get the size of the first."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reformatter = VideoReformatter()
         self.width = self.height = None
 

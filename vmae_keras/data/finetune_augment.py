@@ -49,7 +49,7 @@ class Augmentation:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("flip_probability", "erasing_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
@@ -178,7 +178,7 @@ def neighbours(count, new_count):
     return np.clip(first, 0, count - 1), np.clip(first + 1, 0, count - 1), weight
 
 
-def _check_range(name, values, most):
+def _check_range(name, values, most) -> None:
     least, largest = values
     if not 0 < least <= largest <= most:
         raise ValueError(

@@ -44,7 +44,7 @@ class Mixing:
     switch_probability: float = 0.5
     mode: str = "batch"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(
                 f"`mode` must be one of {', '.join(MODES)}. Received: mode={self.mode!r}."

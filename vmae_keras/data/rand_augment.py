@@ -37,7 +37,7 @@ class RandAugment:
     operations: int = 4
     deviation: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.magnitude <= LARGEST_MAGNITUDE:
             raise ValueError(
                 f"`magnitude` must be from 0 to {LARGEST_MAGNITUDE}. "

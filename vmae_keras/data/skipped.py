@@ -15,7 +15,7 @@ class SkippedFiles:
     same file does no harm, because incomplete lines are ignored.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         """Create the record.
 
         Args:

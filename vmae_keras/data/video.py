@@ -97,7 +97,7 @@ HIDES = {"vp8": _vp8_hides, "vp9": _vp9_hides}
 class UnreadableVideo(ValueError):
     """Raised when no frame can be read from a file. `path` and `reason` say which file and why."""
 
-    def __init__(self, path: str, reason: str):
+    def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
         self.path = path
         self.reason = reason
@@ -155,7 +155,7 @@ class Video:
 
     timeline: Timeline
 
-    def __init__(self, path: str, container: InputContainer, stream: VideoStream):
+    def __init__(self, path: str, container: InputContainer, stream: VideoStream) -> None:
         self.path, self._container, self._stream = path, container, stream
         self._first: Packet | None = None
         self._sent_once = False

@@ -32,7 +32,7 @@ _CONTEXT = multiprocessing.get_context(
 class WorkerDied(Unfinished):
     """Raised when a worker process ends or is killed before it has finished."""
 
-    def __init__(self, workers: int, exit_code: int | None):
+    def __init__(self, workers: int, exit_code: int | None) -> None:
         if exit_code is not None and exit_code < 0:
             how = f"was killed by {signal.Signals(-exit_code).name}"
             if exit_code == -signal.SIGKILL:
@@ -53,7 +53,7 @@ class WorkerDataset(grain.IterDataset):
         workers: Number of worker processes.
     """
 
-    def __init__(self, source: Sequence[Any], workers: int):
+    def __init__(self, source: Sequence[Any], workers: int) -> None:
         super().__init__()
         self._source, self._workers = source, workers
 
@@ -68,7 +68,7 @@ class WorkerIterator(grain.DatasetIterator):
         WorkerDied: A worker ended before it made the next element. Raised while iterating.
     """
 
-    def __init__(self, source: Sequence[Any], workers: int):
+    def __init__(self, source: Sequence[Any], workers: int) -> None:
         super().__init__()
         self._source, self._count = source, workers
         self._next, self._workers = 0, []
@@ -90,7 +90,7 @@ class WorkerIterator(grain.DatasetIterator):
         self._next += 1
         return element
 
-    def _start(self):
+    def _start(self) -> None:
         # Before signals are held, because starting the tracker would unblock them again.
         resource_tracker.ensure_running()
         with interrupts.held():
@@ -100,11 +100,11 @@ class WorkerIterator(grain.DatasetIterator):
     def get_state(self) -> dict[str, int]:
         return {"next": self._next}
 
-    def set_state(self, state: dict[str, int]):
+    def set_state(self, state: dict[str, int]) -> None:
         _end(self._workers)
         self._next = state["next"]
 
-    def close(self):
+    def close(self) -> None:
         super().close()
         self._finalize()
 
@@ -112,7 +112,7 @@ class WorkerIterator(grain.DatasetIterator):
 class _Worker:
     """Worker process with its pipe and the thread that prefetches from it."""
 
-    def __init__(self, source, first, place, count):
+    def __init__(self, source, first, place, count) -> None:
         self._count = count
         self._reader, writer = _CONTEXT.Pipe(duplex=False)
         # This worker's elements, from `first` on.
@@ -132,7 +132,7 @@ class _Worker:
             raise element
         return element
 
-    def _read(self):
+    def _read(self) -> None:
         try:
             while True:
                 self._elements.put(_receive(self._reader))
@@ -142,7 +142,7 @@ class _Worker:
         except Exception as error:
             self._elements.put(error)
 
-    def end(self):
+    def end(self) -> None:
         self.process.kill()  # it has nothing to clean up
         while self._thread.is_alive():  # it may be waiting for space in the queue
             with contextlib.suppress(queue.Empty):
@@ -151,12 +151,12 @@ class _Worker:
         self.process.join()
 
 
-def _end(workers):
+def _end(workers) -> None:
     while workers:
         workers.pop().end()
 
 
-def _work(source, numbers, writer):
+def _work(source, numbers, writer) -> None:
     """Make elements in a worker, then wait for the main process to end."""
     for number in numbers:
         try:
@@ -174,7 +174,7 @@ def _work(source, numbers, writer):
     os._exit(0)
 
 
-def _send(writer, element):
+def _send(writer, element) -> None:
     """Write an element to a pipe: its structure, then the raw bytes of each array."""
     buffers: list[pickle.PickleBuffer] = []
     structure = pickle.dumps(element, protocol=5, buffer_callback=buffers.append)

@@ -27,7 +27,7 @@ class Devices:
         left: Whether `leave` has been called.
     """
 
-    def __init__(self, count=1, parallel="data", process=0, processes=1):
+    def __init__(self, count=1, parallel="data", process=0, processes=1) -> None:
         self.count, self.parallel, self.host = count, parallel, None
         self.process, self.processes = process, processes
         self._watch, self.left = None, False
@@ -42,7 +42,7 @@ class Devices:
         """Return the number of parts into which a batch is divided."""
         return self.processes if self.parallel == "tensor" else self.count
 
-    def check(self, batch_size: int, pairs: bool = False):
+    def check(self, batch_size: int, pairs: bool = False) -> None:
         """Raise DistributionError if the global batch size cannot be divided over the devices.
 
         Args:
@@ -67,7 +67,7 @@ class Devices:
         """Return the context in which to build and use a model that only this process has."""
         return contextlib.nullcontext()
 
-    def join(self, model):
+    def join(self, model) -> None:
         """Make a built and compiled model's weights equal on all devices, and make `fit` keep them so."""
         if getattr(model, "optimizer", None) and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -96,7 +96,7 @@ class Devices:
         count = _length(arrays) // self.shares * self.shares
         return _rows(arrays, slice(count)) if count else None
 
-    def watch(self, on_lost: Callable[[int, str], None]):
+    def watch(self, on_lost: Callable[[int, str], None]) -> None:
         """Start to watch the other processes. All processes must call it.
 
         Args:
@@ -111,7 +111,7 @@ class Devices:
         mine.start(on_lost)
         self._watch = mine
 
-    def leave(self):
+    def leave(self) -> None:
         """End the watch: from now on, processes may end one by one."""
         self.left = True
         if self._watch:
@@ -125,7 +125,7 @@ class Devices:
         """Return for each flag whether it is set in any process. All processes must call it."""
         return tuple(bool(total) for total in self.sum(flags))
 
-    def wait(self):
+    def wait(self) -> None:
         """Wait for all processes to call it."""
         self.sum([0])
 

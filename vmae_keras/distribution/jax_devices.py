@@ -16,7 +16,9 @@ from vmae_keras.distribution.layout import split_axis
 class JaxDevices(Devices):
     """JAX's `Devices`. Values, losses and draws are those of the global batch; XLA divides the work."""
 
-    def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None, auto: bool):
+    def __init__(
+        self, devices: int | None, parallel: str, cluster: Cluster | None, auto: bool
+    ) -> None:
         if devices:
             # On CPUs, the devices share this machine's cores. If JAX already runs, their number is fixed.
             with contextlib.suppress(RuntimeError):
@@ -58,18 +60,18 @@ class JaxDevices(Devices):
 class _NoDistribution:
     """A context in which models and data are local to this process."""
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.held = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         keras.distribution.set_distribution(self.held)
 
 
 class Layouts(keras.distribution.ModelParallel):
     """Layouts of weights by `split_axis`, which also depends on shapes, unlike a `LayoutMap`."""
 
-    def __init__(self, mesh: keras.distribution.DeviceMesh, parallel: str):
+    def __init__(self, mesh: keras.distribution.DeviceMesh, parallel: str) -> None:
         layouts = keras.distribution.LayoutMap(mesh)
         super().__init__(layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False)
         self.parallel = parallel

@@ -36,7 +36,7 @@ class Cluster:
     local_processes: int | None
     launcher: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         here = self.local_processes or self.processes
         if not 0 <= self.process < self.processes or self.local_process >= here:
             raise LauncherError(

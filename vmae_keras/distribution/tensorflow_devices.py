@@ -14,7 +14,7 @@ from vmae_keras.distribution.launcher import Cluster
 class TensorFlowDevices(Devices):
     """TensorFlow's `Devices`. Each device has a replica of the model and its part of a batch."""
 
-    def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None):
+    def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None) -> None:
         if parallel != "data":
             raise DistributionError(
                 "Keras 3.15 splits weights over devices on JAX alone. "
@@ -34,7 +34,7 @@ class TensorFlowDevices(Devices):
     def scope(self):
         return self.strategy.scope()
 
-    def join(self, model):
+    def join(self, model) -> None:
         super().join(model)
         if model.optimizer and model.optimizer.gradient_accumulation_steps:
             raise DistributionError(
@@ -111,7 +111,7 @@ def _device_names(devices, cluster):
     return [f"cpu:{number}" for number in range(wanted)]
 
 
-def _tell_cluster(cluster):
+def _tell_cluster(cluster) -> None:
     """Set $TF_CONFIG, from which the strategy reads its workers."""
     if "TF_CONFIG" in os.environ:
         return
@@ -126,7 +126,7 @@ def _tell_cluster(cluster):
     os.environ["TF_CONFIG"] = json.dumps({"cluster": workers, "task": task})
 
 
-def _mend_keras():
+def _mend_keras() -> None:
     """Patch Keras to average the metrics of several workers, which are scalars, not batches.
 
     See https://github.com/keras-team/keras/issues/20585.

@@ -22,7 +22,7 @@ BUCKET_BYTES = 25 * 2**20  # as in DistributedDataParallel
 class TorchDevices(Devices):
     """PyTorch's `Devices`. torchrun or Slurm starts one process per device, chosen by its local rank."""
 
-    def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None):
+    def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None) -> None:
         if parallel != "data":
             raise DistributionError(
                 "Keras 3.15 splits weights over devices on JAX alone: PyTorch's `fully_shard` leaves "
@@ -63,7 +63,7 @@ class TorchDevices(Devices):
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def join(self, model):
+    def join(self, model) -> None:
         super().join(model)
         optimizer = getattr(model, "optimizer", None)
         for variable in (*model.variables, *(optimizer.variables if optimizer else ())):
@@ -83,12 +83,12 @@ class TorchDevices(Devices):
 class Buckets:
     """Hooks that average the parameters' gradients over processes, in buckets, in the backward pass."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter]):
+    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
         self.ready, self.bytes, self.sent, self.open = [], 0, [], False
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self.add)
 
-    def add(self, parameter):
+    def add(self, parameter) -> None:
         """Add a parameter's gradient to the open bucket, and send the bucket if it is full."""
         if not self.open:
             self.open = True
@@ -98,14 +98,14 @@ class Buckets:
         if self.bytes >= BUCKET_BYTES:
             self.send()
 
-    def send(self):
+    def send(self) -> None:
         """Start to average the gradients of the open bucket."""
         flat = _flatten_dense_tensors(self.ready)
         flat /= dist.get_world_size()
         self.sent.append((self.ready, flat, dist.all_reduce(flat, async_op=True)))
         self.ready, self.bytes = [], 0
 
-    def finish(self):
+    def finish(self) -> None:
         """Wait for all buckets, and store the averaged gradients."""
         if self.ready:
             self.send()

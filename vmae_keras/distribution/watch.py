@@ -32,7 +32,7 @@ class Watch:
         address: "host:port:token" in process 0, for the others; at most 39 characters longer than the host.
     """
 
-    def __init__(self, connection: socket.socket, address: str = ""):
+    def __init__(self, connection: socket.socket, address: str = "") -> None:
         self.address = address
         self._connection, self._lines = connection, _lines(connection)
         self._first_host = ""
@@ -73,12 +73,12 @@ class Watch:
         connection.settimeout(None)
         return watch
 
-    def start(self, on_lost: Callable[[int, str], None]):
+    def start(self, on_lost: Callable[[int, str], None]) -> None:
         """Call on_lost(process, host) once, from a separate thread, when a process is gone."""
         self._thread = threading.Thread(target=self._follow, args=(on_lost,), daemon=True)
         self._thread.start()
 
-    def leave(self):
+    def leave(self) -> None:
         """Sign off, so that this process's end does not count as a loss. `on_lost` is no longer called."""
         self._left = True
         _say(self._connection, "bye")
@@ -89,7 +89,7 @@ class Watch:
         if self._thread is not threading.current_thread():
             self._thread.join(PATIENCE)  # it ends when process 0 has received "bye"
 
-    def _follow(self, on_lost):
+    def _follow(self, on_lost) -> None:
         lost = (0, self._first_host)  # if the connection ends without a message
         with self._connection:
             for line in self._lines:
@@ -105,7 +105,7 @@ class Watch:
 class _Hub:
     """The hub in process 0, which holds the connections of all processes and reports who is gone."""
 
-    def __init__(self, processes, own):
+    def __init__(self, processes, own) -> None:
         self.token = secrets.token_hex(16)
         self._awaited = {f"{self.token} {k} {processes}": k for k in range(1, processes)}
         self._members = {0: (own, socket.gethostname())}
@@ -120,7 +120,7 @@ class _Hub:
         os.register_at_fork(after_in_child=self._close)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def _run(self):
+    def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._members[0][0], selectors.EVENT_READ, 0)
@@ -151,7 +151,7 @@ class _Hub:
             _say(connection, line)
         return process
 
-    def _hear(self, selector, process):
+    def _hear(self, selector, process) -> None:
         connection, host = self._members[process]
         try:
             word = connection.recv(64)
@@ -168,19 +168,19 @@ class _Hub:
         if process not in self._left:
             self._tell(f"lost {process} {host}")
 
-    def _tell(self, line):
+    def _tell(self, line) -> None:
         self._told.append(line)  # for processes that connect later
         # Process 0 comes last, because it may end then.
         for process in sorted(self._members, reverse=True):
             _say(self._members[process][0], line)
 
-    def _close(self):
+    def _close(self) -> None:
         self._listener.close()
         for connection, _ in self._members.values():
             connection.close()
 
 
-def _say(connection, line):
+def _say(connection, line) -> None:
     with suppress(OSError):  # the other end is gone, which its connection will show
         connection.sendall(f"{line}\n".encode())
 
@@ -194,7 +194,7 @@ def _lines(connection):
             yield from (line.decode(errors="replace") for line in lines)
 
 
-def _keep_alive(connection):
+def _keep_alive(connection) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):  # not every system has these options

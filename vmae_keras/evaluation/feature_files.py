@@ -26,7 +26,7 @@ class FeatureFile:
         video: Path of the video, stored as the first note.
     """
 
-    def __init__(self, path: Path, video: str):
+    def __init__(self, path: Path, video: str) -> None:
         self.path = path
         # Notes must be UTF-8, but file names need not be.
         self.video = video.encode(errors="surrogateescape").decode(errors="replace")

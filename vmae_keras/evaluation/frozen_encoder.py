@@ -25,7 +25,7 @@ class FrozenEncoder(keras.Model):
     Source: clause FEATURE-4.
     """
 
-    def __init__(self, encoder, pooling="mean"):
+    def __init__(self, encoder, pooling="mean") -> None:
         if encoder.pooling != pooling and (encoder.pooling, pooling) != (None, "mean"):
             raise ValueError(
                 f"This encoder gives no such features. Received: pooling={pooling!r}, the encoder's is "

@@ -34,7 +34,7 @@ class ResultsTable:
     Cells that a spreadsheet would take for formulas start with a quote (').
     """
 
-    def __init__(self, folder: Path, classes: int, labels: Sequence[str] | None):
+    def __init__(self, folder: Path, classes: int, labels: Sequence[str] | None) -> None:
         self.path = folder / "results.csv"
         self.settings = folder / "evaluation.json"
         self.names = [str(name) for name in labels or range(classes)]

@@ -21,7 +21,7 @@ class Artifact:
         ArtifactError: The path holds no exported artifact, or its runtime is not installed.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path) -> None:
         found = formats.find(path)
         if found is None:
             raise ArtifactError(

@@ -108,7 +108,7 @@ def program(contract: Contract, file: str) -> str:
     )
 
 
-def write_card(path: Path, artifact: Path, contract: Contract, comparison: Comparison):
+def write_card(path: Path, artifact: Path, contract: Contract, comparison: Comparison) -> None:
     """Write the README of an artifact."""
     c, size = contract, " x ".join(map(str, contract.size))
     colour = "RGB" if c.channels == 3 else "Grey"

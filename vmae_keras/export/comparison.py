@@ -70,14 +70,14 @@ class Comparison:
     def passes(self) -> bool:
         return self.largest <= self.tolerance
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
 
 
 class InexactArtifact(ArtifactError):
     """An artifact does not compute what its model computes; `comparison` holds the differences."""
 
-    def __init__(self, message: str, comparison: Comparison):
+    def __init__(self, message: str, comparison: Comparison) -> None:
         super().__init__(message)
         self.comparison = comparison
 

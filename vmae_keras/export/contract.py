@@ -27,7 +27,7 @@ class ArtifactError(ValueError):
     """An artifact is missing, cannot be run, or does not compute what its model computes."""
 
 
-def check_format(format: str, quantize: str | None):
+def check_format(format: str, quantize: str | None) -> None:
     """Raise ValueError if the format is unknown or does not support the quantization."""
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {format!r}.")
@@ -80,7 +80,7 @@ class Contract:
     source: str
     version: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = {"what": tuple(OUTPUTS), "dtype": ("uint8", "float32")}
         for name, values in known.items():
             if getattr(self, name) not in values:
@@ -121,7 +121,7 @@ class Contract:
         """Return the names of the outputs. An export is judged by the first one."""
         return OUTPUTS[self.what]
 
-    def check(self, batch: dict[str, np.ndarray]):
+    def check(self, batch: dict[str, np.ndarray]) -> None:
         """Raise ValueError if arrays do not fit. The number of clips is not checked."""
         if batch.keys() != self.inputs.keys():
             raise ValueError(f"The inputs are {list(self.inputs)}. Received: {list(batch)}.")

@@ -190,7 +190,7 @@ def _outputs(model, sample: Sample):
     return outputs
 
 
-def _write(contract, job, path, out, say, *options):
+def _write(contract, job, path, out, say, *options) -> None:
     """Convert in a separate process, on the backend that writes the format."""
     failure = run_worker(
         "vmae_keras.export.worker",
@@ -260,7 +260,7 @@ def _first_layer(model, contract, job, clip: Sample, tolerance, out):
     return f"The first layer that differs by more is {name}: by {difference:.1e} of its largest output."
 
 
-def _move(made, out):
+def _move(made, out) -> None:
     """Move all files of a folder into another one, replacing those of the same names."""
     out.mkdir(parents=True, exist_ok=True)
     for new in made.iterdir():

@@ -35,7 +35,7 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"vmae_keras.export.{name}")
 
 
-def check_installed(name: str, *, writing: bool):
+def check_installed(name: str, *, writing: bool) -> None:
     """Raise ArtifactError if a package is missing that is needed to run a format, or also to write it."""
     wanted = [_RUNTIMES[name], *(_WRITERS[name] if writing else ())]
     if missing := [each for each in wanted if importlib.util.find_spec(each) is None]:

@@ -20,7 +20,7 @@ _ENTRY = f"{KEY}.json"
 _DENSE = "FULLY_CONNECTED"
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
     """Write a model with TensorFlow's converter.
 
     Args:

@@ -11,14 +11,14 @@ NAME = "model.onnx"
 _OPSET = 20  # the first with a GELU operator
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
     """Write a model with PyTorch's exporter, in opset 20."""
     import torch
 
     names = list(contract.inputs)
 
     class Served(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model = model
 

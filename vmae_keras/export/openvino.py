@@ -13,7 +13,7 @@ from vmae_keras.export.contract import KEY, Contract
 NAME = "model.xml"
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
     """Write a model by converting its ONNX export. "fp16" stores the weights in half precision."""
     import openvino
 

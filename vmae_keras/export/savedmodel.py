@@ -12,7 +12,7 @@ NAME = "saved_model"
 _EXTRA = f"assets.extra/{KEY}.json"
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None):
+def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
     """Write a SavedModel with the signature `serving_default`, with Keras on TensorFlow."""
     import keras
     import tensorflow as tf

@@ -17,7 +17,7 @@ from vmae_keras.export.contract import Contract
 from vmae_keras.export.serving import serve, serve_stages
 
 
-def main(job: str, out: str, *options: str):
+def main(job: str, out: str, *options: str) -> None:
     folder = Path(job)
     contract = Contract.from_json((folder / "contract.json").read_text("utf-8"))
     model = load(folder / "model")

@@ -12,7 +12,7 @@ class Console(rich.console.Console):
     This includes text in tables and progress bars. Pass a `rich.text.Text` for styled text.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
 
     def render_str(self, text: str, **options) -> Text:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A second signal within these seconds is ignored: it is a Ctrl-C that a launcher forwards once more.
@@ -27,12 +28,12 @@ class Stopped(SystemExit):
         told: Whether the user has been told how to resume.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.told = False
 
 
-def install():
+def install() -> None:
     """Install handlers for both signals. Call it before anything heavy is imported."""
     for number in SIGNALS:
         signal.signal(number, _handle)
@@ -44,14 +45,14 @@ def received() -> int | None:
     return _received and _received[0]
 
 
-def check():
+def check() -> None:
     """Raise `Stopped` again if a library swallowed it. Call it between pieces of work."""
     if _received and _unwinding:
         raise Stopped(_received[0])
 
 
 @contextlib.contextmanager
-def unwinding():
+def unwinding() -> Iterator[None]:
     """Let a signal raise `Stopped` instead of ending the process at once."""
     global _unwinding
     _unwinding += 1
@@ -63,7 +64,7 @@ def unwinding():
 
 
 @contextlib.contextmanager
-def deferred():
+def deferred() -> Iterator[None]:
     """Defer `Stopped` to the end of the block, which imports packages."""
     global _deferred
     _deferred += 1
@@ -76,7 +77,7 @@ def deferred():
 
 
 @contextlib.contextmanager
-def held():
+def held() -> Iterator[None]:
     """Block both signals in this thread. Processes that it starts in the block never receive them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -88,7 +89,7 @@ def held():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _handle(number, frame):
+def _handle(number, frame) -> None:
     global _received
     now = time.monotonic()
     if _received is None:
@@ -99,20 +100,20 @@ def _handle(number, frame):
         _end(number)
 
 
-def _stop(number):
+def _stop(number) -> None:
     if _unwinding:
         raise Stopped(number)
     _end(number)
 
 
-def _end(number):
+def _end(number) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the stream may be in use
             stream.flush()
     os._exit(128 + number)
 
 
-def _report_unraisable(unraisable):
+def _report_unraisable(unraisable) -> None:
     """End the process if Python swallows `Stopped`, as in a `__del__`."""
     if isinstance(unraisable.exc_value, Stopped):
         _end(_received[0])

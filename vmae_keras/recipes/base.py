@@ -60,7 +60,7 @@ class TrainingRecipe:
     precision: str = "float32"
     remat: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(math.isfinite(n) for n in numbers if isinstance(n, float)):
@@ -134,24 +134,24 @@ class TrainingRecipe:
             f"{self.batch_size})."
         )
 
-    def _check_least(self, least, *names):
+    def _check_least(self, least, *names) -> None:
         for name in names:
             if getattr(self, name) < least:
                 raise ValueError(
                     f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
                 )
 
-    def _check_not_negative(self, *names):
+    def _check_not_negative(self, *names) -> None:
         for name in names:
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
 
-    def _check_shares(self, *names):
+    def _check_shares(self, *names) -> None:
         for name in names:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
 
-    def _check_choices(self, **choices):
+    def _check_choices(self, **choices) -> None:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

@@ -26,7 +26,7 @@ class DistillationRecipe(FineTuningRecipe):
     temperature: float = 1.0
     label_smoothing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._check_choices(match=MATCHES)
         if self.temperature <= 0 or (self.match == "features" and self.temperature != 1.0):

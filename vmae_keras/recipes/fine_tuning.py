@@ -61,7 +61,7 @@ class FineTuningRecipe(TrainingRecipe):
     test_clips: int = 5
     test_crops: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._check_least(1, "test_clips", "test_crops")
         self._check_shares("drop_path", "head_dropout", "label_smoothing")

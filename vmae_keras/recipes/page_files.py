@@ -120,7 +120,7 @@ class Recipes(Mapping):
     Pages with unknown values are left out. They can only be used with `choose`.
     """
 
-    def __init__(self, stage: str, kind: type):
+    def __init__(self, stage: str, kind: type) -> None:
         self.stage, self.kind = stage, kind
 
     def __getitem__(self, name: str):

@@ -24,7 +24,7 @@ class PretrainingRecipe(TrainingRecipe):
     mask_ratio: float = 0.9
     decoder_mask_ratio: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("mask_ratio", "decoder_mask_ratio"):
             value = getattr(self, name)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 LOCK = ".vmae-lock"
@@ -19,7 +20,7 @@ class NoLocks(OSError):
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, command: str):
+def lock_folder(folder: Path, command: str) -> Iterator[None]:
     """Keep other processes out of a folder. The lock is released when this process ends in any way.
 
     Args:

@@ -42,7 +42,7 @@ class Run:
             others only record the broken files that they find, in skipped-1.jsonl, skipped-2.jsonl, ...
     """
 
-    def __init__(self, folder: str | Path, process: int = 0):
+    def __init__(self, folder: str | Path, process: int = 0) -> None:
         self.folder, self.writes = Path(folder), process == 0
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"

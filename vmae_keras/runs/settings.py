@@ -49,7 +49,7 @@ class PretrainingSettings:
     labelled: ClassVar[bool] = False  # labels in the list are not used
     is_classifier: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.config.channels not in (1, 3):
             raise ValueError(
                 "`channels` must be 3 (RGB) or 1 (brightness) to train on videos. "
@@ -94,7 +94,7 @@ class FineTuningSettings:
     labelled: ClassVar[bool] = True
     is_classifier: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_seed(self.seed)
         if self.head not in HEADS:
             raise ValueError(f"`head` must be 'new' or 'mapped'. Received: head={self.head!r}.")
@@ -142,7 +142,7 @@ class DistillationSettings:
     is_classifier: ClassVar[bool] = True
     head: ClassVar[str] = "new"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_seed(self.seed)
 
     @property

@@ -8,13 +8,13 @@ class AveragedValidation(keras.callbacks.Callback):
 
     async_safe = True
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs=None) -> None:
         self._swap()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs=None) -> None:
         self._swap()
 
-    def _swap(self):
+    def _swap(self) -> None:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if optimizer.averages is None or not int(optimizer.iterations + 0):
             return  # averages are empty before the first update

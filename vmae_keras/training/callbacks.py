@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -68,7 +68,7 @@ class Progress(keras.callbacks.Callback):
         schedule,
         patience=None,
         devices: Devices | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.run, self.display, self.step, self.devices = run, display, start, devices or Devices()
         self.steps_per_epoch, self.clips_per_step = steps_per_epoch, clips_per_step
@@ -91,15 +91,15 @@ class Progress(keras.callbacks.Callback):
         # Discard what an earlier attempt logged after this step.
         self.writer = TensorBoard(run.tensorboard, start + 1 if start else 0, run.writes)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self.began, self.began_step, self.ended = time.monotonic(), self.step, None
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs=None) -> None:
         # Exclude validation from the throughput, but wait for steps that JAX still has to finish.
         keras.ops.convert_to_numpy(self.model.metrics[0].result())
         self.ended = time.monotonic()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None) -> None:
         # Not at the batch's end: Keras calls that from another thread, where stopping loses JAX's state.
         if self.stop_requested and not self.stop_noted:
             several = self.devices.processes > 1  # all processes stop after the same step
@@ -109,11 +109,11 @@ class Progress(keras.callbacks.Callback):
             self.model.stop_training = True
         self._wait_for_batch()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self.step += 1
         self.display.update(self.step, None)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         if self.step == self.began_step:  # the batches had ended
             return
         logs = self.devices.mean(logs)
@@ -144,7 +144,7 @@ class Progress(keras.callbacks.Callback):
             with self.writing():
                 self.save()
 
-    def record(self, row):
+    def record(self, row) -> None:
         """Write a row to the log, to TensorBoard and to the display."""
         with self.writing():
             if better := self._better(row):
@@ -166,7 +166,7 @@ class Progress(keras.callbacks.Callback):
             self.display.update(self.step, row)
 
     @contextlib.contextmanager
-    def writing(self):
+    def writing(self) -> Iterator[None]:
         """End training after the running step if the block raises OSError.
 
         With several processes, raise at once: the others are in their next step and wait for this one.
@@ -194,7 +194,7 @@ class Progress(keras.callbacks.Callback):
             if self.devices.processes > 1:  # the others wait for this process's part of the batch
                 raise
 
-    def _wait_for_batch(self):
+    def _wait_for_batch(self) -> None:
         """End the interval before a step that has no batch.
 
         TensorFlow fetches the batch inside of the step, after drawing drop-path. A step without a batch
@@ -208,7 +208,7 @@ class Progress(keras.callbacks.Callback):
             if self._made < self._begun:
                 raise StopIteration  # Keras treats it as the end of the batches
 
-    def fail(self, error: Exception):
+    def fail(self, error: Exception) -> None:
         """End training after the running step, because of an error."""
         self.failure = self.failure or error
         self.stop_requested = self.stop_noted = True
@@ -246,17 +246,17 @@ class Progress(keras.callbacks.Callback):
         self.save_took = self.saved_at - began
         return path
 
-    def _keep_best(self):
+    def _keep_best(self) -> None:
         """Keep only the best weights, and the best at the last checkpoint, which a resumed run needs."""
         if self.run.writes:
             kept = {best.step for best in (self.best, self.saved_best) if best}
             checkpoint.keep(self.run.best, kept)
 
-    def _check_weight(self, path, value):
+    def _check_weight(self, path, value) -> None:
         """Raise if the last update made a weight non-finite, before any loss shows it."""
         self._check_finite(f"weight {path}", float(np.abs(value).max()))
 
-    def _check_finite(self, name, value):
+    def _check_finite(self, name, value) -> None:
         if not math.isfinite(value):
             raise NonFiniteLoss(
                 f"The {name} became {value} between steps {self.began_step + 1} and {self.step}. "
@@ -267,12 +267,12 @@ class Progress(keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def stop_on_interrupt(progress: Progress):
+def stop_on_interrupt(progress: Progress) -> Iterator[None]:
     """Stop after the running step on the first Ctrl-C or SIGTERM, and at once on the second."""
     previous = {}
     first = None
 
-    def stop(number, _):
+    def stop(number, _) -> None:
         nonlocal first
         now = time.monotonic()
         if first is None:

@@ -73,14 +73,14 @@ def save(
     return path
 
 
-def clean(*folders: Path):
+def clean(*folders: Path) -> None:
     """Delete partial files that a killed process left in folders of checkpoints."""
     for folder in folders:
         shutil.rmtree(folder / _WRITING, ignore_errors=True)
         (folder / "writing.partial").unlink(missing_ok=True)  # the name in earlier versions
 
 
-def _write(path, tensors, step):
+def _write(path, tensors, step) -> None:
     clean(path.parent)
     writing = path.parent / _WRITING
     writing.mkdir(parents=True)

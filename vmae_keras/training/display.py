@@ -13,7 +13,7 @@ LINE_SECONDS = 10.0  # without a terminal, print at most one line in this time
 class Display:
     """Display of loss, learning rate, clips per second and time left."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console) -> None:
         self.console = console
         self.bar = Progress(
             # All columns fit into 80 characters.
@@ -33,12 +33,12 @@ class Display:
         self.bar.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self.bar.stop()
 
     def start(
         self, settings, model, step, total_steps, steps_per_epoch, training, held_out, devices
-    ):
+    ) -> None:
         """Print a summary of data, model, backend and schedule, and start the bar."""
         recipe, config = settings.recipe, settings.config
         clips = recipe.batch_size * recipe.repeats
@@ -69,7 +69,7 @@ class Display:
             state="compiling",
         )
 
-    def update(self, step, row):
+    def update(self, step, row) -> None:
         """Show the state after a step.
 
         Args:
@@ -94,7 +94,7 @@ class Display:
                 text += f"  left {int(left) // 60}:{int(left) % 60:02d}"
             self.console.print(text, soft_wrap=True)
 
-    def note(self, text):
+    def note(self, text) -> None:
         """Print a line of text."""
         self.console.print(text)
 

@@ -19,7 +19,7 @@ EPSILON = 1e-6  # in the normalisation of features
 class SoftenedCrossentropy(keras.losses.Loss):
     """T^2 times the cross-entropy of the softmax of logits / T. Clause DISTILL-1."""
 
-    def __init__(self, temperature, name="softened_crossentropy", **kwargs):
+    def __init__(self, temperature, name="softened_crossentropy", **kwargs) -> None:
         super().__init__(name=name, dtype="float32", **kwargs)
         self.temperature = temperature
 

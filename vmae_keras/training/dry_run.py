@@ -60,7 +60,7 @@ class Setup:
     parallel: str
     processes: int = 1
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
 
     @classmethod
@@ -111,7 +111,7 @@ class Result:
     compile_seconds: float
     host_bytes: int
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
 
     @classmethod
@@ -267,7 +267,7 @@ def exchanged(found: tuple[Collective, ...]) -> dict[str, tuple[int, int]]:
     return {kind: (counts[kind], sizes[kind]) for kind in sorted(counts)}
 
 
-def main(paths: list[Path]):
+def main(paths: list[Path]) -> None:
     """Compile the setups in the first half of the files, and write the results to the second half."""
     import jax
 

@@ -77,7 +77,7 @@ def _started(settings, arguments):
     return model.with_classes(match_classes(model.labels, settings.labels), settings.labels)
 
 
-def _choose_trained(model, recipe):
+def _choose_trained(model, recipe) -> None:
     """Freeze the weights that the recipe does not train. Clauses FT-8, FT-9."""
     if not recipe.freeze_encoder and recipe.lora_rank is None:
         return

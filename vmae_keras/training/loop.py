@@ -165,7 +165,7 @@ def train(
     )
 
 
-def _fit(model, batches, progress, **arguments):
+def _fit(model, batches, progress, **arguments) -> None:
     """Train until the batches end, or one cannot be made."""
     with warnings.catch_warnings():
         # After a failure, `until_failure` ends the batches early.
@@ -200,7 +200,7 @@ def _unfinished(progress):
     )
 
 
-def _record_validation(model, validation, batch_size, progress):
+def _record_validation(model, validation, batch_size, progress) -> None:
     """Record a row that has only the validation, before the first step or after the last."""
     found = model.evaluate(
         *validation,

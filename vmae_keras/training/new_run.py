@@ -156,7 +156,7 @@ def prepare_distillation(
     return settings, files
 
 
-def _check_start(start, variant):
+def _check_start(start, variant) -> None:
     if start and variant:
         raise ValueError(
             "--start says what the model is. Received: --variant too. Leave one of them out."

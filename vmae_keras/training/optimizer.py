@@ -45,7 +45,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Source: official `cosine_scheduler`; clause OPT-4.
     """
 
-    def __init__(self, peak, minimum, warmup_steps, total_steps, accumulate=1):
+    def __init__(self, peak, minimum, warmup_steps, total_steps, accumulate=1) -> None:
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
                 "`warmup_steps` must be at least 0 and less than `total_steps`. "
@@ -108,14 +108,14 @@ class AdamW(keras.optimizers.AdamW):
         average_decay=None,
         name="adamw",
         **kwargs,
-    ):
+    ) -> None:
         # Checkpoints identify the optimizer's variables by its name.
         super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, name=name, **kwargs)
         if self.amsgrad:
             raise ValueError("`amsgrad` is not part of it. Received: amsgrad=True. Leave it out.")
         self.layer_decay, self.average_decay = layer_decay, average_decay
 
-    def build(self, variables):
+    def build(self, variables) -> None:
         paths = [variable.path for variable in variables]
         self._decays = [
             self.weight_decay if decays and self._use_weight_decay(variable) else 0.0
@@ -136,7 +136,7 @@ class AdamW(keras.optimizers.AdamW):
     def _apply_weight_decay(self, variables):
         """Do nothing: `update_step` applies the decay, at the layer's rate."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, learning_rate) -> None:
         """Update one weight. Clause OPT-5."""
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -290,7 +290,7 @@ _check = {
 
 
 @contextlib.contextmanager
-def _told(where: str):
+def _told(where: str) -> Iterator[None]:
     """Prefix errors with their location in the plan."""
     try:
         yield

@@ -150,7 +150,7 @@ def _last(rows, name):
     return next((row[name] for row in reversed(rows) if row[name] is not None), None)
 
 
-def _finish(folder, checked, values, skipped):
+def _finish(folder, checked, values, skipped) -> None:
     stage, merged = checked.stage, checked.merged
     common = {
         "kind": stage.kind,

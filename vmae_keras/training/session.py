@@ -49,7 +49,7 @@ class Session:
         files: Sequence[VideoFile] | None = None,
         workers: int = 0,
         devices: Devices | None = None,
-    ):
+    ) -> None:
         self.settings, self.run, self.display = settings, run, display
         self.recipe, self.workers, self.devices = settings.recipe, workers, devices or Devices()
         self.devices.check(self.recipe.batch_size, pairs=self.recipe.mixes_clips)

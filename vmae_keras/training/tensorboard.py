@@ -28,7 +28,7 @@ class TensorBoard:
         OSError: The disk is full, or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, purge_step: int, writes: bool = True):
+    def __init__(self, folder: Path, purge_step: int, writes: bool = True) -> None:
         self._writes = writes
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._path = folder / name
@@ -38,11 +38,11 @@ class TensorBoard:
         start = SessionLog(status=SessionLog.START)
         self._write(Event(wall_time=time.time(), step=purge_step, session_log=start))
 
-    def add(self, name: str, value: float, step: int):
+    def add(self, name: str, value: float, step: int) -> None:
         """Append a value to the curve `name`."""
         self._write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
 
-    def _write(self, event):
+    def _write(self, event) -> None:
         if not self._writes:
             return
         data = event.SerializeToString()

@@ -169,7 +169,7 @@ def _shards(asked: _Asked, index: Path) -> list[str]:
 class _Online:
     """Snapshot of a repository at one commit, as listed by the hub."""
 
-    def __init__(self, asked: _Asked, endpoint: str, cache: Path):
+    def __init__(self, asked: _Asked, endpoint: str, cache: Path) -> None:
         from huggingface_hub import HfApi, constants
 
         self.asked, self._endpoint, self._cache = asked, endpoint, cache
@@ -238,7 +238,7 @@ class _Online:
 class _Cached:
     """Cached snapshot of a repository, at the commit that the revision last referred to."""
 
-    def __init__(self, asked: _Asked, cache: Path, why: str):
+    def __init__(self, asked: _Asked, cache: Path, why: str) -> None:
         self.asked, self._cache, self._why = asked, cache, why
         storage = _storage(cache, asked.repository)
         ref = storage / "refs" / asked.revision

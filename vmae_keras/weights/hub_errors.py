@@ -11,7 +11,7 @@ class HubError(ValueError):
 class UnreachableError(HubError):
     """Raised when there is no connection or the hub cannot answer now; `said` is only its answer."""
 
-    def __init__(self, message: str, said: str):
+    def __init__(self, message: str, said: str) -> None:
         super().__init__(message)
         self.said = said
 

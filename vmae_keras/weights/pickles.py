@@ -133,7 +133,7 @@ def _inspect(stream, most):
             raise RefusedPickle(f"it uses the opcode {name}, which torch does not write")
 
 
-def _apply(name, taken, stack, storages):
+def _apply(name, taken, stack, storages) -> None:
     if name.startswith("TUPLE"):
         stack.append(tuple(taken))
         return
@@ -172,14 +172,14 @@ def _allowed(name):
     return _Global(name)
 
 
-def _check_length(value):
+def _check_length(value) -> None:
     if isinstance(value, (tuple, str, _Made)) and len(value) > _MOST:
         raise RefusedPickle(
             f"it calls something with {len(value)} parts, at most {_MOST} are needed"
         )
 
 
-def _check_call(function, arguments):
+def _check_call(function, arguments) -> None:
     """Reject long arguments, and tensors of made-up size that a constructor would iterate over."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise RefusedPickle("it calls what is no function, or with what are no arguments")

@@ -19,7 +19,7 @@ _MOST_OF_A_NUMBER = (
 )
 
 
-def check_zip(path):
+def check_zip(path) -> None:
     """Check a zip file: uncompressed parts that do not overlap, a pickle, and the storages it names."""
     content, sizes = b"", {}
     try:
@@ -119,7 +119,7 @@ def _faults(file, entries, root, directory):
     return faults
 
 
-def check_old(path):
+def check_old(path) -> None:
     """Check a legacy file: five pickles (magic, protocol, system, content, keys), then the storages."""
     with open(path, "rb") as file:
         start = io.BytesIO(file.read(pickles.LONGEST))

@@ -120,7 +120,7 @@ def _read(path, size, name, tensor):
 def _stand_in(module, name):
     """Return a class that replaces another one in a pickle, and only stores its state."""
 
-    def set_state(self, state):
+    def set_state(self, state) -> None:
         if isinstance(state, dict):
             self.__dict__ = state
 

@@ -123,7 +123,7 @@ def _of_images(c):
     return {f"{name}=True": getattr(c, name) for name in names}
 
 
-def _refuse(stored, whose, options):
+def _refuse(stored, whose, options) -> None:
     if refused := [name for name, present in options.items() if present]:
         raise WeightsError(
             f"{whose} cannot be this one. Received: {', '.join(refused)}, in {stored.source}."

@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -14,7 +15,7 @@ from vmae_keras.runs.lock import FolderInUse, NoLocks, lock_folder
 
 
 @contextlib.contextmanager
-def locked(folder: Path, first: bool = True):
+def locked(folder: Path, first: bool = True) -> Iterator[None]:
     """Keep other commands out of a folder, which is created if it does not exist.
 
     If another process holds the lock, the command exits with an error. On a file system without locks, it
@@ -40,7 +41,7 @@ def locked(folder: Path, first: bool = True):
         yield
 
 
-def _remove_empty(folders):
+def _remove_empty(folders) -> None:
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()
@@ -52,7 +53,7 @@ def this_command() -> str:
 
 
 @contextlib.contextmanager
-def continued_by(again: str, folder: Path, first: bool = True):
+def continued_by(again: str, folder: Path, first: bool = True) -> Iterator[None]:
     """Print how to resume if the block is interrupted, one of its workers is killed or the disk is full.
 
     In the block, Ctrl-C and SIGTERM raise an exception.

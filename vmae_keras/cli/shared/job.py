@@ -79,7 +79,9 @@ def _with_port(count, port):
     command = [sys.executable, "-m", "vmae_keras", *sys.argv[1:]]
     processes, received = [], []
 
-    def pass_on(number, _):  # on Ctrl-C, the terminal signals all processes too; they count it once
+    def pass_on(
+        number, _
+    ) -> None:  # on Ctrl-C, the terminal signals all processes too; they count it once
         received.append(number)
         for process in processes:
             process.send_signal(number)
@@ -106,10 +108,10 @@ def _with_port(count, port):
     return next((code if code > 0 else 128 - code for code in codes), 0)
 
 
-def _end_together(devices, again):
+def _end_together(devices, again) -> None:
     over = threading.Event()
 
-    def lost(process, host):
+    def lost(process, host) -> None:
         if over.is_set():
             return
         say(
@@ -122,7 +124,7 @@ def _end_together(devices, again):
         sys.stderr.flush()
         os._exit(1)  # other threads would wait forever
 
-    def end():
+    def end() -> None:
         if (
             not devices.left
         ):  # after an error, already printed; JAX would wait for the other processes
@@ -137,6 +139,6 @@ def _end_together(devices, again):
     devices.watch(lost)
 
 
-def wait_for_the_loss(devices):
+def wait_for_the_loss(devices) -> None:
     """Wait after a backend error: if another process is gone, the watcher reports that and exits."""
     time.sleep(LOST_SECONDS if devices.processes > 1 else 0)

@@ -8,6 +8,7 @@ import contextlib
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 
 import typer
 
@@ -16,12 +17,12 @@ from vmae_keras.process import interrupts
 from vmae_keras.process.text import one_line, printable
 
 
-def say(text, *, error=False, colour=None):
+def say(text, *, error=False, colour=None) -> None:
     """Print a line."""
     typer.secho(printable(str(text)), fg=colour, err=error)
 
 
-def escape_what_cannot_be_encoded():
+def escape_what_cannot_be_encoded() -> None:
     """Escape characters that the output's encoding lacks (for example in a pipe on Windows)."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -29,7 +30,7 @@ def escape_what_cannot_be_encoded():
 
 
 @contextlib.contextmanager
-def errors_for_people(*kinds: type[Exception]):
+def errors_for_people(*kinds: type[Exception]) -> Iterator[None]:
     """Print errors of these kinds without a traceback, and exit with code 1."""
     try:
         yield
@@ -39,7 +40,7 @@ def errors_for_people(*kinds: type[Exception]):
 
 
 @contextlib.contextmanager
-def notes_for_people():
+def notes_for_people() -> Iterator[None]:
     """Print warnings as notes, without their location in the code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -48,7 +49,7 @@ def notes_for_people():
         say(f"Note: {message}", error=True, colour=typer.colors.YELLOW)
 
 
-def import_keras_on(backend):
+def import_keras_on(backend) -> None:
     """Select the backend and import Keras, or exit with an error."""
     with errors_for_people(ValueError):
         select(backend and backend.value)
@@ -67,7 +68,7 @@ def progress_of(console, what):
     ) as bar:
         task = bar.add_task(what, total=None)
 
-        def update(done, total):
+        def update(done, total) -> None:
             nonlocal lined
             interrupts.check()
             bar.update(task, completed=done, total=total)
@@ -80,7 +81,7 @@ def progress_of(console, what):
         yield update
 
 
-def report_skipped(console, skipped):
+def report_skipped(console, skipped) -> None:
     """Print the broken files and the reasons."""
     if skipped:
         console.print(f"Broken files: {len(skipped)}")

@@ -185,7 +185,7 @@ def _change_of_backend(before, settings):
     return f"{note} Its results differ only by rounding."
 
 
-def _draw_losses(run):
+def _draw_losses(run) -> None:
     from vmae_keras.pictures.clips import loss_picture
 
     rows = run.rows()

@@ -55,7 +55,7 @@ class Encoding:
         clips: int,
         crops: int,
         batch_views: int = 8,
-    ):
+    ) -> None:
         check_at_least(1, clips=clips, crops=crops, batch_views=batch_views)
         self.encoder, self.sets, self.folder = encoder, dict(sets), Path(folder)
         self.batch_views = batch_views
@@ -125,13 +125,13 @@ class Encoding:
             )
         return kept
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         path = self.folder / "encoded.json"
         if path.exists():
             different = different_settings(path, self.settings)
             refuse_different(self.folder, "features of another probe", different)
 
-    def _make_room(self, needed: int):
+    def _make_room(self, needed: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if needed > free:

@@ -17,7 +17,7 @@ HEAD_DIM = 32
 class SideBySide(keras.layers.Layer):
     """R dense layers, one per head: (B, R, D) -> (B, R, units)."""
 
-    def __init__(self, heads, inputs, units, bias=True, scale=1.0, **kwargs):
+    def __init__(self, heads, inputs, units, bias=True, scale=1.0, **kwargs) -> None:
         super().__init__(**kwargs)
         # Glorot's limit for a single head: Keras would take R for the size of a convolution's window.
         limit = scale * (6 / (inputs + units)) ** 0.5
@@ -46,7 +46,7 @@ class AttentivePooling(keras.layers.Layer):
     Source: clause PROBE-2.
     """
 
-    def __init__(self, heads, dim, attention_heads, **kwargs):
+    def __init__(self, heads, dim, attention_heads, **kwargs) -> None:
         super().__init__(**kwargs)
         self.split = (attention_heads, dim // attention_heads)
         # The query is the bias of a projection without input, so weight decay does not apply to it.
@@ -87,7 +87,7 @@ class Probes(keras.Model):
     Source: clauses PROBE-1, PROBE-2.
     """
 
-    def __init__(self, heads, dim, classes, attentive, name="probes"):
+    def __init__(self, heads, dim, classes, attentive, name="probes") -> None:
         super().__init__(name=name)
         self.heads, self.pooling = heads, None
         if attentive:
@@ -117,11 +117,11 @@ class SweptAdamW(AdamW):
         weight_decay: Weight decay of kernels.
     """
 
-    def __init__(self, rates, steps, weight_decay):
+    def __init__(self, rates, steps, weight_decay) -> None:
         super().__init__(WarmupCosine(1.0, 0.0, 0, steps), weight_decay, beta_2=0.999)
         self.rates = np.asarray(rates, "float32")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, learning_rate) -> None:
         """Update one weight, (R, ...)."""
         rates = self.rates.reshape(-1, *[1] * (len(variable.shape) - 1))
         rates = ops.cast(learning_rate, "float32") * ops.convert_to_tensor(rates)

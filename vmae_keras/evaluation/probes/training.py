@@ -14,12 +14,12 @@ BATCH = 32  # views
 class Training:
     """A trainer of heads on the features of some videos that predicts the classes of others."""
 
-    def __init__(self, kind, numbers, classes, epochs, weight_decay, seed, progress):
+    def __init__(self, kind, numbers, classes, epochs, weight_decay, seed, progress) -> None:
         self.kind, self.numbers, self.classes = kind, numbers, classes
         self.epochs, self.weight_decay, self.seed = epochs, weight_decay, seed
         self.progress, self.steps_done, self.steps = progress, 0, 0
 
-    def expect(self, *counts: int):
+    def expect(self, *counts: int) -> None:
         """Set the number of views of each coming training, from which `progress` counts all steps."""
         self.steps = sum(map(self._steps, counts))
 
@@ -57,7 +57,7 @@ class Training:
     def _steps(self, views):
         return self.epochs * -(-views // BATCH)
 
-    def _step(self, batch, logs=None):
+    def _step(self, batch, logs=None) -> None:
         self.steps_done += 1
         if self.progress:
             self.progress(self.steps_done, self.steps)
@@ -66,7 +66,7 @@ class Training:
 class _Views:
     """A sequence of all views of some videos, as float32."""
 
-    def __init__(self, features, places, scale):
+    def __init__(self, features, places, scale) -> None:
         self.features, self.places, self.scale = features, places, scale
 
     def __len__(self):
@@ -82,7 +82,7 @@ class _Views:
 class _Order(keras.utils.PyDataset):
     """Batches of views and classes, with every view once per epoch, in an order drawn from the seed."""
 
-    def __init__(self, views, numbers, steps, seed):
+    def __init__(self, views, numbers, steps, seed) -> None:
         super().__init__()
         self.views, self.numbers, self.steps, self.seed = views, numbers, steps, seed
 
