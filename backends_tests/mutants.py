@@ -2858,7 +2858,7 @@ MUTANTS = [
     ),
     Mutant(
         "no limit of the gradients",
-        "training/loop.py",
+        "training/optimizer.py",
         "global_clipnorm=recipe.clip_norm,",
         "",
         WIRING,
@@ -2866,19 +2866,21 @@ MUTANTS = [
     Mutant("no layer decay", "training/fine_tuning.py", ", recipe.layer_decay)", ")", WIRING),
     Mutant(
         "beta_2 whatever the recipe says",
-        "training/loop.py",
+        "training/optimizer.py",
         "beta_2=recipe.beta_2",
         "beta_2=0.95",
         WIRING,
     ),
     Mutant(
         "warm-up counted in batches",
-        "training/loop.py",
+        "training/optimizer.py",
         "steps_per_epoch / recipe.accumulate)",
         "steps_per_epoch)",
         WIRING,
     ),
-    Mutant("no averages", "training/loop.py", "average_decay=recipe.average_decay,", "", WIRING),
+    Mutant(
+        "no averages", "training/optimizer.py", "average_decay=recipe.average_decay,", "", WIRING
+    ),
     Mutant(
         "views of another stride", "runs/settings.py", '"stride": r.stride,', '"stride": 4,', WIRING
     ),

@@ -19,7 +19,15 @@ from vmae_keras import VideoMAEConfig, presets
 from vmae_keras.distribution import Devices
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings, PretrainingSettings
-from vmae_keras.training import distillation, fine_tuning, loop, new_run, pretraining, session
+from vmae_keras.training import (
+    distillation,
+    fine_tuning,
+    loop,
+    new_run,
+    optimizer,
+    pretraining,
+    session,
+)
 from vmae_keras.training.display import Display
 from vmae_keras.training.session import Session
 
@@ -149,8 +157,9 @@ def run(
         seen.spy(patch, distillation, "SoftenedCrossentropy", "loss")
         seen.spy(patch, distillation.backend, "predict", gives=lambda given: says(given["batch"]))
     seen.spy(patch, stage.backend, "set_seed", gives=lambda _: None)
-    for name in ("AdamW", "WarmupCosine", "Progress"):
-        seen.spy(patch, loop, name)
+    for name in ("AdamW", "WarmupCosine"):
+        seen.spy(patch, optimizer, name)
+    seen.spy(patch, loop, "Progress")
     for name in ("hold_out", "generator"):
         seen.spy(patch, session, name)
     makers = {"dataset": "fine_tuning_dataset", "validation": "centre_clips"}

@@ -13,7 +13,7 @@ from vmae_keras import VideoMAEConfig
 from vmae_keras.recipes import distillation, fine_tuning, page_files, pretraining
 from vmae_keras.recipes.page_files import STAGES, list_pages, read_page
 from vmae_keras.runs.settings import FineTuningSettings, PretrainingSettings, evaluation_views
-from vmae_keras.training import loop
+from vmae_keras.training.optimizer import build_optimizer
 
 PAGE = """
 stage = "pretraining"
@@ -74,7 +74,7 @@ def test_a_warm_up_that_leaves_no_room_keeps_its_share_and_this_is_said(stage):
             recipes[stage].choose("demo", changes)
     # requested from Python, or by an old run
     with refused("`warmup_epochs` must be less than `epochs`"):
-        loop.optimizer(dataclasses.replace(page, epochs=int(page.warmup_epochs)), 10)
+        build_optimizer(dataclasses.replace(page, epochs=int(page.warmup_epochs)), 10)
 
 
 def test_a_page_whose_warm_up_does_not_fit_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from vmae_keras.encoder import VideoEncoder
 from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop
 from vmae_keras.training.fine_tuning import augmented_batches, classifier
+from vmae_keras.training.optimizer import build_optimizer
 from vmae_keras.training.session import Session
 
 EPSILON = 1e-6  # in the normalisation of features
@@ -60,7 +61,7 @@ def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool =
     """Return the compiled student and its learning-rate schedule; see `fine_tuning.build`."""
     recipe = settings.recipe
     student = classifier(settings, restored)
-    optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
+    optimizer, schedule = build_optimizer(recipe, steps_per_epoch, recipe.layer_decay)
     if recipe.match == "classes":
         loss = SoftenedCrossentropy(recipe.temperature)
         # The accuracy is the agreement with the teacher.

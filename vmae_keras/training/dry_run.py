@@ -203,10 +203,10 @@ def _abstract(setup, distribution):
 
     from vmae_keras.initializers import filled_by
     from vmae_keras.model import VideoMAE
-    from vmae_keras.training import loop
+    from vmae_keras.training.optimizer import build_optimizer
 
     recipe = setup.recipe
-    optimizer, _ = loop.optimizer(recipe, steps_per_epoch=100)
+    optimizer, _ = build_optimizer(recipe, steps_per_epoch=100)
     with keras.StatelessScope(initialize_variables=False), filled_by(lambda block: None):
         model = VideoMAE(setup.config, remat=recipe.remat, dtype=recipe.precision)
         model.compile(optimizer)

@@ -15,6 +15,7 @@ from vmae_keras.data.labelled import (
 )
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
 from vmae_keras.training import loop
+from vmae_keras.training.optimizer import build_optimizer
 from vmae_keras.training.session import Session
 from vmae_keras.weights.classes import match_classes
 
@@ -57,7 +58,7 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
     """
     recipe = settings.recipe
     model = classifier(settings, restored)
-    optimizer, schedule = loop.optimizer(recipe, steps_per_epoch, recipe.layer_decay)
+    optimizer, schedule = build_optimizer(recipe, steps_per_epoch, recipe.layer_decay)
     model.compile(
         optimizer,
         # In half precision, the loss of confident predictions would be rounded.

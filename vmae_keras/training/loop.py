@@ -9,13 +9,11 @@ import keras
 
 from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.process.failures import Unfinished, explain
-from vmae_keras.recipes.base import TrainingRecipe
 from vmae_keras.runs import checkpoint_files
 from vmae_keras.runs.run import RunError
 from vmae_keras.training import checkpoint
 from vmae_keras.training.averages import AveragedValidation
 from vmae_keras.training.callbacks import Progress, stop_on_interrupt
-from vmae_keras.training.optimizer import AdamW, WarmupCosine
 from vmae_keras.training.session import Session
 
 LOG_STEPS = 10  # a row of the log is the mean over this many steps, or over an epoch if shorter
@@ -43,33 +41,6 @@ class Outcome:
     @property
     def finished(self) -> bool:
         return self.exhausted or self.step == self.total_steps
-
-
-def optimizer(
-    recipe: TrainingRecipe, steps_per_epoch: int, layer_decay: float | None = None
-) -> tuple[AdamW, Callable[[int], float]]:
-    """Return AdamW with the recipe's warm-up and cosine, and a function step -> learning rate."""
-    recipe.check_warmup()
-    updates = recipe.updates(steps_per_epoch)
-    warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
-    schedule = WarmupCosine(
-        recipe.learning_rate,
-        recipe.final_learning_rate,
-        min(warmup, updates - 1),
-        updates,
-        recipe.accumulate,
-    )
-    adamw = AdamW(
-        schedule,
-        recipe.weight_decay,
-        beta_1=recipe.beta_1,
-        beta_2=recipe.beta_2,
-        layer_decay=layer_decay,
-        global_clipnorm=recipe.clip_norm,
-        average_decay=recipe.average_decay,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-    )
-    return adamw, lambda step: float(schedule(step))
 
 
 def train(

@@ -2,12 +2,14 @@
 
 import math
 import re
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.recipes.base import TrainingRecipe
 
 # Last components of weight paths. Every weight must be in one of the two lists.
 DECAYED = ("kernel", "lora_kernel_a", "lora_kernel_b")
@@ -207,3 +209,30 @@ def layer_scales(paths: list[str], decay: float | None) -> list[float]:
 def _correction(beta, step):
     """Return 1 - beta^step. In float32, the plain formula loses half of the digits for beta near 1."""
     return -ops.expm1(step * (math.log(beta) if beta else -math.inf))
+
+
+def build_optimizer(
+    recipe: TrainingRecipe, steps_per_epoch: int, layer_decay: float | None = None
+) -> tuple[AdamW, Callable[[int], float]]:
+    """Return AdamW with the recipe's warm-up and cosine, and a function step -> learning rate."""
+    recipe.check_warmup()
+    updates = recipe.updates(steps_per_epoch)
+    warmup = round(recipe.warmup_epochs * steps_per_epoch / recipe.accumulate)
+    schedule = WarmupCosine(
+        recipe.learning_rate,
+        recipe.final_learning_rate,
+        min(warmup, updates - 1),
+        updates,
+        recipe.accumulate,
+    )
+    adamw = AdamW(
+        schedule,
+        recipe.weight_decay,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        layer_decay=layer_decay,
+        global_clipnorm=recipe.clip_norm,
+        average_decay=recipe.average_decay,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+    )
+    return adamw, lambda step: float(schedule(step))

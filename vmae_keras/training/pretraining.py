@@ -6,6 +6,7 @@ from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.model import VideoMAE
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import loop
+from vmae_keras.training.optimizer import build_optimizer
 from vmae_keras.training.session import Session
 
 
@@ -14,7 +15,7 @@ def build(settings: PretrainingSettings, steps_per_epoch: int):
     recipe = settings.recipe
     backend.set_seed(settings.seed)
     model = VideoMAE(settings.config, remat=recipe.remat, dtype=recipe.precision)
-    optimizer, schedule = loop.optimizer(recipe, steps_per_epoch)
+    optimizer, schedule = build_optimizer(recipe, steps_per_epoch)
     model.compile(optimizer)
     model.optimizer.build(model.trainable_variables)
     return model, schedule
