@@ -168,7 +168,8 @@ def mixed_batch(config, recipe, seed, videos, labels, classes, step):
         frames = frames[_spread(config, recipe, len(frames), draws)]
         clips += [_augmented(config, recipe, frames, draws) for _ in range(recipe.repeats)]
         numbers += [labels[place]] * recipe.repeats
-    choices = [_choice(config, recipe, stream(seed, MIXING, step))] * len(clips)
+    choice = _choice(config, recipe, stream(seed, MIXING, step))
+    choices = mix_reference.choices_of_clips(choice, len(clips))
     mixed = mix_reference.mixed_videos(np.stack(clips), choices)
     ratios = [ratio for ratio, _ in choices]
     targets = mix_reference.soft_targets(numbers, classes, recipe.label_smoothing, ratios)

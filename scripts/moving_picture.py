@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vmae_keras.data.pipeline import read_clip
+from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.pictures.clips import INK, PAPER
 from vmae_keras.pictures.patch_statistics import masked_clip

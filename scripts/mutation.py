@@ -55,9 +55,9 @@ MODULES = {
         "loop": "training/loop.py",
         "callbacks": "training/callbacks.py",
         "checkpoint": "training/checkpoint.py",
-        "pipeline": "data/pipeline.py",
-        "stream": "data/stream.py",
-        "decode": "data/decode.py data/decoding.py data/video.py data/timeline.py",
+        "pretraining data": "data/pretraining.py",
+        "batches": "data/batches.py data/clips.py",
+        "decode": "data/frames.py data/packets.py data/video.py data/timeline.py",
         "evaluate": "evaluation/classification.py",
     }.items()
 }

@@ -12,6 +12,8 @@ import numpy as np
 
 from spec.augment_reference import Box
 
+Choice = tuple[float, Box | None]  # ratio, box
+
 
 def cutmix_box(height: int, width: int, ratio: float, centre: tuple[int, int]) -> Box:
     """Return the box around the drawn centre (x, y), for the drawn ratio. MIX-4."""
@@ -32,18 +34,14 @@ def cutmix_ratio(height: int, width: int, box: Box) -> float:
     return 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def choices_of_clips(choices: Sequence, mode: str, clips: int) -> list:
-    """Return the choice for each clip, made per batch, per pair or per clip. MIX-5."""
+def choices_of_clips(choice: Choice, clips: int) -> list[Choice]:
+    """Return the choice for each clip of a batch: the same for all. MIX-2, MIX-5."""
     if clips % 2:
         raise ValueError(f"Clips are mixed in pairs. Received: {clips} clips. Use an even number.")
-    if mode == "batch":
-        return [choices[0]] * clips
-    if mode == "pair":
-        return [choices[min(i, clips - 1 - i)] for i in range(clips)]
-    return list(choices)
+    return [choice] * clips
 
 
-def mixed_videos(videos: np.ndarray, choices: Sequence[tuple[float, Box | None]]) -> np.ndarray:
+def mixed_videos(videos: np.ndarray, choices: Sequence[Choice]) -> np.ndarray:
     """Mix videos (B, T, H, W, C) in [0, 1] by (ratio, box or None) for each. MIX-3, MIX-4."""
     videos = np.asarray(videos, np.float64)
     mixed = videos.copy()

@@ -12,10 +12,10 @@ from backends_tests.once.test_view_dataset import oracle_views
 from backends_tests.support import numpy
 from spec import evaluation_reference, reference
 from vmae_keras import VideoMAEConfig, backend
+from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.spreadsheets import unguarded
-from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.evaluation import classification
 from vmae_keras.evaluation.classification import Evaluation

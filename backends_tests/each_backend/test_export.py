@@ -30,7 +30,7 @@ from spec import layers_reference as layers
 from spec.tolerances import TOLERANCES
 from vmae_keras import VideoClassifier, VideoMAEConfig
 from vmae_keras.cli.app import app
-from vmae_keras.data.pipeline import read_clip
+from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.synthetic import moving_shapes, write_moving_shapes
 from vmae_keras.export import formats, onnx
 from vmae_keras.export.artifact import Artifact

@@ -10,8 +10,8 @@ from backends_tests.compare import assert_close
 from backends_tests.each_backend.test_classifier import random_classifier
 from spec import probe_reference, reference
 from vmae_keras import VideoMAEConfig, backend
-from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.evaluation.features import extract, feature_names

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from backends_tests.support import BACKEND, ROOT, in_suite_on_torch
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.cli.app import app
-from vmae_keras.data import pipeline
+from vmae_keras.data import batches
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.data.workers import WorkerDied
 from vmae_keras.distribution import Devices
@@ -214,7 +214,7 @@ def test_what_ends_a_run_is_said_and_its_steps_are_saved(fault, unbroken, clips,
 
 
 def test_a_batch_that_cannot_be_made_ends_a_run_before_its_step(unbroken, clips, tmp_path):
-    folder, make, begun = tmp_path / "run", pipeline._Batches.__getitem__, threading.Event()
+    folder, make, begun = tmp_path / "run", batches.Batches.__getitem__, threading.Event()
     begin = Progress.on_train_batch_begin
 
     def begins(self, batch, logs=None):
@@ -231,7 +231,7 @@ def test_a_batch_that_cannot_be_made_ends_a_run_before_its_step(unbroken, clips,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Progress, "on_train_batch_begin", begins)
-        patch.setattr(pipeline._Batches, "__getitem__", made)
+        patch.setattr(batches.Batches, "__getitem__", made)
         code, text = run("pretrain", clips, "--out", folder, *SMALL)
     assert code == 1 and text.count("Error: ") == 1 and "Traceback" not in text, text
     stopped = int(curve(folder)[-1][0])

@@ -8,8 +8,8 @@ from backends_tests.each_backend.test_classifier import random_classifier
 from backends_tests.once.test_view_dataset import oracle_views
 from spec import evaluation_reference, probe_reference, reference
 from vmae_keras import VideoMAEConfig
-from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.evaluation import classification

@@ -21,10 +21,10 @@ from backends_tests.odd_videos import CODEC, numbers, picture, remux, write_vide
 from backends_tests.profiles import examples
 from backends_tests.support import shared
 from spec import video_reference
-from vmae_keras.data import decode, timeline, video
-from vmae_keras.data.decode import UnreadableVideo, read_frames
-from vmae_keras.data.decoding import whole
-from vmae_keras.data.video import open_video
+from vmae_keras.data import timeline, video
+from vmae_keras.data.frames import _pick, read_frames
+from vmae_keras.data.packets import whole
+from vmae_keras.data.video import UnreadableVideo, open_video
 
 
 def read(path, wanted):
@@ -356,7 +356,7 @@ def test_seeking_finds_the_same_frames_as_counting_from_the_start():
             starts = range(0, frames - 9, 8)
         for wanted in (start + np.array(steps) for start in starts for steps in ([0, 1], [0, 9])):
             with open_video(path) as opened:
-                counted = decode._pick(opened.frames(print), wanted)
+                counted = _pick(opened.frames(print), wanted)
             sought = read_frames(path, lambda ticks, wanted=wanted: wanted)
             if not np.array_equal(sought, counted):
                 wrong.append((row["path"], wanted.tolist()))

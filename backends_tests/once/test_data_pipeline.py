@@ -16,12 +16,13 @@ import av
 import numpy as np
 import pytest
 
-from vmae_keras.data import pipeline, stream
-from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data import clips, pretraining
+from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import list_videos
-from vmae_keras.data.pipeline import pretraining_dataset, read_clip, validation_dataset
+from vmae_keras.data.frames import read_frames
+from vmae_keras.data.pretraining import pretraining_dataset, read_clip, validation_dataset
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import NoReadableVideo
+from vmae_keras.data.video import UnreadableVideo
 
 CONFIG = SimpleNamespace(frames=4, height=16, width=24, channels=3, grid=(2, 4, 6))
 COUNT = 7
@@ -151,9 +152,9 @@ def test_the_number_of_workers_changes_nothing(broken, skipped, sampling):
 
 def test_a_broken_file_is_replaced_and_named_once(broken, skipped, monkeypatch):
     opened = []
-    read = stream.read_frames
+    read = clips.read_frames
     monkeypatch.setattr(
-        stream, "read_frames", lambda path, *rest: (opened.append(path), read(path, *rest))[1]
+        clips, "read_frames", lambda path, *rest: (opened.append(path), read(path, *rest))[1]
     )
     taken = batches(pretraining_dataset(broken, CONFIG, batch_size=COUNT, skipped=skipped), 3)
     assert all(len(which(batch)) == COUNT and 2 not in which(batch) for batch in taken)
@@ -170,7 +171,7 @@ def test_a_file_that_breaks_halfway_is_used_and_recorded(files, skipped, monkeyp
         on_damage("cut off")
         return read_frames(path, choose, on_damage)
 
-    monkeypatch.setattr(stream, "read_frames", damaged)
+    monkeypatch.setattr(clips, "read_frames", damaged)
     (batch,) = validation_dataset(files[:1], CONFIG, batch_size=1, skipped=skipped)
     assert which(batch) == [0]
     reason = "used in part, as far as it decodes: cut off"
@@ -186,13 +187,15 @@ def test_what_a_broken_file_draws_does_not_change_its_replacement(files, skipped
             raise UnreadableVideo(path, "breaks late")
         return frames
 
-    monkeypatch.setattr(stream, "read_frames", breaks_late)
-    paths = tuple(file.path for file in files)
-    clips = pipeline._MaskedClips(CONFIG, "dense", 1, "tube", 0.9, None)
-    meeting, knowing = (pipeline._Batches(paths, clips, skipped, COUNT, 1, 0, 0) for _ in range(2))
-    knowing.broken[bad] = "broken"
+    monkeypatch.setattr(clips, "read_frames", breaks_late)
+    monkeypatch.setattr(pretraining, "prefetch", lambda batches, workers: batches)
+    meeting, knowing = (
+        pretraining_dataset(files, CONFIG, batch_size=COUNT, stride=1, skipped=skipped)
+        for _ in range(2)
+    )
+    knowing.videos.broken[bad] = "broken"
     assert same([meeting[0], meeting[1]], [knowing[0], knowing[1]])
-    assert list(meeting.broken) == [bad]
+    assert list(meeting.videos.broken) == [bad]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -276,7 +279,7 @@ def test_clips_are_dense_at_stride_4_by_default(function):
 
 def test_importing_the_pipeline_imports_no_backend():
     code = (
-        "import sys, vmae_keras.data.pipeline\n"
+        "import sys, vmae_keras.data.pretraining\n"
         "print([name for name in ('keras', 'tensorflow', 'torch') if name in sys.modules])"
     )
     result = subprocess.run(
@@ -289,7 +292,7 @@ ABANDON = """
 import multiprocessing, os, sys, time
 from types import SimpleNamespace
 from vmae_keras.data.files import list_videos
-from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.pretraining import pretraining_dataset
 from vmae_keras.data.skipped import SkippedFiles
 
 if __name__ == "__main__":
@@ -343,7 +346,7 @@ KILLED = """
 import os, pathlib, signal, sys
 from types import SimpleNamespace
 from vmae_keras.data.files import list_videos
-from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.pretraining import pretraining_dataset
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.workers import WorkerDied
 

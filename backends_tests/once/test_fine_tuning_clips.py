@@ -9,9 +9,10 @@ import pytest
 from backends_tests.odd_videos import numbers, picture, write_video
 from spec import augment_reference, evaluation_reference
 from spec.position_reference import linear, resize_axis
-from vmae_keras.data.decode import read_frames
+from vmae_keras.data.clips import ClipReader
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.labelled import FineTuningClips, centre_clips, fine_tuning_dataset
+from vmae_keras.data.fine_tuning import FineTuningClips, centre_clips, fine_tuning_dataset
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
@@ -21,7 +22,8 @@ SIZES = SimpleNamespace(frames=8, height=16, width=16, channels=3)
 
 
 def clips(sampling, sizes=SIZES):
-    return FineTuningClips(sizes, sampling, STRIDE, augmentation=None, mixing=Mixing(2))
+    read = ClipReader(sizes, sampling, STRIDE, spread=True)
+    return FineTuningClips(read, augmentation=None, mixing=Mixing(2))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,9 @@ def test_every_clip_has_the_class_of_its_file(tmp_path):
     def whole(frames, generator):
         return frames / np.float32(255)
 
-    plain = FineTuningClips(SIZES, "dense", 1, whole, Mixing(9, 0, mixup=0, cutmix=0))
+    plain = FineTuningClips(
+        ClipReader(SIZES, "dense", 1, spread=True), whole, Mixing(9, 0, mixup=0, cutmix=0)
+    )
     batches = fine_tuning_dataset(
         files, [7, 5, 8, 6], plain, batch_size=6, skipped=SkippedFiles(tmp_path / "skipped.jsonl")
     )

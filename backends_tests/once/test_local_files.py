@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from backends_tests.odd_videos import numbers, picture, write_video
-from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.frames import read_frames
+from vmae_keras.data.video import UnreadableVideo
 
 NAMES = [
     "12:30:00.mp4",

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from vmae_keras import VideoMAEConfig
 from vmae_keras.pictures.charts import confusion_picture
-from vmae_keras.data.decode import read_frames
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.label_merging import write_list
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.skipped import SkippedFiles

@@ -15,8 +15,8 @@ from backends_tests.odd_videos import numbers, picture, write_video
 from backends_tests.profiles import examples
 from backends_tests.support import shared
 from spec import video_reference
-from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import VideoFile
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.timeline import Packets, timeline_of
 from vmae_keras.data.video import open_video

@@ -1,6 +1,7 @@
 """Tests of clips against a plain crop and resize of the true frames, and of the samples' distributions."""
 
 import itertools
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +10,10 @@ from PIL import Image
 
 from backends_tests.chi_square import assert_uniform
 from backends_tests.odd_videos import write_video
-from vmae_keras.data import pipeline, stream
-from vmae_keras.data.decode import read_frames
+from vmae_keras.data import batches, clips, pretraining
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.pipeline import pretraining_dataset, read_clip, validation_dataset
+from vmae_keras.data.frames import read_frames
+from vmae_keras.data.pretraining import pretraining_dataset, read_clip, validation_dataset
 from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 
@@ -74,12 +75,14 @@ def test_a_clip_is_true_frames_cropped_and_resized(
         return call
 
     monkeypatch.setattr(
-        pipeline.augment, "multi_scale_crop", recorded(boxes, pipeline.augment.multi_scale_crop)
+        pretraining.augment,
+        "multi_scale_crop",
+        recorded(boxes, pretraining.augment.multi_scale_crop),
     )
-    monkeypatch.setattr(stream, "read_frames", recorded(decoded, read_frames))
+    monkeypatch.setattr(clips, "read_frames", recorded(decoded, read_frames))
     # Threads that read ahead would mix up the records.
-    monkeypatch.setattr(pipeline, "read_ahead", lambda samples, workers: samples)
-    batches = pretraining_dataset(
+    monkeypatch.setattr(pretraining, "prefetch", lambda batches, workers: batches)
+    dataset = pretraining_dataset(
         [VideoFile(path) for path in videos],
         sizes(channels),
         batch_size=6,
@@ -88,11 +91,11 @@ def test_a_clip_is_true_frames_cropped_and_resized(
         stride=STRIDE,
         skipped=skipped,
     )
-    clips = batches[0]["video"]
-    assert len(decoded) == 6 and len(boxes) == len(clips) == 12
+    made = dataset[0]["video"]
+    assert len(decoded) == 6 and len(boxes) == len(made) == 12
     positions = []
     for clip, (_, box), (path, _) in zip(
-        clips, boxes, np.repeat(np.array(decoded, object), 2, 0), strict=True
+        made, boxes, np.repeat(np.array(decoded, object), 2, 0), strict=True
     ):
         positions.append(found_in(clip, plain(videos[path], box, channels)))
     assert positions[::2] == positions[1::2]
@@ -128,26 +131,39 @@ CROPS = [(HEIGHTS[i], WIDTHS[j]) for i in range(4) for j in range(4) if abs(i - 
 
 
 @pytest.fixture
-def batches(skipped):
+def training(skipped, monkeypatch):
     """Return batches of files that need not exist."""
-    clips = pipeline._MaskedClips(sizes(grid=(1, 2, 2)), "dense", STRIDE, "tube", 0.25, None)
-    paths = tuple(map(str, range(FILES)))
-    return pipeline._Batches(paths, clips, skipped, batch_size=3, repeats=2, seed=0, start_step=0)
+    monkeypatch.setattr(pretraining, "prefetch", lambda batches, workers: batches)
+    return pretraining_dataset(
+        [VideoFile(str(number)) for number in range(FILES)],
+        sizes(grid=(1, 2, 2)),
+        batch_size=3,
+        repeats=2,
+        stride=STRIDE,
+        mask_ratio=0.25,
+        skipped=skipped,
+    )
+
+
+def validation(training, seed):
+    """Return the validation samples of the same files."""
+    make_sample = partial(pretraining._centre_sample, **training.make_sample.keywords, seed=seed)
+    return batches.EachVideo(training.videos, make_sample)
 
 
 @pytest.mark.clause("DATA-7", "MASK-6", "RANDOM-1")
-def test_each_sample_draws_its_start_crop_and_mask_by_itself(batches, monkeypatch):
-    def read(path, generator):
-        start = batches.clips.positions(4 * STRIDE + len(STARTS) - 1, generator)[0]
+def test_each_sample_draws_its_start_crop_and_mask_by_itself(training, monkeypatch):
+    def read(index, generator):
+        start = training.videos.read.positions(4 * STRIDE + len(STARTS) - 1, generator)[0]
         return np.full((1, 40, 60, 3), start, np.uint8)
 
-    monkeypatch.setattr(batches, "try_to_read", read)
+    monkeypatch.setattr(training.videos, "try_to_read", read)
     monkeypatch.setattr(
-        pipeline.augment, "resize", lambda frames, box, size: (int(frames.flat[0]), *box)
+        pretraining.augment, "resize", lambda frames, box, size: (int(frames.flat[0]), *box)
     )
     starts, crops, masks = [], [], []
     for number in range(2000):
-        first, second = batches.samples(number)
+        first, second = training.samples(number)
         assert first["video"][0] == second["video"][0]
         starts.append(first["video"][0])
         both = [sample["video"][1:] for sample in (first, second)]
@@ -165,22 +181,20 @@ def test_each_sample_draws_its_start_crop_and_mask_by_itself(batches, monkeypatc
 
 
 @pytest.mark.clause("RANDOM-1")
-def test_the_seed_decides_every_draw_and_none_follows_another(batches, monkeypatch):
-    validation = pipeline._CentreSamples(batches.paths, batches.clips, batches.skipped, seed=0)
+def test_the_seed_decides_every_draw_and_none_follows_another(training, monkeypatch):
     starts = []
 
-    def read(path, generator):
+    def read(index, generator=None):
         if generator:
-            starts.append(int(batches.clips.positions(4 * STRIDE + 3, generator)[0]))
+            starts.append(int(training.videos.read.positions(4 * STRIDE + 3, generator)[0]))
         return np.zeros((1, 16, 24, 3), np.uint8)
 
     draws = []
-    for each in (batches, validation):
-        monkeypatch.setattr(each, "try_to_read", read)
+    monkeypatch.setattr(training.videos, "try_to_read", read)
     for seed in range(800):
-        batches.seed = validation.seed = seed
-        own, first, *_ = map(int, batches.candidates(0))
-        masks = batches.samples(0)[0]["visible"], validation[0]["visible"]
+        training.seed = seed
+        own, first, *_ = map(int, training.candidates(0))
+        masks = training.samples(0)[0]["visible"], validation(training, seed)[0]["visible"]
         draws.append((own, first, starts[-1], *(6 - int(visible.sum()) for visible in masks)))
     counts = (FILES, FILES, len(STARTS), len(MASKS), len(MASKS))
     for i, j in itertools.combinations(range(len(counts)), 2):
@@ -189,9 +203,8 @@ def test_the_seed_decides_every_draw_and_none_follows_another(batches, monkeypat
 
 
 @pytest.mark.clause("RANDOM-1")
-def test_each_purpose_has_a_stream_of_its_own(batches, monkeypatch):
+def test_each_purpose_has_a_stream_of_its_own(training, monkeypatch):
     """Check sample 12 of five files, which is in epoch 2 and whose first choice of file is broken."""
-    validation = pipeline._CentreSamples(batches.paths, batches.clips, batches.skipped, seed=9)
     frames = [None, *[np.zeros((1, 16, 24, 3), np.uint8)] * 2]
     used = []
 
@@ -199,14 +212,13 @@ def test_each_purpose_has_a_stream_of_its_own(batches, monkeypatch):
         used.append(key)
         return generator(*key)
 
-    for module in (stream, pipeline):
+    for module in (batches, pretraining):
         monkeypatch.setattr(module, "generator", recorded)
-    batches.seed = 9
-    for each in (batches, validation):
-        monkeypatch.setattr(each, "try_to_read", lambda *_: frames.pop(0))
-    stream._file_order.cache_clear()
-    batches.samples(12)
-    validation[3]
+    training.seed = 9
+    monkeypatch.setattr(training.videos, "try_to_read", lambda *_: frames.pop(0))
+    batches._file_order.cache_clear()
+    training.samples(12)
+    validation(training, 9)[3]
     sample = (9, Purpose.SAMPLE, 12)
     replacement = (9, Purpose.REPLACEMENT, 12)
     last = (9, Purpose.VALIDATION_MASK, 3)
@@ -214,9 +226,9 @@ def test_each_purpose_has_a_stream_of_its_own(batches, monkeypatch):
 
 
 @pytest.mark.clause("RANDOM-1")
-def test_every_order_of_files_and_of_replacements_is_equally_likely(batches):
-    batches.paths = batches.paths[:4]
-    drawn = [tuple(map(int, batches.candidates(sample))) for sample in range(2400)]
+def test_every_order_of_files_and_of_replacements_is_equally_likely(training):
+    training.videos.paths = training.videos.paths[:4]
+    drawn = [tuple(map(int, training.candidates(sample))) for sample in range(2400)]
     own = [candidates[0] for candidates in drawn]
     orders = list(zip(*[iter(own)] * 4, strict=True))  # one row per epoch
     replacements = [candidates[1:] for candidates in drawn]

@@ -5,11 +5,13 @@ import pytest
 
 from backends_tests.once.test_data_pipeline import CONFIG, write_video
 from spec import share_reference
+from vmae_keras.data import fine_tuning
 from vmae_keras.data.augment import resize
+from vmae_keras.data.clips import ClipReader
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.labelled import FineTuningClips, _LabelledBatches, fine_tuning_dataset
+from vmae_keras.data.fine_tuning import FineTuningClips, fine_tuning_dataset
 from vmae_keras.data.mixing import Mixing
-from vmae_keras.data.pipeline import pretraining_dataset
+from vmae_keras.data.pretraining import pretraining_dataset
 from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.distribution.devices import Devices, DistributionError
@@ -60,29 +62,35 @@ def plain(frames, generator):
 
 
 @pytest.mark.clause("SHARD-2", "MIX-2")
-@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
-    files, skipped, mode, repeats
+    files, skipped, repeats, monkeypatch
 ):
-    numbers = list(range(len(files)))
-    paths = tuple(file.path for file in files)
+    monkeypatch.setattr(fine_tuning, "prefetch", lambda batches, workers: batches)
 
     def batch(mixing, part=0, parts=1, index=0):
-        clips = FineTuningClips(CONFIG, "dense", 4, plain, mixing)
-        batches = _LabelledBatches(paths, clips, skipped, 8, repeats, 0, 5 - index, part, parts)
-        batches.numbers = numbers
+        batches = fine_tuning_dataset(
+            files,
+            range(len(files)),
+            FineTuningClips(ClipReader(CONFIG, "dense", 4), plain, mixing),
+            batch_size=8,
+            repeats=repeats,
+            skipped=skipped,
+            start_step=5 - index,
+            part=part,
+            parts=parts,
+        )
         return batches[index]
 
-    mixing = Mixing(len(files), mode=mode)
+    mixing = Mixing(len(files))
     whole = batch(mixing)
     unmixed = batch(Mixing(len(files), mixup=0, cutmix=0))
     count = 8 * repeats
-    choices = mixing.draw(count, (16, 24), generator(0, Purpose.MIXING, 5))
+    choice = mixing.draw((16, 24), generator(0, Purpose.MIXING, 5))
     own = unmixed["target"].argmax(axis=1)
     order = share_reference.mixed_order(count, 0, 1)
     for key, value in zip(
-        ("video", "target"), mixing.mix(unmixed["video"], own, choices), strict=True
+        ("video", "target"), mixing.mix(unmixed["video"], own, choice), strict=True
     ):
         np.testing.assert_array_equal(whole[key], value[order])
         np.testing.assert_array_equal(batch(mixing, index=1)[key], whole[key])
@@ -96,7 +104,7 @@ def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
 def test_parts_that_do_not_divide_are_refused(files, skipped):
     with pytest.raises(ValueError, match=r"must be a multiple of `parts`\. Received: 7, parts=2"):
         pretraining_dataset(files, CONFIG, batch_size=7, parts=2, skipped=skipped)
-    clips = FineTuningClips(CONFIG, "dense", 4, plain, Mixing(3))
+    clips = FineTuningClips(ClipReader(CONFIG, "dense", 4), plain, Mixing(3))
     with pytest.raises(ValueError, match=r"even number of videos\. Received: 3 .batch_size=6"):
         fine_tuning_dataset(
             [VideoFile("a.mp4")], [0], clips, batch_size=6, parts=2, skipped=skipped

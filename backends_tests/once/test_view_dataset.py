@@ -11,8 +11,8 @@ import pytest
 from spec import evaluation_reference
 from spec.position_reference import linear, resize_axis
 from vmae_keras.data import view_dataset
-from vmae_keras.data.decode import read_frames
 from vmae_keras.data.files import list_videos
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.data.view_dataset import views_dataset

@@ -11,8 +11,9 @@ import pytest
 from backends_tests.odd_videos import numbers, picture, write_video
 from spec import probe_reference
 from vmae_keras.data import windows
-from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.synthetic import moving_shapes
+from vmae_keras.data.video import UnreadableVideo
 from vmae_keras.data.window_stream import Windows, WindowStream
 
 SIZES = SimpleNamespace(frames=4, height=48, width=64, channels=3)

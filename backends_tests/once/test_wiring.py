@@ -70,7 +70,7 @@ PRETRAINING = training(("dataset.", "validation.", "views.")) | {
     for name, value in MASKS.items()
 }
 CHANGES, MIXES = "dataset.clips.augmentation.", "dataset.clips.mixing."
-FINE_TUNING = training(("dataset.clips.", "validation.clips.", "views.")) | {
+FINE_TUNING = training(("dataset.clips.read.", "validation.clips.read.", "views.")) | {
     "layer_decay": (0.41, {"AdamW.layer_decay": 0.41}),
     "drop_path": (0.42, {"model.config.drop_path": 0.42}),
     "head_dropout": (0.43, {"model.head_dropout": 0.43}),
@@ -163,8 +163,8 @@ AUGMENTED = {
     f"{CHANGES}size": (8, 12),
     f"{CHANGES}mean": (0.1, 0.2, 0.3),
     f"{CHANGES}std": (0.6, 0.7, 0.8),
-    "dataset.clips.config.frames": 4,
-    f"{MIXES}mode": "batch",
+    "dataset.clips.read.sizes.frames": 4,
+    "dataset.clips.read.spread": True,
 }
 
 

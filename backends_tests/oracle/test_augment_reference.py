@@ -299,10 +299,9 @@ def test_a_box_is_the_others_in_every_frame():
 
 
 @clause("MIX-2", "MIX-5")
-def test_choices_are_shared_as_the_mode_says():
-    """MIX-5: Share choices across the batch, between a clip and its mirror position, or not at all."""
-    assert mix_reference.choices_of_clips("a", "batch", 4) == ["a"] * 4
-    assert mix_reference.choices_of_clips("ab", "pair", 4) == ["a", "b", "b", "a"]
-    assert mix_reference.choices_of_clips("abcd", "elem", 4) == ["a", "b", "c", "d"]
+def test_a_batch_shares_one_choice():
+    """MIX-5: Share a choice across the batch, which holds pairs."""
+    choice = (0.5, None)
+    assert mix_reference.choices_of_clips(choice, 4) == [choice] * 4
     with pytest.raises(ValueError, match="Received: 3 clips"):
-        mix_reference.choices_of_clips("a", "batch", 3)
+        mix_reference.choices_of_clips(choice, 3)

@@ -50,7 +50,7 @@ def main(
         settings = folder.settings()
         select(backend.value if backend else settings.backend)
     import_keras()
-    from vmae_keras.data.decode import UnreadableVideo
+    from vmae_keras.data.video import UnreadableVideo
     from vmae_keras.pictures.reconstruction import reconstruct_file
     from vmae_keras.runs.run import RunError
     from vmae_keras.weights.tensor_files import WeightsError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmae_keras.data.augment import Box, Size
+from vmae_keras.data.checks import check_probabilities
 from vmae_keras.data.rand_augment import RandAugment
 
 _OFFICIAL = RandAugment()
@@ -50,11 +51,9 @@ class Augmentation:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        for name in ("flip_probability", "erasing_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"`{name}` must be from 0 to 1. Received: {name}={getattr(self, name)}."
-                )
+        check_probabilities(
+            flip_probability=self.flip_probability, erasing_probability=self.erasing_probability
+        )
         _check_range("crop_area", self.crop_area, most=1)
         _check_range("crop_aspect", self.crop_aspect, most=math.inf)
 

@@ -1,39 +1,15 @@
-"""Data pipeline for fine-tuning: labels, classes, and batches of augmented and mixed clips.
-
-A batch is (videos, targets): float32 (B, T, H, W, 3) in [0, 1] and float32 (B, classes), whose rows sum
-to 1.
-"""
+"""Lists of labelled videos, and their classes."""
 
 import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-import grain
-import numpy as np
-
-from vmae_keras.data import sampling
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.finetune_augment import Augmentation
 from vmae_keras.data.list_files import LABEL_COLUMNS, header_of
-from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.names import as_label
-from vmae_keras.data.rand_augment import RandAugment
-from vmae_keras.data.random_streams import Purpose, check_seed, generator
-from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import (
-    Batches,
-    Clips,
-    ClipSizes,
-    Readable,
-    check_at_least,
-    paths_of,
-    read_ahead,
-)
-from vmae_keras.data.view_dataset import centre_view
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NOT_TEXT = re.compile("[\ud800-\udfff]")
@@ -130,154 +106,3 @@ def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int
             f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}."
         )
     return [places[file.label] for file in files]
-
-
-@dataclass(frozen=True)
-class FineTuningClips(Clips):
-    """Clip settings with augmentation and mixing; see `FineTuningRecipe`."""
-
-    augmentation: Augmentation
-    mixing: Mixing
-
-    def positions(self, ticks: int, generator: np.random.Generator | None) -> np.ndarray:
-        """Return positions as in `Clips`, but spread a dense clip over its window. Clause AUG-11."""
-        if self.sampling == "dense":
-            return sampling.spread(ticks, self.config.frames, self.stride, generator)
-        return super().positions(ticks, generator)
-
-
-def fine_tuning_clips(config: ClipSizes, recipe, classes: int) -> FineTuningClips:
-    """Build the clip settings of a recipe for a model configuration.
-
-    Raises:
-        ValueError: A setting is out of range, or the model's videos are not RGB.
-    """
-    if config.channels != 3:
-        raise ValueError(f"Augmentation needs RGB videos. Received: channels={config.channels}.")
-    return FineTuningClips(
-        config,
-        recipe.sampling,
-        recipe.stride,
-        Augmentation(
-            (config.height, config.width),
-            RandAugment.parse(recipe.auto_augment) if recipe.auto_augment else None,
-            tuple(recipe.crop_area),
-            tuple(recipe.crop_aspect),
-            recipe.flip_probability,
-            recipe.erasing_probability,
-            config.mean,
-            config.std,
-        ),
-        Mixing(
-            classes,
-            recipe.label_smoothing,
-            recipe.mixup,
-            recipe.cutmix,
-            recipe.mixup_probability,
-            recipe.cutmix_switch_probability,
-        ),
-    )
-
-
-def fine_tuning_dataset(
-    files: Sequence[VideoFile],
-    numbers: Sequence[int],
-    clips: FineTuningClips,
-    *,
-    batch_size: int,
-    skipped: SkippedFiles,
-    repeats: int = 1,
-    seed: int = 0,
-    start_step: int = 0,
-    part: int = 0,
-    parts: int = 1,
-    workers: int = 0,
-) -> grain.IterDataset:
-    """Return endless batches of augmented and mixed clips with their targets, starting at `start_step`.
-
-    Batch k depends only on the files, the settings, `seed` and k. If clips are mixed, the two clips of a
-    pair are adjacent, and a part of a batch contains whole pairs. Clause SHARD-2.
-
-    Args:
-        files: See `pretraining_dataset`, also for the arguments not listed here.
-        numbers: Class number of each file.
-        clips: Clip settings from `fine_tuning_clips`.
-
-    Raises:
-        ValueError: A setting is out of range, there is no file, or clips are mixed and a part has an odd
-            number of videos.
-        NoReadableVideo: None of the files can be read. Raised while iterating.
-    """
-    check_at_least(1, batch_size=batch_size, repeats=repeats)
-    check_at_least(0, start_step=start_step)
-    check_seed(seed)
-    batches = _LabelledBatches(
-        paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
-    )
-    batches.numbers = list(numbers)
-    batches.check_pairs()
-    return read_ahead(batches, workers)
-
-
-class _LabelledBatches(Batches):
-    def sample(self, index, frames, generator):
-        clip = self.clips.augmentation(frames, generator)
-        return {"video": clip, "number": np.int64(self.numbers[index])}
-
-    def check_pairs(self):
-        size = self.batch_size // self.parts
-        if self.clips.mixing.on and self.parts > 1 and size % 2:
-            raise ValueError(
-                "Clips are mixed in pairs, so each process needs an even number of videos. Received: "
-                f"{size} (batch_size={self.batch_size} for {self.parts} processes). Change the batch "
-                "size, or set `mixup` and `cutmix` to 0."
-            )
-
-    def places(self):
-        """Return this part's samples of a batch: each with its partner, last with first. Clause SHARD-2."""
-        if not self.clips.mixing.on or self.parts == 1:
-            return super().places()
-        half = self.batch_size // self.parts // 2
-        firsts = range(self.part * half, (self.part + 1) * half)
-        return [*firsts, *(self.batch_size - 1 - place for place in reversed(firsts))]
-
-    def __getitem__(self, index):
-        batch, mixing = super().__getitem__(index), self.clips.mixing
-        draws = generator(self.seed, Purpose.MIXING, self.start_step + index)
-        choices = mixing.draw(self.batch_size * self.repeats, self.clips.size, draws)
-        mine = [
-            choices[place * self.repeats + repeat]
-            for place in self.places()
-            for repeat in range(self.repeats)
-        ]
-        videos, targets = mixing.mix(batch["video"], batch["number"], mine)
-        if mixing.on:
-            order = np.arange(len(videos)).reshape(2, -1)
-            order = np.stack([order[0], order[1, ::-1]], axis=1).reshape(-1)
-            videos, targets = videos[order], targets[order]
-        return {"video": videos, "target": targets}
-
-
-def centre_clips(
-    files: Sequence[VideoFile],
-    numbers: Sequence[int],
-    clips: FineTuningClips,
-    skipped: SkippedFiles,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the centre clips of readable files, uint8 (n, T, H, W, 3), and their targets, or None.
-
-    Validation during training uses a single view of each video; `vmae_keras.evaluation` uses several.
-    Returns None if no file can be read.
-
-    Source: official VideoMAE V2 `datasets.py` in validation; clause EVAL-6.
-    """
-    if not files:
-        return None
-    reader = Readable(paths_of(files), clips, skipped)
-    videos, targets = [], []
-    for file, number in zip(files, numbers, strict=True):
-        frames = reader.try_to_read(file.path, None)
-        if frames is not None:
-            videos.append(centre_view(frames, clips.size))
-            targets.append(np.eye(clips.mixing.classes, dtype="float32")[number])
-    return (np.stack(videos), np.stack(targets)) if videos else None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmae_keras.data.augment import Box, Size
+from vmae_keras.data.checks import check_at_least, check_probabilities
 
-MODES = ("batch", "pair", "elem")
 # The ratio is the clip's own share. With cutmix, the box is filled with the partner's pixels.
 Choice = tuple[float, Box | None]
 
@@ -27,13 +27,11 @@ class Mixing:
         cutmix: Parameter of the beta distribution of cutmix ratios; 0 turns cutmix off.
         probability: Probability of mixing.
         switch_probability: Probability of cutmix rather than mixup, if both are on.
-        mode: Clips that share one draw: "batch" for all, "pair" for the two of a pair, "elem" for none.
 
     Raises:
         ValueError: A setting is out of range.
 
-    Source: official `mixup.py`; clauses MIX-1 to MIX-5. Boxes span rows and columns, as in the official
-    mode "batch", which official fine-tuning uses. The official mode "pair" cuts frames and rows instead.
+    Source: official `mixup.py` in mode "batch", which official fine-tuning uses; clauses MIX-1 to MIX-5.
     """
 
     classes: int
@@ -42,20 +40,14 @@ class Mixing:
     cutmix: float = 1.0
     probability: float = 1.0
     switch_probability: float = 0.5
-    mode: str = "batch"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(
-                f"`mode` must be one of {', '.join(MODES)}. Received: mode={self.mode!r}."
-            )
-        if self.classes < 1:
-            raise ValueError(f"`classes` must be at least 1. Received: classes={self.classes}.")
-        for name in ("label_smoothing", "probability", "switch_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"`{name}` must be from 0 to 1. Received: {name}={getattr(self, name)}."
-                )
+        check_at_least(1, classes=self.classes)
+        check_probabilities(
+            label_smoothing=self.label_smoothing,
+            probability=self.probability,
+            switch_probability=self.switch_probability,
+        )
         for name in ("mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -63,59 +55,13 @@ class Mixing:
                     f"Received: {name}={getattr(self, name)}."
                 )
 
-    def __call__(
-        self, videos: np.ndarray, labels: np.ndarray, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mix videos (B, T, H, W, C), uint8 or floats in [0, 1], and their labels (B,) int.
-
-        Returns float32 videos of the same shape, and float32 targets (B, classes).
-
-        Raises:
-            ValueError: The number of videos is odd and mixing is on, or `labels` are not one class number
-                for each video.
-        """
-        labels = np.asarray(labels)
-        integers = np.issubdtype(labels.dtype, np.integer)
-        if not integers or labels.shape != (len(videos),):
-            raise ValueError(
-                "`labels` must be whole numbers, one for each video. Received: "
-                f"shape {labels.shape}, {labels.dtype}, for {len(videos)} videos."
-            )
-        if labels.min() < 0 or labels.max() >= self.classes:
-            raise ValueError(
-                f"`labels` must be from 0 to {self.classes - 1}, as there are {self.classes} "
-                f"classes. Received: labels from {labels.min()} to {labels.max()}."
-            )
-        return self.mix(videos, labels, self.draw(len(videos), videos.shape[2:4], generator))
-
-    def mix(self, videos, labels, choices: list[Choice]) -> tuple[np.ndarray, np.ndarray]:
-        """Mix videos and labels as `__call__` does, with the given draw for each clip."""
-        ratios = [ratio for ratio, _ in choices]
-        targets = soft_targets(labels, self.classes, self.label_smoothing, ratios)
-        return mix_videos(videos, choices), targets
-
     @property
     def on(self) -> bool:
         return bool(self.mixup or self.cutmix)
 
-    def draw(self, clips: int, picture: Size, generator: np.random.Generator) -> list[Choice]:
-        """Draw a choice for each of `clips` clips whose frames have the size `picture`, (height, width)."""
-        if not self.on:
-            return [(1.0, None)] * clips
-        if clips % 2:
-            raise ValueError(
-                "Clips are mixed in pairs, so a batch must have an even number of them. "
-                f"Received: {clips}. Change the batch size, or set `mixup` and `cutmix` to 0."
-            )
-        if self.mode == "batch":
-            return [self._draw_one(picture, generator)] * clips
-        if self.mode == "elem":
-            return [self._draw_one(picture, generator) for _ in range(clips)]
-        pairs = [self._draw_one(picture, generator) for _ in range(clips // 2)]
-        return pairs + pairs[::-1]
-
-    def _draw_one(self, picture: Size, generator: np.random.Generator) -> Choice:
-        if generator.random() >= self.probability:
+    def draw(self, picture: Size, generator: np.random.Generator) -> Choice:
+        """Draw the choice for a batch of clips whose frames have the size `picture`, (height, width)."""
+        if not self.on or generator.random() >= self.probability:
             return 1.0, None
         if not self.mixup or (self.cutmix and generator.random() < self.switch_probability):
             ratio = generator.beta(self.cutmix, self.cutmix)
@@ -126,11 +72,30 @@ class Mixing:
             return 1 - _area(box) / (picture[0] * picture[1]), box
         return generator.beta(self.mixup, self.mixup), None
 
+    def mix(
+        self, videos: np.ndarray, labels: np.ndarray, choice: Choice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mix videos (B, T, H, W, C), uint8 or floats in [0, 1], and their class numbers (B,).
 
-def mix_videos(videos: np.ndarray, choices: list[Choice]) -> np.ndarray:
+        Returns float32 videos of the same shape, and float32 targets (B, classes).
+
+        Raises:
+            ValueError: The number of videos is odd and mixing is on.
+        """
+        if self.on and len(videos) % 2:
+            raise ValueError(
+                "Clips are mixed in pairs, so a batch must have an even number of them. "
+                f"Received: {len(videos)}. Change the batch size, or set `mixup` and `cutmix` to 0."
+            )
+        targets = soft_targets(labels, self.classes, self.label_smoothing, choice[0])
+        return mix_videos(videos, choice), targets
+
+
+def mix_videos(videos: np.ndarray, choice: Choice) -> np.ndarray:
     """Mix video i with video B - 1 - i: (B, T, H, W, C) -> float32 of the same shape, in [0, 1]."""
+    ratio, box = choice
     mixed = np.empty(videos.shape, np.float32)
-    for own, other, (ratio, box), out in zip(videos, videos[::-1], choices, mixed, strict=True):
+    for own, other, out in zip(videos, videos[::-1], mixed, strict=True):
         out[...] = _unit(own)
         if box:
             left, top, right, bottom = box
@@ -141,15 +106,14 @@ def mix_videos(videos: np.ndarray, choices: list[Choice]) -> np.ndarray:
     return mixed
 
 
-def soft_targets(labels, classes: int, smoothing: float, ratios) -> np.ndarray:
+def soft_targets(labels: np.ndarray, classes: int, smoothing: float, ratio: float) -> np.ndarray:
     """Smooth labels (B,) and mix them as the videos: -> (B, classes) float32, whose rows sum to 1.
 
     Source: official `mixup.py`; clause MIX-1.
     """
     own = np.full((len(labels), classes), smoothing / classes)
     own[np.arange(len(labels)), labels] += 1 - smoothing
-    ratios = np.asarray(ratios)[:, None]
-    return (ratios * own + (1 - ratios) * own[::-1]).astype(np.float32)
+    return (ratio * own + (1 - ratio) * own[::-1]).astype(np.float32)
 
 
 def _unit(video):

@@ -1,9 +1,11 @@
 """Frame sampling: select the ticks of a clip, from a window or one per segment.
 
-All functions return T ascending integer positions in [0, ticks), for `decode.read_frames`.
+All functions return T ascending integer positions in [0, ticks), for `frames.read_frames`.
 """
 
 import numpy as np
+
+from vmae_keras.data.checks import check_at_least
 
 
 def dense(
@@ -20,7 +22,7 @@ def dense(
     Source: official VideoMAE V1 and V2 pretraining (stride 4 for Kinetics, 2 for SSv2); clauses
     DATA-1, DATA-2.
     """
-    _check(ticks=ticks, frames=frames, stride=stride)
+    check_at_least(1, ticks=ticks, frames=frames, stride=stride)
     spare = max(ticks - frames * stride, 0)
     start = spare // 2 if generator is None else generator.integers(spare + 1)
     return np.minimum(start + stride * np.arange(frames), ticks - 1)
@@ -40,7 +42,7 @@ def spread(
 
     Source: official `kinetics.py`, VideoMAE V2's `datasets.py`; clause AUG-11.
     """
-    _check(ticks=ticks, frames=frames, stride=stride)
+    check_at_least(1, ticks=ticks, frames=frames, stride=stride)
     window = min(frames * stride, ticks)
     spare = ticks - window
     start = spare // 2 if generator is None else generator.integers(max(spare, 1))
@@ -60,15 +62,9 @@ def uniform(ticks: int, frames: int, generator: np.random.Generator | None = Non
 
     Source: temporal segment networks, as used by official VideoMAE for SSv2; clause DATA-3.
     """
-    _check(ticks=ticks, frames=frames)
+    check_at_least(1, ticks=ticks, frames=frames)
     segments = np.arange(frames)
     length = ticks // frames
     if generator is None or not length:
         return (2 * segments + 1) * ticks // (2 * frames)
     return segments * length + generator.integers(length, size=frames)
-
-
-def _check(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={count}.")

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vmae_keras.data.decoding import (
+from vmae_keras.data.packets import (
     Decoded,
     NotAsFromTheStart,
     Numbered,

@@ -8,18 +8,14 @@ import numpy as np
 
 from vmae_keras.data import views
 from vmae_keras.data.augment import Size, luma
-from vmae_keras.data.decode import UnreadableVideo, read_frames
+from vmae_keras.data.batches import Arrays, EachVideo, Videos
+from vmae_keras.data.checks import check_at_least
+from vmae_keras.data.clips import ClipSizes, check_clip
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.finetune_augment import resize_linearly
+from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import (
-    Clips,
-    ClipSizes,
-    Readable,
-    check_at_least,
-    paths_of,
-    read_ahead,
-)
+from vmae_keras.data.video import OnDamage, UnreadableVideo
 
 
 def views_dataset(
@@ -57,57 +53,68 @@ def views_dataset(
 
     Source: official `kinetics.py` and `ssv2.py` in testing; clauses EVAL-1 to EVAL-3, EVAL-5.
     """
-    samples = _Views(paths_of(files), _ViewClips(sizes, sampling, stride, clips, crops), skipped)
-    # Unreadable files come as {} and are dropped here, after the workers: workers take turns, so dropping
-    # elements earlier would change the order.
-    return read_ahead(samples, workers).filter(bool)
+    read = ViewReader(sizes, sampling, stride, clips, crops)
+    return EachVideo(Videos(files, read, skipped), _indexed).dataset(workers)
+
+
+def _indexed(index: int, views: np.ndarray) -> Arrays:
+    return {"views": views, "index": np.int64(index)}
 
 
 @dataclass(frozen=True)
-class _ViewClips(Clips):
-    """Frame and crop settings of the views. They are validated when created, before any worker starts."""
+class ViewReader:
+    """Function that reads all views of a video. Its settings are checked when it is created.
 
+    The arguments and errors are those of `views_dataset`.
+    """
+
+    sizes: ClipSizes
+    sampling: str
+    stride: int
     clips: int
     crops: int | None
 
-    def __post_init__(self):
-        super().__post_init__()
+    def __post_init__(self) -> None:
+        check_clip(self.sizes.channels, self.sampling, self.stride)
         check_at_least(1, clips=self.clips, crops=1 if self.crops is None else self.crops)
-        self.positions(1, None)
+        self.positions(1)
 
-    def positions(self, ticks: int, generator: None) -> np.ndarray:
+    def positions(self, ticks: int) -> np.ndarray:
         """Return the ticks of all clips: (S, T)."""
         if self.sampling == "dense":
-            return views.dense_views(ticks, self.config.frames, self.stride, self.clips)
-        return views.uniform_views(ticks, self.config.frames, self.clips)
+            return views.dense_views(ticks, self.sizes.frames, self.stride, self.clips)
+        return views.uniform_views(ticks, self.sizes.frames, self.clips)
 
-    def read(self, path: str, generator: None, on_damage) -> np.ndarray:
+    def __call__(
+        self, path: str, generator: np.random.Generator | None, on_damage: OnDamage
+    ) -> np.ndarray:
         """Read all views of a video: (S * R, T, H, W, C) uint8."""
+        size = self.sizes.height, self.sizes.width
         places = None
 
         def choose(ticks: int) -> np.ndarray:
             # Clips overlap and a short video repeats its last frame, so read each frame only once.
             nonlocal places
-            chosen, places = np.unique(self.positions(ticks, None), return_inverse=True)
+            chosen, places = np.unique(self.positions(ticks), return_inverse=True)
             return chosen
 
         frames = read_frames(path, choose, on_damage)
         if self.crops is not None:
-            frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], self.size))
-        elif frames.shape[1:3] != self.size:
+            frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
+        elif frames.shape[1:3] != size:
             raise UnreadableVideo(
                 path,
                 "its frames have {} x {} pixels, and {} x {} are taken".format(
-                    *frames.shape[1:3], *self.size
+                    *frames.shape[1:3], *size
                 ),
             )
-        if self.config.channels == 1:
+        if self.sizes.channels == 1:
             frames = luma(frames)
-        places = places.reshape(self.clips, self.config.frames)
+        places = places.reshape(self.clips, self.sizes.frames)
         if self.crops is None:
             return frames[places]
-        corners = views.view_crops(*frames.shape[1:3], self.size, self.crops)
-        height, width = self.size
+        corners = views.view_crops(*frames.shape[1:3], size, self.crops)
+        height, width = size
         return np.stack(
             [frames[clip, y : y + height, x : x + width] for clip in places for y, x in corners]
         )
@@ -138,14 +145,3 @@ def resize_plainly(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         levels = resize_linearly(frame[None], (0, 0, width, height), size)[0] * 255
         np.rint(levels, out=out, casting="unsafe")
     return resized
-
-
-class _Views(Readable):
-    """Random access to the views of each file; {} for a file that cannot be read."""
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        made = self.try_to_read(self.paths[index], None)
-        return {} if made is None else {"views": made, "index": np.int64(index)}

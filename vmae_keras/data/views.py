@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vmae_keras.data.checks import check_at_least
+
 Size = tuple[int, int]
 CLIPS = {"dense": 5, "uniform": 2}  # published clips per video by sampling; the maximum for uniform
 
@@ -17,7 +19,7 @@ def dense_views(count: int, frames: int, stride: int, clips: int) -> np.ndarray:
 
     Source: official `kinetics.py` in testing, 5 clips; clause EVAL-1.
     """
-    _check(count=count, frames=frames, stride=stride, clips=clips)
+    check_at_least(1, count=count, frames=frames, stride=stride, clips=clips)
     positions = np.arange(0, count, stride)
     starts = _starts(max(len(positions) - frames, 0), clips)
     rows = np.minimum(starts[:, None] + np.arange(frames), len(positions) - 1)
@@ -35,7 +37,7 @@ def uniform_views(count: int, frames: int, clips: int) -> np.ndarray:
 
     Source: official `ssv2.py` in testing, 2 clips; clause EVAL-2.
     """
-    _check(count=count, frames=frames, clips=clips)
+    check_at_least(1, count=count, frames=frames, clips=clips)
     if clips > CLIPS["uniform"]:
         raise ValueError(
             "Uniform sampling has one or two clips of a video. "
@@ -58,7 +60,7 @@ def view_size(height: int, width: int, size: Size) -> Size:
     Source: official `functional.py`, for squares; clauses EVAL-3, EVAL-5.
     """
     high, wide = size
-    _check(height=height, width=width, size=min(size))
+    check_at_least(1, height=height, width=width, size=min(size))
     if height * wide > width * high:  # room above and below
         return wide * height // width, wide
     return high, high * width // height
@@ -74,7 +76,7 @@ def view_crops(height: int, width: int, size: Size, crops: int) -> list[tuple[in
 
     Source: official `kinetics.py` in testing, 3 crops; clauses EVAL-3, EVAL-5.
     """
-    _check(height=height, width=width, crops=crops)
+    check_at_least(1, height=height, width=width, crops=crops)
     above, beside = height - size[0], width - size[1]
     if min(above, beside) != 0:
         raise ValueError(
@@ -103,9 +105,3 @@ def _starts(spare, count):
     if count == 1:
         return np.array([spare // 2])
     return (np.arange(count) * (spare / (count - 1))).astype(np.int64)
-
-
-def _check(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={count}.")

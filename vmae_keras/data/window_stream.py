@@ -8,9 +8,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from vmae_keras.data.augment import luma
-from vmae_keras.data.decode import ToRgb, UnreadableVideo
-from vmae_keras.data.stream import ClipSizes, check_at_least, check_clip
-from vmae_keras.data.video import open_video
+from vmae_keras.data.checks import check_at_least
+from vmae_keras.data.clips import ClipSizes, check_clip
+from vmae_keras.data.frames import ToRgb
+from vmae_keras.data.video import UnreadableVideo, open_video
 from vmae_keras.data.view_dataset import centre_view, resize_plainly
 from vmae_keras.data.windows import in_a_window, window_span, window_starts, window_times
 
@@ -36,7 +37,7 @@ class Windows:
     sampling_stride: int = 1
     crop: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_clip(self.sizes.channels, "dense", self.sampling_stride)
         check_at_least(1, stride=self.stride)
 

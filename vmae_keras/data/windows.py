@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vmae_keras.data.stream import check_at_least
+from vmae_keras.data.checks import check_at_least
 
 
 def window_starts(count: int, frames: int, sampling_stride: int, stride: int) -> np.ndarray:

@@ -13,9 +13,10 @@ from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.batches import NoReadableVideo, paths_of
+from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import NoReadableVideo, check_at_least, paths_of
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import average_views
 from vmae_keras.evaluation.results import TOP, Result, ResultsTable

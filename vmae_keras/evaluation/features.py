@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from vmae_keras import backend
-from vmae_keras.data.decode import UnreadableVideo
+from vmae_keras.data.batches import paths_of
+from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import check_at_least, paths_of
+from vmae_keras.data.video import UnreadableVideo
 from vmae_keras.data.window_stream import Windows, WindowStream
 from vmae_keras.evaluation.classification import model_fingerprint
 from vmae_keras.evaluation.feature_files import FORMATS, FeatureFile

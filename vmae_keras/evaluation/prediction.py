@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vmae_keras import backend
+from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import CLIPS, average_views
 from vmae_keras.export.artifact import Artifact

@@ -9,12 +9,12 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.data.augment import luma
-from vmae_keras.data.decode import UnreadableVideo
+from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import list_videos
 from vmae_keras.data.finetune_augment import resize_linearly
-from vmae_keras.data.pipeline import read_clip
-from vmae_keras.data.stream import NoReadableVideo
+from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.synthetic import moving_shapes
+from vmae_keras.data.video import UnreadableVideo
 from vmae_keras.export.contract import Contract
 from vmae_keras.export.serving import HALF
 from vmae_keras.runs.settings import AnySettings, PretrainingSettings

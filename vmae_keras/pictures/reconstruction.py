@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vmae_keras.data.pipeline import read_clip
+from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.model import VideoMAE
 from vmae_keras.pictures import clips, patch_statistics

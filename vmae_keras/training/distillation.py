@@ -6,7 +6,7 @@ from keras import ops
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.data.labelled import centre_clips, fine_tuning_clips
+from vmae_keras.data.fine_tuning import centre_clips, fine_tuning_clips
 from vmae_keras.encoder import VideoEncoder
 from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop

@@ -6,13 +6,13 @@ import keras
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.data.labelled import (
+from vmae_keras.data.fine_tuning import (
     FineTuningClips,
     centre_clips,
-    class_numbers,
     fine_tuning_clips,
     fine_tuning_dataset,
 )
+from vmae_keras.data.labelled import class_numbers
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
 from vmae_keras.training import loop
 from vmae_keras.training.optimizer import build_optimizer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import keras
 
-from vmae_keras.data.stream import NoReadableVideo
+from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.process.failures import Unfinished, explain
 from vmae_keras.runs import checkpoint_files
 from vmae_keras.runs.run import RunError

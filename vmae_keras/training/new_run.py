@@ -6,7 +6,8 @@ from pathlib import Path
 from vmae_keras.backend import import_keras
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.labelled import classes_of, fine_tuning_clips, list_labelled, warn_of_one_class
+from vmae_keras.data.fine_tuning import fine_tuning_clips
+from vmae_keras.data.labelled import classes_of, list_labelled, warn_of_one_class
 from vmae_keras.recipes import distillation, fine_tuning, pretraining
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes

@@ -10,8 +10,8 @@ from typing import Any
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.class_names import named_aliases, plain
 from vmae_keras.data.files import VideoFile, list_videos
+from vmae_keras.data.fine_tuning import fine_tuning_clips
 from vmae_keras.data.label_merging import Merged, merge_labelled
-from vmae_keras.data.labelled import fine_tuning_clips
 from vmae_keras.data.names import as_path
 from vmae_keras.data.random_streams import check_seed
 from vmae_keras.data.views import CLIPS

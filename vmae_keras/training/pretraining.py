@@ -1,8 +1,8 @@
 """Pretraining: train a `VideoMAE`, from files to a run folder."""
 
 from vmae_keras import backend
-from vmae_keras.data.pipeline import pretraining_dataset, validation_dataset
-from vmae_keras.data.stream import NoReadableVideo
+from vmae_keras.data.batches import NoReadableVideo
+from vmae_keras.data.pretraining import pretraining_dataset, validation_dataset
 from vmae_keras.model import VideoMAE
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import loop

@@ -116,7 +116,7 @@ def run_training(train, run, settings, workers, *, files=None, again=None, devic
         files: Files of a new run; None of one that resumes.
         again: Command line that resumes; None for the command of the run's stage.
     """
-    from vmae_keras.data.stream import NoReadableVideo
+    from vmae_keras.data.batches import NoReadableVideo
     from vmae_keras.distribution import Devices, DistributionError
     from vmae_keras.process.console import Console
     from vmae_keras.process.failures import Unfinished

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from vmae_keras import backend
+from vmae_keras.data.batches import paths_of
+from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import check_at_least, paths_of
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.evaluation.classification import fingerprint, model_fingerprint, predicted_views
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import class_numbers, classes_of
 from vmae_keras.data.random_streams import Purpose, check_seed, generator
-from vmae_keras.data.stream import NoReadableVideo
 from vmae_keras.evaluation.classification import Evaluation, result_of
 from vmae_keras.evaluation.probes.encoded import Encoding
 from vmae_keras.evaluation.probes.nearest import neighbour_votes

@@ -1,15 +1,12 @@
-"""Data pipeline for pretraining: batches of clips and masks, on Grain.
+"""Batches of clips and masks for pretraining.
 
 A batch is a dict of arrays: `video` (B, T, H, W, C) uint8, `visible` (B, V) int32, `decoded` (B, M)
 int32 and, with a decoder mask, `weight` (B, M) float32.
-
-All randomness is derived from the seed and the sample's number, not from where or when the sample is
-made. So neither the number of workers nor an interruption changes the training data.
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Protocol
 
@@ -18,19 +15,14 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.data import augment
+from vmae_keras.data.batches import Arrays, Batches, EachVideo, Videos, part_of, prefetch, stack
+from vmae_keras.data.checks import check_at_least
+from vmae_keras.data.clips import ClipReader, ClipSizes
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.random_streams import Purpose, check_seed, generator
 from vmae_keras.data.skipped import SkippedFiles
-from vmae_keras.data.stream import (
-    Batches,
-    Clips,
-    ClipSizes,
-    Readable,
-    check_at_least,
-    paths_of,
-    read_ahead,
-    stack,
-)
+
+DrawMasks = Callable[[np.random.Generator], Arrays]
 
 
 class MaskedClipSizes(ClipSizes, Protocol):
@@ -85,14 +77,18 @@ def pretraining_dataset(
         ValueError: A setting is out of range, or there is no file.
         NoReadableVideo: None of the files can be read. Raised while iterating.
     """
-    check_at_least(1, batch_size=batch_size, repeats=repeats)
-    check_at_least(0, start_step=start_step)
-    check_seed(seed)
-    clips = _MaskedClips(config, sampling, stride, mask, mask_ratio, decoder_mask_ratio)
-    batches = _Batches(
-        paths_of(files), clips, skipped, batch_size, repeats, seed, start_step, part, parts
+    read = ClipReader(config, sampling, stride)
+    draw_masks = _mask_drawer(config, mask, mask_ratio, decoder_mask_ratio)
+    batches = Batches(
+        Videos(files, read, skipped),
+        partial(_random_sample, size=(config.height, config.width), draw_masks=draw_masks),
+        batch_size=batch_size,
+        repeats=repeats,
+        seed=seed,
+        start_step=start_step,
+        places=part_of(batch_size, part, parts),
     )
-    return read_ahead(batches, workers)
+    return prefetch(batches, workers)
 
 
 def validation_dataset(
@@ -121,13 +117,16 @@ def validation_dataset(
     """
     check_at_least(1, batch_size=batch_size)
     check_seed(seed)
-    clips = _MaskedClips(config, sampling, stride, mask, mask_ratio, decoder_mask_ratio)
-    samples = _CentreSamples(paths_of(files), clips, skipped, seed)
+    read = ClipReader(config, sampling, stride)
+    draw_masks = _mask_drawer(config, mask, mask_ratio, decoder_mask_ratio)
+    samples = EachVideo(
+        Videos(files, read, skipped),
+        partial(
+            _centre_sample, size=(config.height, config.width), draw_masks=draw_masks, seed=seed
+        ),
+    )
     samples.check_any_readable()
-    # Unreadable files come as {} and are dropped here, after the workers: workers take turns, so dropping
-    # elements earlier would change the order.
-    dataset = read_ahead(samples, workers).filter(bool)
-    return dataset.batch(batch_size, drop_remainder=False, batch_fn=stack)
+    return samples.dataset(workers).batch(batch_size, drop_remainder=False, batch_fn=stack)
 
 
 def read_clip(
@@ -147,63 +146,37 @@ def read_clip(
         UnreadableVideo: No frame can be read.
     """
     sizes = SimpleNamespace(frames=frames, height=height, width=width, channels=channels)
-    decoded = Clips(sizes, sampling, stride).read(path, None, lambda reason: None)
-    box = augment.centre_crop(decoded.shape[1:3], (height, width))
-    return augment.resize(decoded, box, (height, width))
+    read = ClipReader(sizes, sampling, stride)
+    return _centre_crop(read(path, None, lambda reason: None), (height, width))
 
 
-@dataclass(frozen=True)
-class _MaskedClips(Clips):
-    """Clip settings with the settings of the masks."""
-
-    mask: str
-    mask_ratio: float
-    decoder_mask_ratio: float | None
-
-    def __post_init__(self):
-        super().__post_init__()
-        masks.count_tokens(self.config.grid, **self._mask)  # raises if the masks do not fit
-
-    def masks(self, generator: np.random.Generator) -> dict[str, np.ndarray]:
-        return masks.pretraining(self.config.grid, generator, **self._mask)
-
-    @property
-    def _mask(self):
-        return {
-            "kind": self.mask,
-            "ratio": self.mask_ratio,
-            "decoder_ratio": self.decoder_mask_ratio,
-        }
+def _mask_drawer(config, mask, mask_ratio, decoder_mask_ratio) -> DrawMasks:
+    """Return the function that draws the masks of a clip. Raise ValueError if a setting is out of range."""
+    settings = {"kind": mask, "ratio": mask_ratio, "decoder_ratio": decoder_mask_ratio}
+    masks.count_tokens(config.grid, **settings)  # raises if the masks do not fit
+    return partial(masks.pretraining, config.grid, **settings)
 
 
-class _Batches(Batches):
-    """Endless stream of pretraining batches."""
+def _random_sample(
+    index: int,
+    frames: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    size: augment.Size,
+    draw_masks: DrawMasks,
+) -> Arrays:
+    """Make a randomly cropped and masked clip."""
+    box = augment.multi_scale_crop(frames.shape[1:3], size, generator)
+    return {"video": augment.resize(frames, box, size), **draw_masks(generator)}
 
-    def sample(self, index, frames, generator) -> dict[str, np.ndarray]:
-        size = self.clips.size
-        box = augment.multi_scale_crop(frames.shape[1:3], size, generator)
-        return {"video": augment.resize(frames, box, size), **self.clips.masks(generator)}
+
+def _centre_sample(
+    index: int, frames: np.ndarray, *, size: augment.Size, draw_masks: DrawMasks, seed: int
+) -> Arrays:
+    """Make a centre-cropped clip, whose masks depend on the seed and the file's index."""
+    draws = generator(seed, Purpose.VALIDATION_MASK, index)
+    return {"video": _centre_crop(frames, size), **draw_masks(draws)}
 
 
-class _CentreSamples(Readable):
-    """Random access to validation samples; {} for a file that cannot be read."""
-
-    def __init__(self, paths, clips, skipped, seed):
-        super().__init__(paths, clips, skipped)
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        frames = self.try_to_read(self.paths[index], None)
-        if frames is None:
-            return {}
-        size = self.clips.size
-        video = augment.resize(frames, augment.centre_crop(frames.shape[1:3], size), size)
-        draws = generator(self.seed, Purpose.VALIDATION_MASK, index)
-        return {"video": video, **self.clips.masks(draws)}
-
-    def check_any_readable(self) -> None:
-        if all(self.try_to_read(path, None) is None for path in self.paths):
-            raise self.none_readable()
+def _centre_crop(frames: np.ndarray, size: augment.Size) -> np.ndarray:
+    return augment.resize(frames, augment.centre_crop(frames.shape[1:3], size), size)
