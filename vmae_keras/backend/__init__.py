@@ -4,6 +4,8 @@
 The first use of one imports Keras.
 """
 
+from typing import Any, TypeAlias
+
 from vmae_keras.backend.choice import (
     BACKENDS,
     INFERENCE_BACKENDS,
@@ -18,10 +20,14 @@ from vmae_keras.backend.choice import (
     without_remarks,
 )
 
+# A tensor of the backend in use, or a symbolic one: Keras has no type for both. Docstrings give the shapes.
+AnyTensor: TypeAlias = Any
+
 __all__ = [
     "BACKENDS",
     "INFERENCE_BACKENDS",
     "PARALLEL",
+    "AnyTensor",
     "BackendError",
     "environment",
     "hidden",
@@ -33,7 +39,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module 'vmae_keras.backend' has no attribute {name!r}")
     from vmae_keras.backend.framework import running

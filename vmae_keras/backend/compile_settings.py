@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from vmae_keras.weights.stored_model import Stored
-from vmae_keras.weights.tensor_files import WeightsError
+from vmae_keras.weights.tensor_files import Tensor, WeightsError
 
 # Allow-list of classes that a file may name. The module comes from here, not from the file. None of the
 # classes takes code, or allocates much more memory than the file's size, as metrics with tables do.
@@ -125,7 +125,7 @@ def _named_by_us(value: Any, unknown: set[str]) -> Any:
     }
 
 
-def _restore(optimizer, state) -> None:
+def _restore(optimizer: keras.optimizers.Optimizer, state: tuple[Tensor, ...]) -> None:
     """Restore an optimizer's variables. One saved before training has only the first of them."""
     shapes = [tuple(variable.shape) for variable in optimizer.variables]
     if shapes[: len(state)] != [tensor.shape for tensor in state]:

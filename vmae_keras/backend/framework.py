@@ -3,10 +3,13 @@
 import importlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from vmae_keras.backend import AnyTensor
 
 
 class Framework:
@@ -23,11 +26,11 @@ class Framework:
         """Return the name of the device in use: "cpu", "NVIDIA H100", ..."""
         return "cpu"
 
-    def predict(self, model, batch) -> np.ndarray:
+    def predict(self, model: keras.Model, batch: Any) -> np.ndarray:
         """Return a batch's predictions in float32, computed in the model's own precision."""
         return np.asarray(model.predict_on_batch(batch)).astype(np.float32)
 
-    def to_numpy(self, variable) -> np.ndarray:
+    def to_numpy(self, variable: keras.Variable) -> np.ndarray:
         """Return the whole value of a variable, which may be replicated or sharded over processes.
 
         All processes must call it.
@@ -38,7 +41,7 @@ class Framework:
         """Return whether `keras.ops.dot_product_attention` reaches a fused kernel."""
         return True
 
-    def attention(self, q, k, v, scale: float):
+    def attention(self, q: AnyTensor, k: AnyTensor, v: AnyTensor, scale: float) -> AnyTensor:
         """Compute softmax(scale * q k^T) v: (B, N, heads, d) -> (B, N, heads, d). Clause BLOCK-4.
 
         Without a fused kernel, matrix products with the heads' axis first are up to twice as fast.
@@ -50,7 +53,7 @@ class Framework:
         x = ops.matmul(ops.cast(ops.softmax(logits, axis=-1), v.dtype), v)
         return ops.transpose(x, (0, 2, 1, 3))
 
-    def take_rows(self, rows, ids):
+    def take_rows(self, rows: AnyTensor, ids: AnyTensor) -> AnyTensor:
         """Select the rows of each clip by id: (B, N, P), int32 (B, K) -> (B, K, P).
 
         The flattened batch allows a gather of whole rows. Along an axis, single numbers would be gathered.
@@ -63,11 +66,11 @@ class Framework:
         """Return this replica's index and the number of replicas that share a batch."""
         return 0, 1
 
-    def sum_over_replicas(self, value):
+    def sum_over_replicas(self, value: AnyTensor) -> AnyTensor:
         """Return the sum of a value over all replicas."""
         return value
 
-    def relative_to_replicas(self, value):
+    def relative_to_replicas(self, value: AnyTensor) -> AnyTensor:
         """Return a value of this replica divided by its mean over all replicas."""
         count = self.replicas()[1]
         return 1.0 if count == 1 else value * count / self.sum_over_replicas(value)
@@ -76,7 +79,9 @@ class Framework:
         """Clip the sum of the gradients over all replicas, and return this replica's share of it."""
         return clip(gradients)  # already summed
 
-    def uniform_of_batch(self, shape, axis: int, seed):
+    def uniform_of_batch(
+        self, shape: tuple[int, ...], axis: int, seed: keras.random.SeedGenerator
+    ) -> AnyTensor:
         """Draw as `keras.random.uniform` does, with the batch along `axis`.
 
         A replica takes its part of the draw for the global batch, so that the number of devices does not
@@ -104,11 +109,11 @@ class JAX(Framework):
 
         return jax.default_backend() != "cpu"
 
-    def take_rows(self, rows, ids):
+    def take_rows(self, rows: AnyTensor, ids: AnyTensor) -> AnyTensor:
         # JAX gathers whole rows along an axis too, and a batch that is sharded over devices stays in place.
         return ops.take_along_axis(rows, ids[:, :, None], axis=1)
 
-    def to_numpy(self, variable) -> np.ndarray:
+    def to_numpy(self, variable: keras.Variable) -> np.ndarray:
         from jax.experimental import multihost_utils
 
         value = variable.value
@@ -132,7 +137,7 @@ class TensorFlow(Framework):
     def has_fused_attention(self) -> bool:
         return False
 
-    def to_numpy(self, variable) -> np.ndarray:
+    def to_numpy(self, variable: keras.Variable) -> np.ndarray:
         import tensorflow as tf
 
         # `convert_to_tensor` reads a replicated variable.
@@ -146,7 +151,7 @@ class TensorFlow(Framework):
             return 0, 1
         return context.replica_id_in_sync_group, context.num_replicas_in_sync
 
-    def sum_over_replicas(self, value):
+    def sum_over_replicas(self, value: AnyTensor) -> AnyTensor:
         import tensorflow as tf
 
         return tf.distribute.get_replica_context().all_reduce("SUM", value)
@@ -177,7 +182,7 @@ class PyTorch(Framework):
             return dist.get_rank(), dist.get_world_size()
         return 0, 1
 
-    def sum_over_replicas(self, value):
+    def sum_over_replicas(self, value: AnyTensor) -> AnyTensor:
         import torch.distributed as dist
 
         total = value.detach().clone()
@@ -188,7 +193,7 @@ class PyTorch(Framework):
 class OpenVINO(Framework):
     """OpenVINO, only for inference."""
 
-    def predict(self, model, batch) -> np.ndarray:
+    def predict(self, model: keras.Model, batch: Any) -> np.ndarray:
         """Predict with an exported model; see `Framework.predict`.
 
         Keras's `predict` computes float32 models in bfloat16 if the processor supports it, and returns the

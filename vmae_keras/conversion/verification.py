@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from vmae_keras import masks
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import by_path, load
 from vmae_keras.runs.model_files import read_stored
@@ -85,7 +86,14 @@ def verify(source: str, out: Path, **changes: Any) -> list[Row]:
     return rows
 
 
-def _in_transformers(what, place, ours, batch, outputs, loss):
+def _in_transformers(
+    what: str,
+    place: Path,
+    ours: keras.Model,
+    batch: dict[str, np.ndarray],
+    outputs: np.ndarray,
+    loss: float | None,
+) -> list[Row]:
     if place.is_dir() and (is_preset(place) or (place / "run.json").is_file()):
         return []  # this library's own format
     origin = read_stored(place, {}).origin if place.is_dir() else None
@@ -99,7 +107,9 @@ def _in_transformers(what, place, ours, batch, outputs, loss):
     return _rows(name, _run_transformers(place, ours, batch), outputs, loss)
 
 
-def _rows(what, found, outputs, loss):
+def _rows(
+    what: str, found: tuple[np.ndarray, float | None], outputs: np.ndarray, loss: float | None
+) -> list[Row]:
     got, its_loss = found
     rows = [Row(f"{what}: outputs", float(np.abs(got - outputs).max() / np.abs(outputs).max()))]
     if None not in (its_loss, loss):
@@ -107,7 +117,7 @@ def _rows(what, found, outputs, loss):
     return rows
 
 
-def _batch(config):
+def _batch(config: VideoMAEConfig) -> dict[str, np.ndarray]:
     """Draw random clips, and masks that leave a quarter of the tokens visible."""
     generator = np.random.default_rng(0)
     ids = [
@@ -118,7 +128,7 @@ def _batch(config):
     return {**batch, "video": generator.integers(0, 256, shape, dtype=np.uint8)}
 
 
-def _run(model, batch):
+def _run(model: keras.Model, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, float | None]:
     if not isinstance(model, VideoMAE):
         return model.predict(batch["video"], verbose=0), None
     outputs = model.predict(batch, verbose=0)
@@ -127,7 +137,9 @@ def _run(model, batch):
     return outputs, float(keras.ops.convert_to_numpy(loss))
 
 
-def _run_transformers(folder, ours, batch):
+def _run_transformers(
+    folder: Path, ours: keras.Model, batch: dict[str, np.ndarray]
+) -> tuple[np.ndarray, float | None]:
     import torch
     import transformers
 
@@ -145,7 +157,7 @@ def _run_transformers(folder, ours, batch):
         return found.logits.numpy(), float(found.loss)
 
 
-def _differing(one, other):
+def _differing(one: keras.Model, other: keras.Model) -> float:
     """Return the share of weights that are not bit-identical."""
     mine, theirs = by_path(one), by_path(other)
     different = total = 0

@@ -5,6 +5,7 @@ crops in floating point. Only the noise in an erased region exceeds this range.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,7 +142,9 @@ def resize_linearly(
     return clip
 
 
-def erase(clip: np.ndarray, mean, std, generator: np.random.Generator) -> None:
+def erase(
+    clip: np.ndarray, mean: Sequence[float], std: Sequence[float], generator: np.random.Generator
+) -> None:
     """Replace one region of the clip (T, H, W, C) with noise of `mean` and `std` per channel, in place.
 
     All frames share the region but not the noise. The noise is not clipped to [0, 1]: after normalisation
@@ -163,13 +166,18 @@ def erase(clip: np.ndarray, mean, std, generator: np.random.Generator) -> None:
             return
 
 
-def _area_and_aspect(picture, area, aspect, generator):
+def _area_and_aspect(
+    picture: Size,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    generator: np.random.Generator,
+) -> tuple[float, float]:
     """Draw an area in pixels, and an aspect ratio for which r is as likely as 1 / r."""
     pixels = generator.uniform(*area) * (picture[0] * picture[1])
     return pixels, math.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1])))
 
 
-def neighbours(count, new_count):
+def neighbours(count: int, new_count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the two neighbours of `new_count` places along `count` pixels, and the second's weight."""
     place = (np.arange(new_count) + 0.5) * count / new_count - 0.5
     first = np.floor(place).astype(np.int64)
@@ -177,7 +185,7 @@ def neighbours(count, new_count):
     return np.clip(first, 0, count - 1), np.clip(first + 1, 0, count - 1), weight
 
 
-def _check_range(name, values, most) -> None:
+def _check_range(name: str, values: tuple[float, float], most: float) -> None:
     least, largest = values
     if not 0 < least <= largest <= most:
         raise ValueError(

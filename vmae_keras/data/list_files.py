@@ -50,6 +50,7 @@ _ROW = re.compile(
 _COMMENT = re.compile(r"#(\s|$)")
 
 Row = tuple[int, str, str | None]  # number, path, label
+_Refuse = Callable[[str, object], ValueError]
 
 
 def is_video(path: str) -> bool:
@@ -122,14 +123,14 @@ def _lines(source: str) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\n")
 
 
-def _no_text(source):
+def _no_text(source: str) -> ValueError:
     return ValueError(
         f"{source} is no text in UTF-8, or in UTF-16 with a byte order mark. Received: NUL characters or "
         "broken UTF-16. Save the list as UTF-8."
     )
 
 
-def _first_row(line, error) -> tuple[str, list[str] | None]:
+def _first_row(line: str, error: _Refuse) -> tuple[str, list[str] | None]:
     """Return the delimiter of a CSV, and its column names if the first row is a header, else None."""
     split = {each: _fields(line, each, error) for each in DELIMITERS if each in line or each == ","}
     for delimiter, fields in split.items():
@@ -155,7 +156,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
-def _column(header: Sequence[str], known: Sequence[str], error) -> int | None:
+def _column(header: Sequence[str], known: Sequence[str], error: _Refuse) -> int | None:
     """Return the index of the column with a known name, or None. Prefer the first known name."""
     found = [place for place, name in enumerate(header) if name in known]
     best = [place for place in found if header[place] == known[0]]
@@ -167,7 +168,7 @@ def _column(header: Sequence[str], known: Sequence[str], error) -> int | None:
     return next(iter(best or found), None)
 
 
-def _fields(line: str, delimiter: str, error) -> list[str]:
+def _fields(line: str, delimiter: str, error: _Refuse) -> list[str]:
     try:
         (fields,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)
     except csv.Error as reason:
@@ -177,14 +178,14 @@ def _fields(line: str, delimiter: str, error) -> list[str]:
     return [unguarded(field.strip()).strip() for field in fields]
 
 
-def _parse_row(row: str, error) -> tuple[str, str | None]:
+def _parse_row(row: str, error: _Refuse) -> tuple[str, str | None]:
     match = _ROW.fullmatch(row)
     if match is None:
         raise error("names no video file, known by its suffix", row)
     return _split_row(match["path"], (match["rest"] or "").split(), error)
 
 
-def _split_row(path: str, rest: Sequence[str], error) -> tuple[str, str | None]:
+def _split_row(path: str, rest: Sequence[str], error: _Refuse) -> tuple[str, str | None]:
     *counts, label = rest or [""]
     if not is_video(path):
         raise error("names no video file, known by its suffix", path)

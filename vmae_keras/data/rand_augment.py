@@ -96,7 +96,7 @@ def apply_operations(frames: np.ndarray, operations: Sequence[Told]) -> np.ndarr
     return np.stack(images)
 
 
-def _argument(name, level, sign):
+def _argument(name: str, level: float, sign: float) -> float | None:
     match name:
         case "Rotate":
             return sign * (level * 30.0)
@@ -115,20 +115,20 @@ def _argument(name, level, sign):
     return None
 
 
-def _posterize(image, bits):
+def _posterize(image: Image.Image, bits: int) -> Image.Image:
     # ImageOps.posterize rejects 0 bits, which the largest magnitude gives.
     return image.point([i & (256 - 2 ** (8 - bits)) for i in range(256)] * 3)
 
 
-def _solarize_add(image, add):
+def _solarize_add(image: Image.Image, add: int) -> Image.Image:
     return image.point([min(255, i + add) if i < 128 else i for i in range(256)] * 3)
 
 
-def _rotate(image, degrees):
+def _rotate(image: Image.Image, degrees: float) -> Image.Image:
     return image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=_GREY)
 
 
-def _affine(image, *matrix):
+def _affine(image: Image.Image, *matrix: float) -> Image.Image:
     # The matrix maps positions in the result to positions in the source.
     return image.transform(
         image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GREY

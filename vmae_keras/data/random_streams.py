@@ -60,6 +60,6 @@ def keras_seed(seed: int) -> int:
     return int(generator(seed, Purpose.KERAS).integers(2**32))
 
 
-def _check(name, number) -> None:
+def _check(name: str, number: int) -> None:
     if not 0 <= number < SEED_LIMIT:
         raise ValueError(f"{name} must be from 0 to {SEED_LIMIT - 1}. Received: {number}.")

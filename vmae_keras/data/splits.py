@@ -49,7 +49,7 @@ def distinct(files: Sequence[VideoFile]) -> list[VideoFile]:
     return list(found.values())
 
 
-def _by_class(files, order) -> list[int]:
+def _by_class(files: Sequence[VideoFile], order: np.ndarray) -> list[int]:
     """Return the indices that may be held out, grouped by class: all but one of each class."""
     classes: dict[str | None, list[int]] = {}
     for place in order:
@@ -57,7 +57,7 @@ def _by_class(files, order) -> list[int]:
     return [place for places in classes.values() for place in places[1:]]
 
 
-def _evenly(places, count, generator) -> list[int]:
+def _evenly(places: list[int], count: int, generator: np.random.Generator) -> list[int]:
     """Return `count` of the places, or all if there are fewer, at equal distances from a drawn start."""
     count = min(count, len(places))
     if not count:

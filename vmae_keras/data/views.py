@@ -100,7 +100,7 @@ def average_views(logits: np.ndarray) -> np.ndarray:
     return (powers / powers.sum(axis=-1, keepdims=True)).mean(axis=0)
 
 
-def _starts(spare, count):
+def _starts(spare: int, count: int) -> np.ndarray:
     """Return `count` starts from 0 to `spare`, or only the middle: (count,) int64."""
     if count == 1:
         return np.array([spare // 2])

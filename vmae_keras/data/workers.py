@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from multiprocessing import resource_tracker, util
+from multiprocessing.connection import Connection
 from typing import Any
 
 import grain
@@ -76,7 +77,7 @@ class WorkerIterator(grain.DatasetIterator):
         # Python waits for its child processes.
         self._finalize = util.Finalize(self, _end, args=(self._workers,), exitpriority=10)
 
-    def __next__(self):
+    def __next__(self) -> Any:
         if self._closed or self._next >= len(self._source):
             _end(self._workers)
             raise StopIteration
@@ -112,7 +113,7 @@ class WorkerIterator(grain.DatasetIterator):
 class _Worker:
     """Worker process with its pipe and the thread that prefetches from it."""
 
-    def __init__(self, source, first, place, count) -> None:
+    def __init__(self, source: Sequence, first: int, place: int, count: int) -> None:
         self._count = count
         self._reader, writer = _CONTEXT.Pipe(duplex=False)
         # This worker's elements, from `first` on.
@@ -126,7 +127,7 @@ class _Worker:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def take(self):
+    def take(self) -> Any:
         element = self._elements.get()
         if isinstance(element, BaseException):
             raise element
@@ -151,12 +152,12 @@ class _Worker:
         self.process.join()
 
 
-def _end(workers) -> None:
+def _end(workers: "list[_Worker]") -> None:
     while workers:
         workers.pop().end()
 
 
-def _work(source, numbers, writer) -> None:
+def _work(source: Sequence, numbers: range, writer: Connection) -> None:
     """Make elements in a worker, then wait for the main process to end."""
     for number in numbers:
         try:
@@ -174,7 +175,7 @@ def _work(source, numbers, writer) -> None:
     os._exit(0)
 
 
-def _send(writer, element) -> None:
+def _send(writer: Connection, element: Any) -> None:
     """Write an element to a pipe: its structure, then the raw bytes of each array."""
     buffers: list[pickle.PickleBuffer] = []
     structure = pickle.dumps(element, protocol=5, buffer_callback=buffers.append)
@@ -188,7 +189,7 @@ def _send(writer, element) -> None:
             array = array[os.write(writer.fileno(), array) :]
 
 
-def _receive(reader):
+def _receive(reader: Connection) -> Any:
     structure, sizes = reader.recv()
     arrays = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,9 @@ class Devices:
         left: Whether `leave` has been called.
     """
 
-    def __init__(self, count=1, parallel="data", process=0, processes=1) -> None:
+    def __init__(
+        self, count: int = 1, parallel: str = "data", process: int = 0, processes: int = 1
+    ) -> None:
         self.count, self.parallel, self.host = count, parallel, None
         self.process, self.processes = process, processes
         self._watch, self.left = None, False
@@ -67,7 +70,7 @@ class Devices:
         """Return the context in which to build and use a model that only this process has."""
         return contextlib.nullcontext()
 
-    def join(self, model) -> None:
+    def join(self, model: Any) -> None:
         """Make a built and compiled model's weights equal on all devices, and make `fit` keep them so."""
         if getattr(model, "optimizer", None) and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -117,7 +120,7 @@ class Devices:
         if self._watch:
             self._watch.leave()
 
-    def sum(self, values) -> np.ndarray:
+    def sum(self, values: Any) -> np.ndarray:
         """Sum (k,) numbers over the processes, to (k,) in float32. All processes must call it."""
         return np.asarray(values, "float32")
 
@@ -142,12 +145,12 @@ class Devices:
         return logs
 
 
-def _length(arrays):
+def _length(arrays: tuple) -> int:
     first = arrays[0]
     return len(next(iter(first.values())) if isinstance(first, dict) else first)
 
 
-def _rows(arrays, rows):
+def _rows(arrays: tuple, rows: slice | np.ndarray) -> tuple:
     return tuple(
         {name: array[rows] for name, array in each.items()}
         if isinstance(each, dict)

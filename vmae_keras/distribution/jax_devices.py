@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import Any
 
 import jax
 import keras
@@ -44,13 +45,13 @@ class JaxDevices(Devices):
         super().__init__(len(used), parallel, jax.process_index(), jax.process_count())
         self.distribution = keras_distribution(used, parallel, self.processes)
 
-    def scope(self):
+    def scope(self) -> contextlib.AbstractContextManager:
         return self.distribution.scope()
 
-    def local(self):
+    def local(self) -> contextlib.AbstractContextManager:
         return _NoDistribution()
 
-    def sum(self, values):
+    def sum(self, values: Any) -> np.ndarray:
         values = np.asarray(values, "float32")
         if self.processes == 1:
             return values
@@ -64,7 +65,7 @@ class _NoDistribution:
         self.held = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         keras.distribution.set_distribution(self.held)
 
 
@@ -77,7 +78,9 @@ class Layouts(keras.distribution.ModelParallel):
         self.parallel = parallel
         self.split_name = "model" if parallel == "tensor" else "batch"
 
-    def get_variable_layout(self, variable):
+    def get_variable_layout(
+        self, variable: keras.Variable
+    ) -> keras.distribution.TensorLayout | None:
         layout = super().get_variable_layout(variable)
         parts = self.device_mesh.shape[self.device_mesh.axis_names.index(self.split_name)]
         shape = tuple(variable.shape)

@@ -77,7 +77,7 @@ def detect(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     return None
 
 
-def _tf_config(given):
+def _tf_config(given: Mapping[str, str]) -> Cluster | None:
     """Read TF_CONFIG.
 
     Source: TensorFlow's `TFConfigClusterResolver`, `multi_worker_util.id_in_cluster`.
@@ -111,7 +111,7 @@ def _tf_config(given):
     return _of_all(chiefs + workers, process, "TF_CONFIG")
 
 
-def _torchrun(given):
+def _torchrun(given: Mapping[str, str]) -> Cluster | None:
     """Read torchrun's variables. Source: the "Environment Variables" of `torch.distributed.run`."""
     if not {"RANK", "WORLD_SIZE"} & given.keys():
         return None
@@ -132,7 +132,7 @@ def _torchrun(given):
     return Cluster(processes, process, addresses, local_process, local_processes, "torchrun")
 
 
-def _keras(given):
+def _keras(given: Mapping[str, str]) -> Cluster | None:
     """Read Keras's variables. Source: the documentation of `keras.distribution.initialize`."""
     start = "KERAS_DISTRIBUTION_"
     names = tuple(start + name for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
@@ -145,7 +145,7 @@ def _keras(given):
     return Cluster(processes, process, addresses, 0, None, "Keras")
 
 
-def _slurm(given):
+def _slurm(given: Mapping[str, str]) -> Cluster | None:
     """Read the variables of a Slurm step, whose tasks srun starts.
 
     Slurm also sets SLURM_NTASKS and SLURM_PROCID=0 for the shell of an sbatch script, and keeps the job's
@@ -208,7 +208,7 @@ def expand_hosts(text: str) -> list[str]:
     return hosts
 
 
-def _expand_ranges(text):
+def _expand_ranges(text: str) -> list[str]:
     """Expand "01-03,07" to ["01", "02", "03", "07"]. Return [] if the text does not have this form."""
     numbers = []
     for part in text.split(","):
@@ -220,7 +220,7 @@ def _expand_ranges(text):
     return numbers
 
 
-def _expand_counts(text):
+def _expand_counts(text: str) -> list[int]:
     """Expand Slurm's short form of a count per node, such as "2(x3),1" to [2, 2, 2, 1]."""
     counts = []
     for part in text.split(","):
@@ -233,7 +233,7 @@ def _expand_counts(text):
     return counts
 
 
-def _of_all(addresses, process, launcher):
+def _of_all(addresses: tuple[str, ...], process: int, launcher: str) -> Cluster:
     """Return a cluster with known addresses, which also tell the processes on each machine."""
     hosts = [address.rpartition(":")[0] for address in addresses]
     host = hosts[process]
@@ -241,7 +241,7 @@ def _of_all(addresses, process, launcher):
     return Cluster(len(addresses), process, addresses, local_process, local_processes, launcher)
 
 
-def _values(given, launcher, *names):
+def _values(given: Mapping[str, str], launcher: str, *names: str) -> list[str]:
     if missing := [name for name in names if name not in given]:
         received = ", ".join(f"{name}={given[name]}" for name in names if name in given)
         raise LauncherError(
@@ -251,7 +251,7 @@ def _values(given, launcher, *names):
     return [given[name] for name in names]
 
 
-def _numbers(given, launcher, *names):
+def _numbers(given: Mapping[str, str], launcher: str, *names: str) -> list[int]:
     values = _values(given, launcher, *names)
     for name, value in zip(names, values, strict=True):
         if not (value.isascii() and value.isdigit()):

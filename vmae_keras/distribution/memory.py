@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class DeviceMemory:
         return self.state + self.gradients + self.copies + self.batch + self.activations
 
 
-def pretraining_memory(config: VideoMAEConfig, recipe, devices: Devices) -> DeviceMemory:
+def pretraining_memory(config: VideoMAEConfig, recipe: Any, devices: Devices) -> DeviceMemory:
     """Return the memory that a training step of a recipe needs on each device.
 
     Args:
@@ -94,12 +95,20 @@ def pretraining_memory(config: VideoMAEConfig, recipe, devices: Devices) -> Devi
     )
 
 
-def _part(path, shape, parallel, devices):
+def _part(path: str, shape: tuple[int, ...], parallel: str, devices: int) -> tuple[int, ...]:
     axis = split_axis(path, shape, parallel, devices)
     return tuple(size // devices if index == axis else size for index, size in enumerate(shape))
 
 
-def _blocks(config, multiplied, split, visible, decoded, width, remat):
+def _blocks(
+    config: VideoMAEConfig,
+    multiplied: dict[str, tuple[int, ...]],
+    split: int,
+    visible: int,
+    decoded: int,
+    width: int,
+    remat: bool,
+) -> tuple[int, int]:
     """Return the kept bytes of all blocks, and the bytes of their attention matrices, for one clip."""
     inputs = kept = matrices = largest = largest_matrix = 0
     seen = visible + config.class_token
@@ -120,7 +129,12 @@ def _blocks(config, multiplied, split, visible, decoded, width, remat):
     return (inputs + largest, largest_matrix) if remat else (kept, matrices)
 
 
-def _copies(multiplied, parts, width, remat):
+def _copies(
+    multiplied: dict[str, tuple[int, ...]],
+    parts: dict[str, tuple[int, ...]],
+    width: int,
+    remat: bool,
+) -> int:
     sizes = collections.Counter()
     for path, shape in multiplied.items():
         if path.endswith("kernel") and (width < 4 or shape != parts[path]):

@@ -1,8 +1,11 @@
 """TensorFlow: `MirroredStrategy` in one process, `MultiWorkerMirroredStrategy` over several."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,10 +34,10 @@ class TensorFlowDevices(Devices):
         process, processes = (cluster.process, cluster.processes) if cluster else (0, 1)
         super().__init__(self.strategy.num_replicas_in_sync, parallel, process, processes)
 
-    def scope(self):
+    def scope(self) -> contextlib.AbstractContextManager:
         return self.strategy.scope()
 
-    def join(self, model) -> None:
+    def join(self, model: Any) -> None:
         super().join(model)
         if model.optimizer and model.optimizer.gradient_accumulation_steps:
             raise DistributionError(
@@ -46,7 +49,7 @@ class TensorFlowDevices(Devices):
         # The model is built already. Keras would build it from batches of the data, which would be lost.
         model._maybe_symbolic_build = lambda *_, **__: None
 
-    def batches(self, batches):
+    def batches(self, batches: Iterable) -> Iterable:
         here = self.count // self.processes
         parts = (part for batch in batches for part in _split(batch, here))
         # In another thread, outside the strategy's scope, because the generator of batches is local.
@@ -56,7 +59,7 @@ class TensorFlowDevices(Devices):
             lambda array: tf.TensorSpec(array.shape, array.dtype), first
         )
 
-        def generate():
+        def generate() -> Iterator:
             yield first
             yield from parts
 
@@ -64,20 +67,20 @@ class TensorFlowDevices(Devices):
             lambda context: tf.data.Dataset.from_generator(generate, output_signature=signature)
         )
 
-    def share(self, arrays, batch_size):
+    def share(self, arrays: tuple, batch_size: int) -> tuple[tuple | None, int]:
         # The strategy itself divides each batch of arrays, also over processes.
         return self.divisible(arrays), batch_size
 
-    def sum(self, values):
+    def sum(self, values: Any) -> np.ndarray:
         if self.processes == 1:
             return super().sum(values)
         return self._total(tf.constant(np.asarray(values, "float32"))).numpy()
 
     @tf.function
-    def _total(self, values):
+    def _total(self, values: tf.Tensor) -> tf.Tensor:
         here = self.count // self.processes
 
-        def mine():
+        def mine() -> tf.Tensor:
             replica = tf.distribute.get_replica_context()
             first = tf.equal(replica.replica_id_in_sync_group % here, 0)
             return replica.all_reduce("SUM", tf.where(first, values, tf.zeros_like(values)))
@@ -85,7 +88,7 @@ class TensorFlowDevices(Devices):
         return self.strategy.experimental_local_results(self.strategy.run(mine))[0]
 
 
-def _device_names(devices, cluster):
+def _device_names(devices: int | None, cluster: Cluster | None) -> list[str]:
     """Return the names of GPUs, or of logical CPUs that share this machine's cores."""
     cards = tf.config.list_physical_devices("GPU")
     if cluster and (cluster.local_processes or 1) > 1 and len(cards) > 1:
@@ -111,7 +114,7 @@ def _device_names(devices, cluster):
     return [f"cpu:{number}" for number in range(wanted)]
 
 
-def _tell_cluster(cluster) -> None:
+def _tell_cluster(cluster: Cluster) -> None:
     """Set $TF_CONFIG, from which the strategy reads its workers."""
     if "TF_CONFIG" in os.environ:
         return
@@ -133,7 +136,7 @@ def _mend_keras() -> None:
     """
     from keras.src.backend.tensorflow import trainer
 
-    def reduce_per_replica(values, strategy, reduction):
+    def reduce_per_replica(values: Any, strategy: tf.distribute.Strategy, reduction: str) -> Any:
         if reduction not in ("auto", "mean"):
             return original(values, strategy, reduction)
         return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), values)
@@ -141,7 +144,7 @@ def _mend_keras() -> None:
     original, trainer.reduce_per_replica = trainer.reduce_per_replica, reduce_per_replica
 
 
-def _split(batch, parts):
+def _split(batch: Any, parts: int) -> list:
     """Split every array of a structure into equal parts; return one structure per part."""
     flat = [np.split(array, parts) for array in tf.nest.flatten(batch)]
     return [tf.nest.pack_sequence_as(batch, part) for part in zip(*flat, strict=True)]

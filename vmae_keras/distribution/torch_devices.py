@@ -6,6 +6,7 @@ reduced in buckets as soon as they are ready, and the backward pass ends when al
 """
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,19 +64,19 @@ class TorchDevices(Devices):
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def join(self, model) -> None:
+    def join(self, model: Any) -> None:
         super().join(model)
         optimizer = getattr(model, "optimizer", None)
         for variable in (*model.variables, *(optimizer.variables if optimizer else ())):
             dist.broadcast(variable.value.data, src=0)
         Buckets([variable.value for variable in model.trainable_variables])
 
-    def sum(self, values):
+    def sum(self, values: Any) -> np.ndarray:
         total = torch.tensor(np.asarray(values, "float32"), device=self.device)
         dist.all_reduce(total)
         return total.cpu().numpy()
 
-    def mean(self, logs):
+    def mean(self, logs: dict[str, float]) -> dict[str, float]:
         # All processes have seen equally many clips, so the mean of their means is the mean over all clips.
         return dict(zip(logs, (self.sum(list(logs.values())) / self.count).tolist(), strict=True))
 
@@ -88,7 +89,7 @@ class Buckets:
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self.add)
 
-    def add(self, parameter) -> None:
+    def add(self, parameter: torch.Tensor) -> None:
         """Add a parameter's gradient to the open bucket, and send the bucket if it is full."""
         if not self.open:
             self.open = True

@@ -9,7 +9,7 @@ import secrets
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 PATIENCE = 5  # timeout in seconds for a connection, and for the reply to "bye"
@@ -89,7 +89,7 @@ class Watch:
         if self._thread is not threading.current_thread():
             self._thread.join(PATIENCE)  # it ends when process 0 has received "bye"
 
-    def _follow(self, on_lost) -> None:
+    def _follow(self, on_lost: Callable[[int, str], None]) -> None:
         lost = (0, self._first_host)  # if the connection ends without a message
         with self._connection:
             for line in self._lines:
@@ -105,7 +105,7 @@ class Watch:
 class _Hub:
     """The hub in process 0, which holds the connections of all processes and reports who is gone."""
 
-    def __init__(self, processes, own) -> None:
+    def __init__(self, processes: int, own: socket.socket) -> None:
         self.token = secrets.token_hex(16)
         self._awaited = {f"{self.token} {k} {processes}": k for k in range(1, processes)}
         self._members = {0: (own, socket.gethostname())}
@@ -132,7 +132,7 @@ class _Hub:
                         selector.register(self._members[process][0], selectors.EVENT_READ, process)
         self._close()
 
-    def _admit(self):
+    def _admit(self) -> int | None:
         """Accept a connection. Return its process's number; None if it is not of this job."""
         try:
             connection, _ = self._listener.accept()
@@ -151,7 +151,7 @@ class _Hub:
             _say(connection, line)
         return process
 
-    def _hear(self, selector, process) -> None:
+    def _hear(self, selector: selectors.BaseSelector, process: int) -> None:
         connection, host = self._members[process]
         try:
             word = connection.recv(64)
@@ -168,7 +168,7 @@ class _Hub:
         if process not in self._left:
             self._tell(f"lost {process} {host}")
 
-    def _tell(self, line) -> None:
+    def _tell(self, line: str) -> None:
         self._told.append(line)  # for processes that connect later
         # Process 0 comes last, because it may end then.
         for process in sorted(self._members, reverse=True):
@@ -180,12 +180,12 @@ class _Hub:
             connection.close()
 
 
-def _say(connection, line) -> None:
+def _say(connection: socket.socket, line: str) -> None:
     with suppress(OSError):  # the other end is gone, which its connection will show
         connection.sendall(f"{line}\n".encode())
 
 
-def _lines(connection):
+def _lines(connection: socket.socket) -> Iterator[str]:
     """Yield the lines received, until the connection ends."""
     rest = b""
     with suppress(OSError):
@@ -194,14 +194,14 @@ def _lines(connection):
             yield from (line.decode(errors="replace") for line in lines)
 
 
-def _keep_alive(connection) -> None:
+def _keep_alive(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):  # not every system has these options
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _own_address():
+def _own_address() -> str:
     """Return the address of this machine's default route.
 
     Its name may be unknown to other machines, or resolve to a loopback address.

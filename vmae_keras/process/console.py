@@ -1,5 +1,7 @@
 """The console to which commands print."""
 
+from typing import Any
+
 import rich.console
 from rich.text import Text
 
@@ -12,8 +14,8 @@ class Console(rich.console.Console):
     This includes text in tables and progress bars. Pass a `rich.text.Text` for styled text.
     """
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
 
-    def render_str(self, text: str, **options) -> Text:
+    def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)

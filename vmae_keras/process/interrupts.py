@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A second signal within these seconds is ignored: it is a Ctrl-C that a launcher forwards once more.
@@ -89,7 +91,7 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _handle(number, frame) -> None:
+def _handle(number: int, frame: FrameType | None) -> None:
     global _received
     now = time.monotonic()
     if _received is None:
@@ -100,20 +102,20 @@ def _handle(number, frame) -> None:
         _end(number)
 
 
-def _stop(number) -> None:
+def _stop(number: int) -> NoReturn:
     if _unwinding:
         raise Stopped(number)
     _end(number)
 
 
-def _end(number) -> None:
+def _end(number: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the stream may be in use
             stream.flush()
     os._exit(128 + number)
 
 
-def _report_unraisable(unraisable) -> None:
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """End the process if Python swallows `Stopped`, as in a `__del__`."""
     if isinstance(unraisable.exc_value, Stopped):
         _end(_received[0])

@@ -134,24 +134,24 @@ class TrainingRecipe:
             f"{self.batch_size})."
         )
 
-    def _check_least(self, least, *names) -> None:
+    def _check_least(self, least: int, *names: str) -> None:
         for name in names:
             if getattr(self, name) < least:
                 raise ValueError(
                     f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
                 )
 
-    def _check_not_negative(self, *names) -> None:
+    def _check_not_negative(self, *names: str) -> None:
         for name in names:
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
 
-    def _check_shares(self, *names) -> None:
+    def _check_shares(self, *names: str) -> None:
         for name in names:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
 
-    def _check_choices(self, **choices) -> None:
+    def _check_choices(self, **choices: tuple[str, ...]) -> None:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

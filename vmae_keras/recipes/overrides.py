@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
@@ -61,7 +62,7 @@ def pretraining_changes(overrides: list[str]) -> tuple[dict[str, Any], dict[str,
     return changes[PretrainingRecipe], changes[VideoMAEConfig]
 
 
-def _changes(overrides, *owners):
+def _changes(overrides: Sequence[str], *owners: type) -> dict[type, dict[str, Any]]:
     fields = {
         owner: {field.name: field.type for field in dataclasses.fields(owner)} for owner in owners
     }
@@ -77,7 +78,7 @@ def _changes(overrides, *owners):
     return changes
 
 
-def _literal(text):
+def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

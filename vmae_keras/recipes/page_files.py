@@ -59,7 +59,7 @@ class Page:
         """Text of the file."""
         return self.path.read_text("utf-8")
 
-    def recipe(self, kind: type, changes: Mapping[str, Any] | None = None):
+    def recipe(self, kind: type, changes: Mapping[str, Any] | None = None) -> Any:
         """Return the recipe, a dataclass `kind`, with some values changed.
 
         Raises:
@@ -123,7 +123,7 @@ class Recipes(Mapping):
     def __init__(self, stage: str, kind: type) -> None:
         self.stage, self.kind = stage, kind
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         path = FOLDER / self.stage / f"{name}.toml"
         if not path.is_file() or read_page(path, self.stage).unknown:
             raise KeyError(name)
@@ -135,7 +135,7 @@ class Recipes(Mapping):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def choose(self, name: str, changes: Mapping[str, Any] | None = None):
+    def choose(self, name: str, changes: Mapping[str, Any] | None = None) -> Any:
         """Return the recipe of a page with changes. `name` may also be the path of a user's page.
 
         Raises:

@@ -1,6 +1,7 @@
 """Recipes of pretraining. Their values are in `pages/`."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class PretrainingRecipe(TrainingRecipe):
         return masks.count_tokens(grid, **self._mask)
 
     @property
-    def _mask(self):
+    def _mask(self) -> dict[str, Any]:
         return {
             "kind": self.mask,
             "ratio": self.mask_ratio,

@@ -55,7 +55,7 @@ def lock_folder(folder: Path, command: str) -> Iterator[None]:
         lock.release()
 
 
-def _refusal(folder, path):
+def _refusal(folder: Path, path: Path) -> str:
     try:
         holder = json.loads(path.read_text("utf-8"))
         who = f"process {holder['process']} on {holder['host']}: {holder['command']}"

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.runs.checkpoint_files import step_of
 from vmae_keras.runs.run import Run, RunError
@@ -35,7 +37,7 @@ def read_stored(path: Path, overrides: dict[str, Any]) -> Stored:
         raise WeightsError(str(error)) from error
 
 
-def _read_run(run):
+def _read_run(run: Run) -> Stored:
     """Return the model in a run's checkpoint, which also holds optimizer and seeds."""
     checkpoint = run.weights_file()
     settings = run.settings_file
@@ -71,7 +73,7 @@ def _read_run(run):
     return Stored(config, kind, pooling, classes, labels, tensors, "keras", str(file.path))
 
 
-def _model_of_run(tensors, model, averaged):
+def _model_of_run(tensors: dict[str, Tensor], model: str, averaged: bool) -> dict[str, Tensor]:
     """Return the final weights in a checkpoint: averages if there are any, with LoRA merged.
 
     Args:
@@ -99,5 +101,5 @@ def _model_of_run(tensors, model, averaged):
     return used
 
 
-def _with_lora(kernel, a, b):
+def _with_lora(kernel: Tensor, a: Tensor, b: Tensor) -> np.ndarray:
     return kernel.read() + a.read() @ b.read()

@@ -130,7 +130,7 @@ class Run:
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(",".join(values) + "\n")
 
-    def _texts(self):
+    def _texts(self) -> list[dict[str, str]]:
         if not self.log.is_file():
             return []
         with open(self.log, newline="", encoding="utf-8") as file:

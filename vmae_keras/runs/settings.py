@@ -213,7 +213,7 @@ def digest(files: Sequence[VideoFile], labelled: bool) -> str:
     return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _from_json(kind, values):
+def _from_json(kind: type, values: dict[str, Any]) -> Any:
     """Construct a dataclass from JSON values, each checked against the type of its field."""
     types = {field.name: field.type for field in dataclasses.fields(kind)}
     for key in values:

@@ -11,6 +11,7 @@ import json
 import os
 import posixpath
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def _collect(snapshot: "_Online | _Cached") -> Path:
     return path if asked.file else path.parent
 
 
-def _weights(names) -> str | None:
+def _weights(names: Collection[str]) -> str | None:
     for name in WEIGHTS:
         if name in names:
             return name
@@ -274,7 +275,7 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _some(names) -> str:
+def _some(names: Collection[str]) -> str:
     names = sorted(names)
     return (
         ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

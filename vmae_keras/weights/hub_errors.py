@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 
 class HubError(ValueError):
@@ -17,7 +18,7 @@ class UnreachableError(HubError):
 
 
 @contextlib.contextmanager
-def translated(asked, endpoint: str) -> Iterator[None]:
+def translated(asked: Any, endpoint: str) -> Iterator[None]:
     """Convert the errors that huggingface_hub raises when the hub refuses or fails into HubError.
 
     Args:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from vmae_keras.weights.tensor_files import WeightsError
 from vmae_keras.weights.torch_archives import directory
@@ -59,7 +59,7 @@ def read_archive(path: Path, wanted: Collection[str]) -> dict[str, Part] | None:
     return parts
 
 
-def _part(path, file, entry, end):
+def _part(path: Path, file: BinaryIO, entry: zipfile.ZipInfo, end: int) -> Part:
     file.seek(entry.header_offset + 26)
     begin = entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
     if (
@@ -81,20 +81,20 @@ class Window(io.RawIOBase):
     def __init__(self, file: BinaryIO, part: Part) -> None:
         self._file, self._part, self._place = file, part, 0
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def seek(self, offset, whence=io.SEEK_SET):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._place = offset + {0: 0, 1: self._place, 2: self._part.size}[whence]
         return self._place
 
-    def tell(self):
+    def tell(self) -> int:
         return self._place
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         count = max(min(len(buffer), self._part.size - self._place), 0)
         self._file.seek(self._part.start + self._place)
         read = self._file.readinto(memoryview(buffer)[:count])

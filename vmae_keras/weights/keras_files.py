@@ -8,7 +8,7 @@ stored shapes. Values are read directly from the file, one tensor at a time.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ _MISTAKES = (
     TypeError,
     ValueError,
 )
+
+_Convert = Callable[[Path, str, np.ndarray], np.ndarray]
 
 
 def is_preset(path: Path) -> bool:
@@ -88,14 +90,14 @@ def read_keras(path: Path) -> Stored | None:
     )
 
 
-def _is_ours(settings):
+def _is_ours(settings: dict[str, Any]) -> bool:
     return str(settings.get("registered_name", "")).startswith(_PACKAGE)
 
 
 # Settings ----------------------------------------------------------------------------------------
 
 
-def _kind(settings, source):
+def _kind(settings: dict[str, Any], source: str) -> str:
     name = settings.get("class_name")
     for kind, known in CLASSES.items():
         if name == known and settings.get("registered_name") == _PACKAGE + known:
@@ -106,7 +108,7 @@ def _kind(settings, source):
     )
 
 
-def _policy(value):
+def _policy(value: Any) -> str:
     """Return the name of a dtype policy as written by Keras."""
     if isinstance(value, dict) and value.get("class_name") == "DTypePolicy":
         value = value["config"]["name"]
@@ -117,7 +119,7 @@ def _policy(value):
     return value
 
 
-def _is_number(value, most):
+def _is_number(value: Any, most: float) -> bool:
     return type(value) in (int, float) and 0 <= value < most
 
 
@@ -140,7 +142,7 @@ _OF_KIND: dict[str, dict[str, Callable[[Any], bool]]] = {
 }
 
 
-def _checked(settings, kind):
+def _checked(settings: dict[str, Any], kind: str) -> tuple[VideoMAEConfig, dict[str, Any]]:
     """Return the configuration and the other arguments of the class; raise any of _MISTAKES if invalid."""
     config = VideoMAEConfig(**settings["config"])
     allowed = _OF_ALL | _OF_KIND[kind]
@@ -161,7 +163,14 @@ def _checked(settings, kind):
 # Weights -----------------------------------------------------------------------------------------
 
 
-def _tensors(file, part, config, kind, pooling, classes):
+def _tensors(
+    file: h5py.File,
+    part: Part,
+    config: VideoMAEConfig,
+    kind: str,
+    pooling: str | None,
+    classes: int | None,
+) -> dict[str, Tensor]:
     """Return the weights by our path, with each shape checked against the configuration."""
     weights, numbers = names.totals(config, kind, pooling, classes)
     if weights * _HEADER + 2 * numbers > part.size:
@@ -198,7 +207,7 @@ def _tensors(file, part, config, kind, pooling, classes):
     return found
 
 
-def _places(paths):
+def _places(paths: Iterable[str]) -> dict[str, tuple[str, int]]:
     """Return path -> (HDF5 group, index). Keras names groups by layer attribute and numbers the weights."""
     counts, places = Counter(), {}
     for path in paths:
@@ -211,7 +220,7 @@ def _places(paths):
     return places
 
 
-def _layers(groups):
+def _layers(groups: Iterable[str]) -> list[str]:
     """Return the groups that hold weights, and those that would hold weights with other options."""
     inner = (group.removesuffix("/vars").split("/") for group in groups)
     above = {"/".join(parts[:end]) for parts in inner for end in range(1, len(parts))}
@@ -219,7 +228,7 @@ def _layers(groups):
     return sorted({*groups, "vars", *(f"{layer}/vars" for layer in others)})
 
 
-def _group(file, path):
+def _group(file: h5py.File, path: str) -> h5py.Group | None:
     """Return the group at a path, or None. Keras moves layers that sort after "layers" into "layers/"."""
     for place in (path, f"layers/{path}"):
         group = file
@@ -230,7 +239,7 @@ def _group(file, path):
     return None
 
 
-def _child(group, name):
+def _child(group: Any, name: str) -> Any:
     """Return the member of a group with a name, or None. Soft and external links are not followed."""
     if not isinstance(group, h5py.Group):
         return None
@@ -238,7 +247,7 @@ def _child(group, name):
     return group[name] if hard else None
 
 
-def _tensor(part, path, dataset, convert):
+def _tensor(part: Part, path: str, dataset: h5py.Dataset, convert: _Convert) -> Tensor:
     """Return the tensor of a contiguous dataset, as Keras writes them; reject any other layout."""
     offset, dtype = dataset.id.get_offset(), dataset.dtype
     if dtype.kind == "V" and dtype.itemsize == 2:
@@ -255,7 +264,9 @@ def _tensor(part, path, dataset, convert):
     )
 
 
-def _values(file, path, place, dtype, shape, convert):
+def _values(
+    file: Path, path: str, place: int, dtype: np.dtype, shape: tuple[int, ...], convert: _Convert
+) -> np.ndarray:
     try:
         values = np.fromfile(file, dtype, math.prod(shape), offset=place).reshape(shape)
     except ValueError as error:
@@ -263,14 +274,14 @@ def _values(file, path, place, dtype, shape, convert):
     return convert(file, path, values)
 
 
-def _floats(file, path, values):
+def _floats(file: Path, path: str, values: np.ndarray) -> np.ndarray:
     """Return values as float32, or as float64 if they are stored so."""
     if values.dtype.kind == "f" or values.dtype == np.uint16:
         return as_float32(file, path, values, keep_float64=True)
     raise WeightsError(f"{file}: `{path}` holds no floats. Received: {values.dtype}.")
 
 
-def _optimizer(file, part):
+def _optimizer(file: h5py.File, part: Part) -> tuple[Tensor, ...]:
     group = _group(file, "optimizer/vars")
     if group is None or len(group) * _HEADER > part.size:
         return ()

@@ -74,7 +74,7 @@ _BRIDGE = ("encoder_to_decoder", "encoder_to_decoder", None, "decoder.decoder_em
 _DECODER_NORM = ("decoder.norm", "decoder.norm", None, "decoder.decoder_norm")
 
 
-def _tensors(modules, name):
+def _tensors(modules: tuple[str | None, ...], name: str) -> tuple[str | None, ...]:
     return tuple(None if module is None else f"{module}.{name}" for module in modules)
 
 
@@ -166,11 +166,13 @@ def totals(
     return weights, numbers
 
 
-def _norm(path, dim):
+def _norm(path: str, dim: int) -> dict[str, tuple[int, ...]]:
     return {f"{path}/gamma": (dim,), f"{path}/beta": (dim,)}
 
 
-def _stack(config, part, depth, dim, mlp_dim, heads):
+def _stack(
+    config: VideoMAEConfig, part: str, depth: int, dim: int, mlp_dim: int, heads: int
+) -> dict[str, tuple[int, ...]]:
     block = {
         **_norm("norm1", dim),
         "attention/qkv/kernel": (dim, 3 * dim),

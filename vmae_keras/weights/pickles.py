@@ -12,7 +12,7 @@ import re
 import struct
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 # V2-g's 582 weights with AdamW states and averaged weights took 0.25 MiB and 92 000 opcodes.
 LONGEST = 4 * 2**20  # bytes
@@ -70,11 +70,11 @@ class _Made:
     length: int = 0
     plain: bool = True
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
 
-def inspect(stream, most: int = MOST_OPCODES) -> tuple[Any, dict[str, int]]:
+def inspect(stream: BinaryIO, most: int = MOST_OPCODES) -> tuple[Any, dict[str, int]]:
     """Check one pickle; return its value, if plain, and the size in bytes of each storage that it names.
 
     Args:
@@ -93,7 +93,7 @@ def inspect(stream, most: int = MOST_OPCODES) -> tuple[Any, dict[str, int]]:
         raise RefusedPickle(f"it is damaged ({type(error).__name__}: {error})") from error
 
 
-def _inspect(stream, most):
+def _inspect(stream: BinaryIO, most: int) -> tuple[Any, dict[str, int]]:
     stack, outer, memo, storages = [], [], {}, {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if count == most:
@@ -133,7 +133,7 @@ def _inspect(stream, most):
             raise RefusedPickle(f"it uses the opcode {name}, which torch does not write")
 
 
-def _apply(name, taken, stack, storages) -> None:
+def _apply(name: str, taken: list, stack: list, storages: dict[str, int]) -> None:
     if name.startswith("TUPLE"):
         stack.append(tuple(taken))
         return
@@ -159,27 +159,27 @@ def _apply(name, taken, stack, storages) -> None:
         raise RefusedPickle("it has a dict whose key is neither text nor a small number")
 
 
-def _is_key(value):
+def _is_key(value: Any) -> bool:
     """Return True if hashing a value is cheap and collisions cannot be constructed."""
     if isinstance(value, int):
         return abs(value) < sys.hash_info.modulus
     return isinstance(value, (str, float, type(None)))
 
 
-def _allowed(name):
+def _allowed(name: str) -> _Global:
     if not _GLOBALS.fullmatch(name):
         raise RefusedPickle(f"it wants `{name}`, which no file of weights needs")
     return _Global(name)
 
 
-def _check_length(value) -> None:
+def _check_length(value: Any) -> None:
     if isinstance(value, (tuple, str, _Made)) and len(value) > _MOST:
         raise RefusedPickle(
             f"it calls something with {len(value)} parts, at most {_MOST} are needed"
         )
 
 
-def _check_call(function, arguments) -> None:
+def _check_call(function: Any, arguments: Any) -> None:
     """Reject long arguments, and tensors of made-up size that a constructor would iterate over."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise RefusedPickle("it calls what is no function, or with what are no arguments")
@@ -197,11 +197,11 @@ def _check_call(function, arguments) -> None:
         raise RefusedPickle(f"it calls `{function.name}` with other arguments than torch writes")
 
 
-def _is_plain(items):
+def _is_plain(items: Any) -> bool:
     return isinstance(items, _Made) and items.by == "container" and items.plain
 
 
-def _storage(identity):
+def _storage(identity: Any) -> tuple[str, int]:
     """Convert ("storage", class, key, device, number of values[, view]) to (key, size in bytes)."""
     match identity:
         case ("storage", _Global(name), str(key), str(), int(count), *view) if view in ([], [None]):

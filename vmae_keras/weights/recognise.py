@@ -1,10 +1,12 @@
 """Recognition of the model in a weight file by its tensor names. Clauses WEIGHT-3, WEIGHT-4, IMAGE-7."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.positions import fixed
 from vmae_keras.weights import names
 from vmae_keras.weights.settings import configuration, labels
@@ -102,7 +104,7 @@ def recognise_model(
     )
 
 
-def _canonical(file):
+def _canonical(file: TensorFile) -> tuple[str, dict[str, str]]:
     """Return the upstream, and a mapping from its names without wrappers to the names in the file."""
     firsts = [
         (name, upstream)
@@ -150,7 +152,7 @@ def _canonical(file):
     return upstream, stored
 
 
-def _first_names(upstream):
+def _first_names(upstream: str) -> list[str]:
     """Return the names of the tubelet embedding, with and without a decoder."""
     of_kinds = (
         names.upstream_names("tubelet_embedding/kernel", upstream, "encoder", pooling)
@@ -159,10 +161,10 @@ def _first_names(upstream):
     return list(dict.fromkeys(name for each in of_kinds for name in each))
 
 
-def _kind(upstream, tensors):
+def _kind(upstream: str, tensors: Iterable[str]) -> tuple[str, str | None]:
     """Return (kind, pooling). One tensor of a part reveals it, so that missing ones can be reported."""
 
-    def has(part):
+    def has(part: str) -> bool:
         return any(name.startswith(f"{part}.") for name in tensors)
 
     match upstream:
@@ -177,11 +179,20 @@ def _kind(upstream, tensors):
     return ("classifier" if has("cls_head") else "encoder"), _pooled(has("backbone.fc_norm"))
 
 
-def _pooled(mean):
+def _pooled(mean: bool) -> str:
     return "mean" if mean else "first"
 
 
-def _ours(file, upstream, kind, pooling, config, expected, stored, model):
+def _ours(
+    file: TensorFile,
+    upstream: str,
+    kind: str,
+    pooling: str | None,
+    config: VideoMAEConfig,
+    expected: dict[str, tuple[int, ...]],
+    stored: dict[str, str],
+    model: str,
+) -> dict[str, Tensor]:
     """Return our weights, each made from all its tensors. Every tensor of the file must be used once."""
     found, used, faults = {}, set(), []
     for path, shape in expected.items():
@@ -219,12 +230,12 @@ def _ours(file, upstream, kind, pooling, config, expected, stored, model):
     return found
 
 
-def _read(path, parts):
+def _read(path: str, parts: list[Tensor]) -> np.ndarray:
     tensors = [part.read() for part in parts]
     return names.from_upstream(path, tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
 
 
-def _with_stored_positions(tensors, config):
+def _with_stored_positions(tensors: dict[str, Tensor], config: VideoMAEConfig) -> VideoMAEConfig:
     """Set the encoder's positions to fixed if the file stores the fixed table. Clause IMAGE-7."""
     (name, width), _ = _TABLES.items()
     if name not in tensors or not _is_planar(tensors[name], config, width):
@@ -232,7 +243,7 @@ def _with_stored_positions(tensors, config):
     return config.replace(learned_positions=False, planar_positions=True)
 
 
-def _is_planar(tensor, config, width):
+def _is_planar(tensor: Tensor, config: VideoMAEConfig, width: str) -> bool:
     """Return True if stored positions (1, 1 + N, D) are a zero row and MAE's table, up to rounding."""
     dim = getattr(config, width)
     if tensor.shape != (1, 1 + config.num_tokens, dim) or dim % 4:
@@ -244,7 +255,7 @@ def _is_planar(tensor, config, width):
     return np.allclose(stored, table, rtol=0, atol=1e-5)  # sines computed in float32
 
 
-def _of_16_bits(values):
+def _of_16_bits(values: np.ndarray) -> bool:
     """Return True if all float32 values are exact in float16, or all in bfloat16."""
     return (
         np.array_equal(values, values.astype(np.float16))
@@ -252,7 +263,7 @@ def _of_16_bits(values):
     )
 
 
-def _is_fixed(tensor, config):
+def _is_fixed(tensor: Tensor, config: VideoMAEConfig) -> bool:
     """Return True if mmaction2's stored positions (1, N, D) are the sinusoid, up to 16-bit rounding."""
     if tensor.shape != (1, config.num_tokens, config.dim):
         return False

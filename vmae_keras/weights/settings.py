@@ -12,6 +12,8 @@ from vmae_keras.config import DEEPEST, IMAGENET_MEAN, IMAGENET_STD, VideoMAEConf
 from vmae_keras.weights import names
 from vmae_keras.weights.tensor_files import WeightsError
 
+_Values = dict[str, Any]
+
 # Number of heads in the official models by width, used if neither tensors nor settings determine it.
 HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
@@ -35,10 +37,10 @@ def configuration(
     kind: str,
     pooling: str | None,
     shapes: dict[str, tuple[int, ...]],
-    settings: dict[str, Any],
-    arguments: dict[str, Any],
-    preprocessing: dict[str, Any],
-    overrides: dict[str, Any],
+    settings: _Values,
+    arguments: _Values,
+    preprocessing: _Values,
+    overrides: _Values,
     path: Any,
 ) -> tuple[VideoMAEConfig, list[str]]:
     """Return the configuration, and notes on settings that were assumed or corrected.
@@ -89,9 +91,7 @@ def configuration(
         ) from error
 
 
-def labels(
-    settings: dict[str, Any], classes: int | None, notes: list[str]
-) -> tuple[str, ...] | None:
+def labels(settings: _Values, classes: int | None, notes: list[str]) -> tuple[str, ...] | None:
     """Return the class names of a `config.json` in order, or None if it has none."""
     named = settings.get("id2label")
     if not classes or not isinstance(named, dict):
@@ -104,15 +104,17 @@ def labels(
     return None if found == tuple(f"LABEL_{i}" for i in wanted) else found
 
 
-def _sizes(upstream, kind, pooling, shapes):
+def _sizes(
+    upstream: str, kind: str, pooling: str | None, shapes: dict[str, tuple[int, ...]]
+) -> _Values:
     """Return the fields that shapes determine, by majority, so one bad block does not matter."""
 
-    def find(*paths):
+    def find(*paths: str) -> Any:
         candidates = (names.upstream_names(path, upstream, kind, pooling) for path in paths)
         found = [shapes[each[0]] for each in candidates if each and each[0] in shapes]
         return mode(found) if found else None
 
-    def depth(part):
+    def depth(part: str) -> int:
         (one,) = names.upstream_names(f"{part}/block_0/norm1/gamma", upstream, kind, pooling)
         start = re.escape(one.partition("0.")[0])
         found = (re.match(rf"{start}(\d+)\.", name) for name in shapes)
@@ -124,13 +126,13 @@ def _sizes(upstream, kind, pooling, shapes):
             )
         return 1 + last
 
-    def in_blocks(part, inner):
+    def in_blocks(part: str, inner: str) -> list[str]:
         return [f"{part}/block_{i}/{inner}" for i in range(depth(part))]
 
-    def has(inner):
+    def has(inner: str) -> bool:
         return find(*in_blocks("encoder", inner)) is not None
 
-    def mlp_dim(part, dim):
+    def mlp_dim(part: str, dim: int) -> int:
         kernel = find(*in_blocks(part, "mlp/hidden/kernel"))
         return kernel[0] if kernel else 4 * dim
 
@@ -166,7 +168,9 @@ def _sizes(upstream, kind, pooling, shapes):
     return fields
 
 
-def _of_hugging_face(settings, fields, overrides, notes):
+def _of_hugging_face(
+    settings: _Values, fields: _Values, overrides: _Values, notes: list[str]
+) -> _Values:
     found = {
         **_of_transformers(settings, fields, notes),
         "frames": settings.get("num_frames", 16),
@@ -182,7 +186,7 @@ def _of_hugging_face(settings, fields, overrides, notes):
     return found
 
 
-def _of_image_models(kind, settings, fields, notes):
+def _of_image_models(kind: str, settings: _Values, fields: _Values, notes: list[str]) -> _Values:
     found = {**_of_transformers(settings, fields, notes), "frames": 1}
     if kind == "pretraining":
         found.setdefault("decoder_heads", 16)
@@ -194,7 +198,7 @@ def _of_image_models(kind, settings, fields, notes):
     return found
 
 
-def _of_transformers(settings, fields, notes):
+def _of_transformers(settings: _Values, fields: _Values, notes: list[str]) -> _Values:
     """Return the fields that all models of transformers have."""
     if not settings:
         notes.append(
@@ -234,7 +238,7 @@ def _of_transformers(settings, fields, notes):
     return found
 
 
-def _of_official(model, arguments, fields, notes):
+def _of_official(model: _Values, arguments: _Values, fields: _Values, notes: list[str]) -> _Values:
     """Return the fields of V1, V2 and mmaction2. `model` is `model_config` of V2's hub repositories."""
     frames = arguments.get("num_frames") or model.get("num_frames") or 16
     segments = arguments.get("num_segments") or 1
@@ -260,7 +264,7 @@ def _of_official(model, arguments, fields, notes):
     return found
 
 
-def _of_preprocessing(settings, channels):
+def _of_preprocessing(settings: _Values, channels: int) -> _Values:
     """Return mean and std for pixels in [0, 1]. Unset values are ImageNet's, as in the models' training."""
     if not settings.get("do_normalize", True):
         mean, std = (0.0,) * channels, (1.0,) * channels
@@ -275,12 +279,12 @@ def _of_preprocessing(settings, channels):
     return {}
 
 
-def _frame(size):
+def _frame(size: Any) -> _Values:
     height, width = (size, size) if isinstance(size, int) else size
     return {"height": height, "width": width}
 
 
-def _official_heads(name, width, known, notes):
+def _official_heads(name: str, width: int, known: dict[int, int], notes: list[str]) -> int:
     """Return the official number of heads for a width, else one per 64 channels."""
     if width in known:
         return known[width]

@@ -55,7 +55,7 @@ def read_weights(path: Path, overrides: dict[str, Any]) -> Stored:
     return recognise_model(read_tensors(file), settings, preprocessing, overrides)
 
 
-def _weights_file(folder):
+def _weights_file(folder: Path) -> Path:
     known = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
     if known:
         return known[0]

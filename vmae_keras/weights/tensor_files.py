@@ -141,7 +141,7 @@ def not_floats(path: Path, name: str, received: str) -> WeightsError:
     )
 
 
-def _head(path):
+def _head(path: Path) -> bytes:
     if not path.is_file():  # a named pipe would block
         found = "a folder" if path.is_dir() else "nothing there, or no regular file"
         raise WeightsError(f"{path} is not a file. Received: {found}. Name a file of weights.")
@@ -149,12 +149,12 @@ def _head(path):
         return file.read(512)
 
 
-def _is_text(head):
+def _is_text(head: bytes) -> bool:
     """Return True if the first 8 bytes are text. As a safetensors header length they would exceed 10^17."""
     return all(8 < byte < 127 for byte in head[:8])
 
 
-def _read_one(path, head):
+def _read_one(path: Path, head: bytes) -> TensorFile:
     if not head:
         raise WeightsError(f"{path} is empty. Download it again.")
     if head[8:9] == b"{" and not _is_text(head):
@@ -172,7 +172,7 @@ def _read_one(path, head):
     )
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: Path) -> TensorFile:
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -195,7 +195,7 @@ def _read_safetensors(path):
     return TensorFile(path, tensors, {})
 
 
-def _read_values(path, name, entry, start):
+def _read_values(path: Path, name: str, entry: dict[str, Any], start: int) -> np.ndarray:
     """Read values from the file. safetensors lacks bfloat16 for NumPy, and a mmap counts as memory."""
     dtype = entry["dtype"]
     if dtype not in _FLOATS:
@@ -210,7 +210,7 @@ def _read_values(path, name, entry, start):
     return as_float32(path, name, values)
 
 
-def _read_index(path):
+def _read_index(path: Path) -> TensorFile:
     """Read the shards that an index names, all in its own folder, as one file."""
     places = _weight_map(path)
     files = sorted(set(places.values()))
@@ -244,7 +244,7 @@ def _read_index(path):
     return TensorFile(path, {name: shards[file][name] for name, file in places.items()}, {})
 
 
-def _weight_map(path):
+def _weight_map(path: Path) -> dict[str, str]:
     if path.stat().st_size > _LARGEST_INDEX:
         raise WeightsError(
             f"{path} is too long for an index. Received: {path.stat().st_size} bytes, "
@@ -263,7 +263,7 @@ def _weight_map(path):
     return places
 
 
-def _shard_fault(folder, file):
+def _shard_fault(folder: Path, file: str) -> str | None:
     """Return the fault in a shard's name or location, or None."""
     if not _PLAIN_NAME.fullmatch(file):
         return "is not the plain name of a file in the index's folder; nothing else is followed"
@@ -279,7 +279,7 @@ def _shard_fault(folder, file):
     return None
 
 
-def _without_repeats(pairs):
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         counts = Counter(name for name, _ in pairs)

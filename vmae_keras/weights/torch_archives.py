@@ -7,7 +7,8 @@ archive must end at the end of the file, without a comment, and its parts must l
 import io
 import struct
 import zipfile
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from vmae_keras.weights import pickles
 from vmae_keras.weights.tensor_files import WeightsError
@@ -19,7 +20,7 @@ _MOST_OF_A_NUMBER = (
 )
 
 
-def check_zip(path) -> None:
+def check_zip(path: Path) -> None:
     """Check a zip file: uncompressed parts that do not overlap, a pickle, and the storages it names."""
     content, sizes = b"", {}
     try:
@@ -66,7 +67,7 @@ def directory(file: BinaryIO) -> int:
     return start
 
 
-def _start_and_size(file):
+def _start_and_size(file: BinaryIO) -> tuple[int, int]:
     size = file.seek(0, io.SEEK_END)
     file.seek(max(size - 98, 0))
     end = file.read()
@@ -80,7 +81,7 @@ def _start_and_size(file):
     return int.from_bytes(end[48:56], "little"), size
 
 
-def _faults(file, entries, root, directory):
+def _faults(file: BinaryIO, entries: list[zipfile.ZipInfo], root: str, directory: int) -> list[str]:
     names = {entry.orig_filename for entry in entries}
     if "model.weights.h5" in names:
         return ["it is a .keras file: read it with vmae_keras.load"]
@@ -119,7 +120,7 @@ def _faults(file, entries, root, directory):
     return faults
 
 
-def check_old(path) -> None:
+def check_old(path: Path) -> None:
     """Check a legacy file: five pickles (magic, protocol, system, content, keys), then the storages."""
     with open(path, "rb") as file:
         start = io.BytesIO(file.read(pickles.LONGEST))
@@ -140,7 +141,9 @@ def check_old(path) -> None:
         )
 
 
-def _inspect(path, stream, most=pickles.MOST_OPCODES):
+def _inspect(
+    path: Path, stream: BinaryIO, most: int = pickles.MOST_OPCODES
+) -> tuple[Any, dict[str, int]]:
     try:
         return pickles.inspect(stream, most)
     except pickles.RefusedPickle as error:

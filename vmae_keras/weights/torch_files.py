@@ -6,6 +6,7 @@ checks of the file (`torch_archives`) and its opcodes (`pickles`). Zip files are
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def write_torch(path: Path, tensors: dict[str, np.ndarray]) -> None:
         torch.save({"model": model}, file)
 
 
-def _torch(path):
+def _torch(path: Path) -> Any:
     try:
         import torch
     except ImportError as error:
@@ -94,14 +95,14 @@ def _torch(path):
     return torch
 
 
-def _container(content):
+def _container(content: Any) -> dict:
     if not isinstance(content, dict):
         return {}
     inner = [content.get(key) for key in _CONTAINERS]
     return next((one for one in inner if isinstance(one, dict)), content)
 
 
-def _read(path, size, name, tensor):
+def _read(path: Path, size: int, name: str, tensor: Any) -> np.ndarray:
     import torch
 
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -117,10 +118,10 @@ def _read(path, size, name, tensor):
     return as_float32(path, name, np.array(bits.detach().numpy()))
 
 
-def _stand_in(module, name):
+def _stand_in(module: str, name: str) -> type:
     """Return a class that replaces another one in a pickle, and only stores its state."""
 
-    def set_state(self, state) -> None:
+    def set_state(self: Any, state: Any) -> None:
         if isinstance(state, dict):
             self.__dict__ = state
 
@@ -137,7 +138,7 @@ _STAND_INS = [
 ]
 
 
-def _arguments(content):
+def _arguments(content: Any) -> dict[str, Any]:
     namespace = content.get("args")
     if type(namespace).__name__ != "Namespace":
         return {}
@@ -148,7 +149,7 @@ def _arguments(content):
     }
 
 
-def _is_plain(value):
+def _is_plain(value: Any) -> bool:
     """Return True for text, numbers, None, and lists, tuples or dicts of them.
 
     The number of values is limited, because a list may contain itself.

@@ -1,11 +1,13 @@
 """Writers of model weights for other implementations. Clauses WEIGHT-3, WEIGHT-5, WEIGHT-7."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD
+from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from vmae_keras.weights import names
 from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError, write_safetensors
@@ -103,7 +105,7 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
     return notes
 
 
-def _tensors(stored, upstream, whose):
+def _tensors(stored: Stored, upstream: str, whose: str) -> dict[str, np.ndarray]:
     found, nameless = {}, []
     for path, tensor in stored.tensors.items():
         wanted = names.upstream_names(path, upstream, stored.kind, stored.pooling)
@@ -117,20 +119,20 @@ def _tensors(stored, upstream, whose):
     return found
 
 
-def _of_images(c):
+def _of_images(c: VideoMAEConfig) -> dict[str, bool]:
     """Return the options that only image models have, so no VideoMAE format supports them."""
     names = ("class_token", "planar_positions", "bridge_bias", "mae_target")
     return {f"{name}=True": getattr(c, name) for name in names}
 
 
-def _refuse(stored, whose, options) -> None:
+def _refuse(stored: Stored, whose: str, options: dict[str, bool]) -> None:
     if refused := [name for name, present in options.items() if present]:
         raise WeightsError(
             f"{whose} cannot be this one. Received: {', '.join(refused)}, in {stored.source}."
         )
 
 
-def _settings(stored):
+def _settings(stored: Stored) -> dict[str, Any]:
     c = stored.config
     settings = {
         "architectures": [_ARCHITECTURES[stored.kind]],
@@ -164,7 +166,7 @@ def _settings(stored):
     return settings
 
 
-def _preprocessing(c):
+def _preprocessing(c: VideoMAEConfig) -> dict[str, Any]:
     return {
         "image_processor_type": "VideoMAEImageProcessor",
         "do_resize": True,
@@ -180,5 +182,5 @@ def _preprocessing(c):
     }
 
 
-def _all(values):
+def _all(values: Iterable[float]) -> str:
     return " and ".join(f"{value:g}" for value in sorted(values))
