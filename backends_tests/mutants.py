@@ -227,7 +227,9 @@ MUTANTS = [
         "x = x + 0 * positions\n",
         PREDICTIONS,
     ),
-    Mutant("cubic kernel of a = -.5", "positions.py", "a=-0.75", "a=-0.5", RESIZED),
+    Mutant(
+        "cubic kernel of a = -.5", "positions.py", "a: float = -0.75", "a: float = -0.5", RESIZED
+    ),
     Mutant(
         "time resized cubically",
         "positions.py",
@@ -860,8 +862,8 @@ MUTANTS = [
     Mutant(
         "xavier of qkv as three kernels",
         "layers.py",
-        "kernel = block_kernel(self.stack.kernel_std)",
-        "kernel = block_kernel(self.stack.kernel_std) if name != 'qkv' else "
+        "kernel = initializers.block_kernel(self.stack.kernel_std)",
+        "kernel = initializers.block_kernel(self.stack.kernel_std) if name != 'qkv' else "
         'keras.initializers.VarianceScaling(2.0, "fan_avg", "uniform")',
         INITIAL,
     ),
@@ -882,7 +884,7 @@ MUTANTS = [
     Mutant(
         "tubelet bias of zero",
         "layers.py",
-        "initializer=torch_bias(c.tubelet_size)",
+        "initializer=initializers.torch_bias(c.tubelet_size)",
         'initializer="zeros"',
         INITIAL,
     ),

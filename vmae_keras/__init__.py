@@ -1,6 +1,7 @@
 """VideoMAE and VideoMAE V2 in Keras 3, on JAX, TensorFlow and PyTorch."""
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -18,7 +19,7 @@ _HOME = {
 __all__ = ["VideoClassifier", "VideoEncoder", "VideoMAE", "VideoMAEConfig", "data", "load", "masks"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vmae_keras' has no attribute {name!r}")
     if _HOME[name] is None:
@@ -26,5 +27,5 @@ def __getattr__(name):
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])

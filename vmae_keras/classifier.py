@@ -1,13 +1,19 @@
 """Video classifier: the encoder with a head, for fine-tuning a pretrained VideoMAE."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.backend import AnyTensor
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.encoder import KERNEL_STD, Backbone
 from vmae_keras.initializers import filled_by
 from vmae_keras.presets import by_path
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError
 
 
@@ -41,16 +47,16 @@ class VideoClassifier(Backbone):
 
     def __init__(
         self,
-        config,
-        classes,
+        config: VideoMAEConfig | dict,
+        classes: int,
         *,
-        labels=None,
-        pooling="mean",
-        head_dropout=0.0,
-        init_scale=0.001,
-        remat=False,
-        name="video_classifier",
-        **kwargs,
+        labels: Sequence[str] | None = None,
+        pooling: str = "mean",
+        head_dropout: float = 0.0,
+        init_scale: float = 0.001,
+        remat: bool = False,
+        name: str = "video_classifier",
+        **kwargs: Any,
     ) -> None:
         if pooling is None:
             raise ValueError("`pooling` must be 'mean' or 'first'. Received: pooling=None.")
@@ -72,20 +78,20 @@ class VideoClassifier(Backbone):
         )
         self.build()
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: tuple | None = None) -> None:
         """Create the weights. The constructor calls this, since all sizes are known."""
         if not self.built:
             self.head.build((None, self.config.dim))
             super().build()
 
-    def call(self, video, training=False):
+    def call(self, video: AnyTensor, training: bool = False) -> AnyTensor:
         """Return logits: (B, T, H, W, C) -> (B, K)."""
         x = self.features(video, training=training)  # (B, D)
         if training and self.head_dropout:
             x = self._dropped(x)
         return self.head(x)
 
-    def _dropped(self, x):
+    def _dropped(self, x: AnyTensor) -> AnyTensor:
         """Apply dropout. Clause FT-3.
 
         `keras.random.dropout` would ignore the seed generator's state on PyTorch.
@@ -94,7 +100,9 @@ class VideoClassifier(Backbone):
         draw = backend.uniform_of_batch(ops.shape(x), axis=0, seed=self.seed_generator)
         return x * ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
-    def with_classes(self, rows, labels=None):
+    def with_classes(
+        self, rows: Sequence[int], labels: Sequence[str] | None = None
+    ) -> "VideoClassifier":
         """Return a classifier whose head is mapped to other classes, such as K710's to K400's.
 
         Args:
@@ -124,7 +132,7 @@ class VideoClassifier(Backbone):
             variable.assign(value[..., rows] if path.startswith("head/") else value)
         return model
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "classes": self.classes,
@@ -134,7 +142,9 @@ class VideoClassifier(Backbone):
         }
 
     @staticmethod
-    def preset_arguments(stored, config, arguments):
+    def preset_arguments(
+        stored: Stored, config: VideoMAEConfig, arguments: dict[str, Any]
+    ) -> tuple[VideoMAEConfig, dict[str, Any], tuple[str, ...]]:
         """Return the configuration, arguments and weights to leave fresh for `Preset.from_preset`."""
         arguments = dict(arguments)
         new_head = arguments.pop("new_head", False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from vmae_keras.variants import ACTIVATIONS, VARIANTS
 
@@ -237,7 +238,7 @@ class VideoMAEConfig:
         """Number of values in one tubelet, P = p0 * p1 * p2 * C."""
         return math.prod(self.tubelet) * self.channels
 
-    def encoder_stack(self, **changes) -> Stack:
+    def encoder_stack(self, **changes: Any) -> Stack:
         """Return the `Stack` of the pretraining model's encoder, with some values changed."""
         sizes = {
             "dim": self.dim,
@@ -259,7 +260,7 @@ class VideoMAEConfig:
             final_epsilon=self.last_norm_epsilon,
         )
 
-    def _block_options(self):
+    def _block_options(self) -> dict[str, Any]:
         return {
             "drop_path": self.drop_path,
             "layer_scale": self.layer_scale,
@@ -269,7 +270,7 @@ class VideoMAEConfig:
             "query_value_bias": self.query_value_bias,
         }
 
-    def replace(self, **changes) -> "VideoMAEConfig":
+    def replace(self, **changes: Any) -> "VideoMAEConfig":
         """Return a copy with some fields changed, and validate it."""
         return dataclasses.replace(self, **changes)
 
@@ -278,7 +279,7 @@ class VideoMAEConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def variant(cls, name: str, **changes) -> "VideoMAEConfig":
+    def variant(cls, name: str, **changes: Any) -> "VideoMAEConfig":
         """Return a variant ("v1-b", "v2-g", "mae-b", "tiny", ...) with some fields changed.
 
         Raises:
@@ -291,5 +292,5 @@ class VideoMAEConfig:
         return cls(**{**VARIANTS[name], **changes})
 
 
-def _is_size(value):
+def _is_size(value: Any) -> bool:
     return type(value) is int and value >= 1

@@ -31,10 +31,10 @@ def pretraining_multiply_accumulates(config: VideoMAEConfig, visible: int, decod
     )
 
 
-def _encoder(config, tokens):
+def _encoder(config: VideoMAEConfig, tokens: int) -> int:
     return _transformer(tokens, config.dim, config.mlp_dim, config.depth)
 
 
-def _transformer(tokens, dim, mlp_dim, depth):
+def _transformer(tokens: int, dim: int, mlp_dim: int, depth: int) -> int:
     """Count qkv, projection and MLP of each token, and the attention of each token to all."""
     return depth * (tokens * (4 * dim**2 + 2 * dim * mlp_dim) + 2 * tokens**2 * dim)

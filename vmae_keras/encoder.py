@@ -1,13 +1,18 @@
 """Video encoder without a decoder or head: clips -> features."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.backend import AnyTensor
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.presets import Preset, by_path
 from vmae_keras.tubelets import check_video, cut_tubelets
+from vmae_keras.weights.stored_model import Stored
 
 KERNEL_STD = 0.02  # of the blocks' kernels after `trunc_normal_` in the official fine-tuning
 
@@ -34,7 +39,15 @@ _EQUAL = (
 class Backbone(Preset, keras.Model):
     """Base class of encoder and classifier; see `VideoEncoder`. Subclasses call `build` in `__init__`."""
 
-    def __init__(self, config, *, pooling, remat, name, **kwargs) -> None:
+    def __init__(
+        self,
+        config: VideoMAEConfig | dict,
+        *,
+        pooling: str | None,
+        remat: bool,
+        name: str,
+        **kwargs: Any,
+    ) -> None:
         if pooling not in (None, "mean", "first"):
             raise ValueError(
                 f"`pooling` must be None, 'mean' or 'first'. Received: pooling={pooling!r}."
@@ -56,7 +69,7 @@ class Backbone(Preset, keras.Model):
                 epsilon=c.last_norm_epsilon or c.layer_norm_epsilon, dtype=dtype, name="fc_norm"
             )
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: tuple | None = None) -> None:
         """Create the weights. The constructor calls this, since all sizes are known."""
         if self.built:
             return
@@ -66,7 +79,7 @@ class Backbone(Preset, keras.Model):
             self.fc_norm.build((None, self.config.dim))
         self.built = True
 
-    def features(self, video, training=False):
+    def features(self, video: AnyTensor, training: bool = False) -> AnyTensor:
         """Return features: (B, T, H, W, C) -> (B, N, D), or (B, D) with pooling.
 
         Without pooling, a class token comes first: (B, 1 + N, D).
@@ -80,7 +93,7 @@ class Backbone(Preset, keras.Model):
             return x[:, 0]
         return self.fc_norm(ops.mean(x[:, 1:] if self.config.class_token else x, axis=1))
 
-    def load_encoder(self, model):
+    def load_encoder(self, model: keras.Model) -> list[str]:
         """Copy the tubelet embedding and the encoder of a `VideoMAE` or of another encoder.
 
         The decoder, the bridge, the mask token and a head are ignored, and so is the encoder's final norm
@@ -122,14 +135,14 @@ class Backbone(Preset, keras.Model):
             mine[name].assign(backend.to_numpy(theirs[name]))
         return [name for name in mine if name not in copied]
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
         """Predict as `keras.Model.predict` does, on videos or a data set of them."""
         # Check first: on JAX, an error inside `predict` loses the weights.
         if hasattr(x, "shape"):
             check_video(x, self.config)
         return super().predict(x, *args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "config": self.config.to_dict(),
@@ -159,17 +172,25 @@ class VideoEncoder(Backbone):
     kind = "encoder"  # see `Preset`
 
     def __init__(
-        self, config, *, pooling=None, remat=False, name="video_encoder", **kwargs
+        self,
+        config: VideoMAEConfig | dict,
+        *,
+        pooling: str | None = None,
+        remat: bool = False,
+        name: str = "video_encoder",
+        **kwargs: Any,
     ) -> None:
         super().__init__(config, pooling=pooling, remat=remat, name=name, **kwargs)
         self.build()
 
-    def call(self, video, training=False):
+    def call(self, video: AnyTensor, training: bool = False) -> AnyTensor:
         """Return features: (B, T, H, W, C) -> (B, N, D), or (B, D) with pooling."""
         return self.features(video, training=training)
 
     @staticmethod
-    def preset_arguments(stored, config, arguments):
+    def preset_arguments(
+        stored: Stored, config: VideoMAEConfig, arguments: dict[str, Any]
+    ) -> tuple[VideoMAEConfig, dict[str, Any], tuple[str, ...]]:
         """Return the configuration, arguments and weights to leave fresh for `Preset.from_preset`."""
         arguments = {"pooling": stored.pooling, **arguments}
         if arguments["pooling"] is None and "encoder/norm/gamma" not in stored.tensors:

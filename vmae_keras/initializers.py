@@ -3,16 +3,19 @@
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from keras import ops
+
+from vmae_keras.backend import AnyTensor
 
 _FILL = contextvars.ContextVar("fill", default=None)
 
 
 @contextlib.contextmanager
-def filled_by(fill) -> Iterator[None]:
+def filled_by(fill: Callable[[keras.layers.Layer], None]) -> Iterator[None]:
     """Create kernels as zeros in this context, and call `fill(block)` as soon as a block is built.
 
     Drawing values that a file then overwrites can take longer than reading the file. Filling block by
@@ -26,7 +29,7 @@ def filled_by(fill) -> Iterator[None]:
         _FILL.reset(token)
 
 
-def fill(block) -> None:
+def fill(block: keras.layers.Layer) -> None:
     """Fill a block that has just been built, inside of `filled_by`."""
     if _FILL.get():
         _FILL.get()(block)
@@ -42,19 +45,19 @@ class TruncatedNormal(keras.initializers.Initializer):
     Source: official `trunc_normal_(std=0.02)` with a = -std, b = std; clause INIT-3.
     """
 
-    def __init__(self, std=0.02, seed=None) -> None:
+    def __init__(self, std: float = 0.02, seed: int | None = None) -> None:
         self.std, self.seed = std, seed
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> AnyTensor:
         uniform = keras.random.uniform(shape, 1.0 - _P, _P, dtype="float32", seed=self.seed)
         values = self.std * math.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0)
         return ops.cast(ops.clip(values, -self.std, self.std), dtype or keras.config.floatx())
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"std": self.std, "seed": self.seed}
 
 
-def block_kernel(std: float | None):
+def block_kernel(std: float | None) -> keras.initializers.Initializer:
     """Return the initializer of a kernel in a block: Xavier uniform, or normal with deviation `std`.
 
     Each kernel needs its own: a Keras initializer returns the same numbers on every call.
@@ -67,7 +70,7 @@ def block_kernel(std: float | None):
     return keras.initializers.RandomNormal(stddev=std)
 
 
-def torch_linear_kernel():
+def torch_linear_kernel() -> keras.initializers.Initializer:
     """Return torch's default for kernels: U(-1/sqrt(fan_in), 1/sqrt(fan_in)). Clause INIT-2.
 
     Torch calls it kaiming_uniform(a=sqrt(5)).
@@ -77,7 +80,7 @@ def torch_linear_kernel():
     return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def torch_bias(fan_in: int):
+def torch_bias(fan_in: int) -> keras.initializers.Initializer:
     """Return torch's default for biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in)). Clause INIT-2."""
     bound = fan_in**-0.5
     return keras.initializers.RandomUniform(-bound, bound)

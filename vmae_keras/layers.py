@@ -2,20 +2,15 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from vmae_keras import backend
+from vmae_keras import backend, initializers
+from vmae_keras.backend import AnyTensor
 from vmae_keras.config import Stack, VideoMAEConfig
-from vmae_keras.initializers import (
-    TruncatedNormal,
-    block_kernel,
-    fill,
-    torch_bias,
-    torch_linear_kernel,
-)
 from vmae_keras.positions import fixed_positions
 from vmae_keras.target import standardised
 
@@ -53,19 +48,28 @@ class TubeletEmbedding(keras.layers.Layer):
     Source: clauses INPUT-2, EMBED-1, EMBED-2, POS-4, POS-5, IMAGE-1.
     """
 
-    def __init__(self, config, *, normal_positions=False, name="tubelet_embedding", **kwargs):
+    def __init__(
+        self,
+        config: VideoMAEConfig | dict,
+        *,
+        normal_positions: bool = False,
+        name: str = "tubelet_embedding",
+        **kwargs: Any,
+    ) -> None:
         # Pixels must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
         self.normal_positions = normal_positions
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: tuple | None = None) -> None:
         c = self.config
         self.kernel = self.add_weight(
-            name="kernel", shape=(c.tubelet_size, c.dim), initializer=torch_linear_kernel()
+            name="kernel",
+            shape=(c.tubelet_size, c.dim),
+            initializer=initializers.torch_linear_kernel(),
         )
         self.bias = self.add_weight(
-            name="bias", shape=(c.dim,), initializer=torch_bias(c.tubelet_size)
+            name="bias", shape=(c.dim,), initializer=initializers.torch_bias(c.tubelet_size)
         )
         if c.class_token:
             self.class_token = self.add_weight(
@@ -78,10 +82,10 @@ class TubeletEmbedding(keras.layers.Layer):
             self.positions = self.add_weight(
                 name="positions",
                 shape=(c.num_tokens + c.class_token, c.dim),
-                initializer=normal if self.normal_positions else TruncatedNormal(0.02),
+                initializer=normal if self.normal_positions else initializers.TruncatedNormal(0.02),
             )
 
-    def call(self, tokens, ids=None):
+    def call(self, tokens: AnyTensor, ids: AnyTensor = None) -> AnyTensor:
         """Embed tubelets (B, V, P) of any dtype with ids (B, V) -> (B, V, D).
 
         Without ids, the tubelets are all N in order. With a class token, return (B, 1 + V, D).
@@ -103,7 +107,7 @@ class TubeletEmbedding(keras.layers.Layer):
             return x
         return ops.concatenate([ops.zeros_like(x[:, :1]) + first, x], axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "config": self.config.to_dict(),
@@ -114,20 +118,20 @@ class TubeletEmbedding(keras.layers.Layer):
 class StackLayer(keras.layers.Layer):
     """Base class of a transformer and its parts, configured by a `Stack` or its dict."""
 
-    def __init__(self, stack, **kwargs):
+    def __init__(self, stack: Stack | dict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stack = stack if isinstance(stack, Stack) else Stack(**stack)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "stack": dataclasses.asdict(self.stack)}
 
-    def _dense(self, units, name, **options):
-        kernel = block_kernel(self.stack.kernel_std)
+    def _dense(self, units: int, name: str, **options: Any) -> keras.layers.Dense:
+        kernel = initializers.block_kernel(self.stack.kernel_std)
         return keras.layers.Dense(
             units, kernel_initializer=kernel, dtype=self.dtype_policy, name=name, **options
         )
 
-    def _norm(self, epsilon, name):
+    def _norm(self, epsilon: float, name: str) -> keras.layers.LayerNormalization:
         return keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name=name)
 
 
@@ -138,13 +142,13 @@ class Attention(StackLayer):
     Source: official `Attention` and `CosAttention`; clauses BLOCK-3, BLOCK-4, BLOCK-8, OPTION-2.
     """
 
-    def __init__(self, stack, **kwargs):
+    def __init__(self, stack: Stack | dict, **kwargs: Any) -> None:
         super().__init__(stack, **kwargs)
         # One (D, 3D) kernel, as in the official code: the bound of Xavier's uniform depends on the shape.
         self.qkv = self._dense(3 * self.stack.dim, "qkv", use_bias=False)
         self.projection = self._dense(self.stack.dim, "projection")
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         dim, heads = self.stack.dim, self.stack.heads
         if self.stack.query_value_bias:
             self.q_bias = self.add_weight(name="q_bias", shape=(dim,), initializer="zeros")
@@ -158,7 +162,7 @@ class Attention(StackLayer):
         self.qkv.build((None, None, dim))
         self.projection.build((None, None, dim))
 
-    def call(self, x, last=None):
+    def call(self, x: AnyTensor, last: int | None = None) -> AnyTensor:
         """Attend: (B, N, D) -> (B, N, D), or (B, last, D) for the queries of the last tokens only."""
         count, dim, heads = x.shape[1], self.stack.dim, self.stack.heads
         qkv = self.qkv(x)  # (B, N, 3D)
@@ -183,16 +187,16 @@ class Attention(StackLayer):
 class MLP(StackLayer):
     """Two dense layers around an activation, by default the exact (erf) GELU. BLOCK-5, OPTION-1."""
 
-    def __init__(self, stack, **kwargs):
+    def __init__(self, stack: Stack | dict, **kwargs: Any) -> None:
         super().__init__(stack, **kwargs)
         self.hidden = self._dense(self.stack.mlp_dim, "hidden")
         self.output_ = self._dense(self.stack.dim, "output")
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.hidden.build((None, None, self.stack.dim))
         self.output_.build((None, None, self.stack.mlp_dim))
 
-    def call(self, x):
+    def call(self, x: AnyTensor) -> AnyTensor:
         """Transform each token: (B, N, D) -> (B, N, D)."""
         return self.output_(ACTIVATIONS[self.stack.activation](self.hidden(x)))
 
@@ -204,7 +208,7 @@ class Block(StackLayer):
     Source: official `Block`; clauses BLOCK-1, BLOCK-2, BLOCK-6, BLOCK-7.
     """
 
-    def __init__(self, stack, **kwargs):
+    def __init__(self, stack: Stack | dict, **kwargs: Any) -> None:
         super().__init__(stack, **kwargs)
         dtype = self.dtype_policy
         self.norm1 = self._norm(self.stack.epsilon, "norm1")
@@ -212,7 +216,7 @@ class Block(StackLayer):
         self.norm2 = self._norm(self.stack.epsilon, "norm2")
         self.mlp = MLP(self.stack, dtype=dtype, name="mlp")
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         dim = self.stack.dim
         for layer in (self.norm1, self.attention, self.norm2, self.mlp):
             layer.build((None, None, dim))
@@ -222,7 +226,7 @@ class Block(StackLayer):
             self.scale1 = self.add_weight(name="scale1", shape=(dim,), initializer=initializer)
             self.scale2 = self.add_weight(name="scale2", shape=(dim,), initializer=initializer)
 
-    def call(self, x, keep=None, last=None):
+    def call(self, x: AnyTensor, keep: AnyTensor = None, last: int | None = None) -> AnyTensor:
         """Apply the block: (B, N, D) -> (B, N, D), or (B, last, D) for the last tokens only.
 
         Args:
@@ -234,7 +238,7 @@ class Block(StackLayer):
         y = self.mlp(self.norm2(x))
         return x + self._branch(y, self.scale2, keep, 1)
 
-    def _branch(self, y, scale, keep, index):
+    def _branch(self, y: AnyTensor, scale: AnyTensor, keep: AnyTensor, index: int) -> AnyTensor:
         if scale is not None:
             y = y * scale
         return y if keep is None else y * ops.reshape(keep[index], (-1, 1, 1))
@@ -249,13 +253,11 @@ class Transformer(StackLayer):
         remat: Recompute each block in the backward pass instead of storing its activations.
     """
 
-    def __init__(self, stack, *, remat=False, **kwargs):
+    def __init__(self, stack: Stack | dict, *, remat: bool = False, **kwargs: Any) -> None:
         super().__init__(stack, **kwargs)
         self.remat = remat
         stack, dtype = self.stack, self.dtype_policy
-        self.blocks = [
-            Block(stack, dtype=dtype, name=f"block_{index}") for index in range(stack.depth)
-        ]
+        self.blocks = [Block(stack, dtype=dtype, name=f"block_{i}") for i in range(stack.depth)]
         self.norm = (
             self._norm(stack.final_epsilon or stack.epsilon, "norm")
             if stack.final_norm
@@ -265,12 +267,12 @@ class Transformer(StackLayer):
         if stack.drop_path:
             self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_drop_path")
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         for layer in (*self.blocks, self.norm):
             layer.build((None, None, self.stack.dim))
-            fill(layer)
+            initializers.fill(layer)
 
-    def call(self, x, last=None, training=False):
+    def call(self, x: AnyTensor, last: int | None = None, training: bool = False) -> AnyTensor:
         """Apply all blocks: (B, N, D) -> (B, N, D), or (B, last, D) for the last tokens only."""
         keep = self._keep(x) if training and self.stack.drop_path else None
         for index, block in enumerate(self.blocks):
@@ -278,7 +280,7 @@ class Transformer(StackLayer):
             x = self._apply(block, x, None if keep is None else keep[index], read)
         return self.norm(x)
 
-    def _apply(self, block, x, keep, last):
+    def _apply(self, block: Block, x: AnyTensor, keep: AnyTensor, last: int | None) -> AnyTensor:
         if not self.remat:
             return block(x, keep=keep, last=last)
         # `keras.remat(block)(x)` would freeze the block's weights on JAX; wrapping its `call` does not.
@@ -287,13 +289,12 @@ class Transformer(StackLayer):
             return keras.remat(lambda x: block.call(x, last=last))(x)
         return keras.remat(lambda x, keep: block.call(x, keep=keep, last=last))(x, keep)
 
-    def _keep(self, x):
+    def _keep(self, x: AnyTensor) -> AnyTensor:
         """Draw factors (depth, 2, B): 1 / (1 - rate) with probability 1 - rate, else 0. Clause BLOCK-7."""
         survive = ops.reshape(ops.convert_to_tensor(1.0 - self.rates), (-1, 1, 1))
-        draw = backend.uniform_of_batch(
-            (len(self.blocks), 2, ops.shape(x)[0]), axis=2, seed=self.seed_generator
-        )
+        shape = (len(self.blocks), 2, ops.shape(x)[0])
+        draw = backend.uniform_of_batch(shape, axis=2, seed=self.seed_generator)
         return ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "remat": self.remat}

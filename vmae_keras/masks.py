@@ -131,7 +131,7 @@ def count_tokens(
     return len(drawn["visible"]), len(drawn["decoded"])
 
 
-def _cells(grid, hidden, pointer):
+def _cells(grid: tuple[int, int, int], hidden: int, pointer: int) -> np.ndarray:
     """Return (N,) bool, True where not decoded: 2 x 2 cells, rotated by one place in each slot."""
     t, h, w = grid
     queue = np.arange(4) < hidden
@@ -142,16 +142,22 @@ def _cells(grid, hidden, pointer):
     return np.stack(slots)[:, :h, :w].reshape(-1)
 
 
-def _split(hidden):
+def _split(hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~hidden).astype(np.int32), np.flatnonzero(hidden).astype(np.int32)
 
 
-def _choose(count, hidden, ratio, grid, generator):
+def _choose(
+    count: int,
+    hidden: int,
+    ratio: float,
+    grid: tuple[int, int, int],
+    generator: np.random.Generator,
+) -> np.ndarray:
     _check_count(hidden, count, ratio, grid)
     return generator.choice(count, hidden, replace=False)
 
 
-def _check_count(hidden, count, ratio, grid) -> None:
+def _check_count(hidden: int, count: int, ratio: float, grid: tuple[int, int, int]) -> None:
     if not 0 < hidden < count:
         raise ValueError(
             "`ratio` must leave at least one token visible and one masked. "

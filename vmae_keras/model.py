@@ -1,9 +1,13 @@
 """VideoMAE V1 and V2: clips -> tubelets -> encoder -> decoder -> loss, in the papers' order."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.backend import AnyTensor
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import TruncatedNormal, torch_linear_kernel
 from vmae_keras.layers import Transformer, TubeletEmbedding
@@ -11,6 +15,7 @@ from vmae_keras.positions import fixed_positions
 from vmae_keras.presets import Preset
 from vmae_keras.target import compute_target
 from vmae_keras.tubelets import check_video, cut_tubelets, take
+from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError
 
 
@@ -42,7 +47,14 @@ class VideoMAE(Preset, keras.Model):
 
     kind = "pretraining"  # see `Preset`
 
-    def __init__(self, config, *, remat=False, name="video_mae", **kwargs) -> None:
+    def __init__(
+        self,
+        config: VideoMAEConfig | dict,
+        *,
+        remat: bool = False,
+        name: str = "video_mae",
+        **kwargs: Any,
+    ) -> None:
         # Float videos must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
@@ -61,7 +73,7 @@ class VideoMAE(Preset, keras.Model):
         self.head = keras.layers.Dense(c.tubelet_size, dtype=dtype, name="head")
         self.build()
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: tuple | None = None) -> None:
         """Create the weights. The constructor calls this, since all sizes are known."""
         if self.built:
             return
@@ -76,7 +88,7 @@ class VideoMAE(Preset, keras.Model):
         self.head.build((None, None, c.decoder_dim))
         self.built = True
 
-    def call(self, batch, training=False):
+    def call(self, batch: dict[str, AnyTensor], training: bool = False) -> AnyTensor:
         """Return the predictions of the decoded tokens: dict -> (B, M, P)."""
         self.check(batch)
         visible, decoded = (ops.cast(batch[key], "int32") for key in ("visible", "decoded"))
@@ -93,20 +105,20 @@ class VideoMAE(Preset, keras.Model):
         both = ops.concatenate([known, query], axis=1)  # (B, V + M, Dd)
         return self.head(self.decoder(both, last=decoded.shape[1], training=training))
 
-    def encode(self, tokens, ids, training=False):
+    def encode(self, tokens: AnyTensor, ids: AnyTensor, training: bool = False) -> AnyTensor:
         """Encode tubelets (B, V, P) of any dtype with ids (B, V) -> features (B, V, D).
 
         With a class token, its feature comes first: (B, 1 + V, D).
         """
         return self.encoder(self.tubelet_embedding(tokens, ids), training=training)
 
-    def target(self, batch):
+    def target(self, batch: dict[str, AnyTensor]) -> AnyTensor:
         """Return the target of `call`'s predictions: dict -> float32 (B, M, P)."""
         tokens = cut_tubelets(batch["video"], self.config.tubelet)
         decoded = ops.cast(batch["decoded"], "int32")
         return compute_target(take(tokens, decoded), self.config)
 
-    def weight(self, batch):
+    def weight(self, batch: dict[str, AnyTensor]) -> AnyTensor:
         """Return the loss weights: dict -> float32 (B, M), 1 where a decoded token is hidden, else 0."""
         if "weight" in batch:
             return ops.cast(batch["weight"], "float32")
@@ -114,7 +126,7 @@ class VideoMAE(Preset, keras.Model):
         seen = ops.any(ops.equal(decoded[:, :, None], visible[:, None, :]), axis=-1)
         return 1.0 - ops.cast(seen, "float32")
 
-    def compile(self, optimizer="adamw", loss=None, **kwargs) -> None:
+    def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any) -> None:
         """Compile as `keras.Model.compile` does, with the papers' mean squared error over hidden tokens.
 
         The loss is sum(weight * error) / sum(weight) over the batch. Clauses LOSS-1, LOSS-2.
@@ -122,11 +134,18 @@ class VideoMAE(Preset, keras.Model):
         loss = loss or keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
-    def compile_from_config(self, config) -> None:
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> AnyTensor:
         """Return the loss of a batch dict `x`, which also provides targets and weights.
 
         `y` and `sample_weight` are ignored. A replica's loss is scaled such that the mean over replicas is
@@ -138,14 +157,14 @@ class VideoMAE(Preset, keras.Model):
         )
         return loss * backend.relative_to_replicas(ops.sum(weight))
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
         """Predict as `keras.Model.predict` does, on a batch dict or a data set of them: (B, M, P)."""
         # Check first: on JAX, an error inside `predict` loses the weights.
         if isinstance(x, dict):
             self.check(x)
         return super().predict(x, *args, **kwargs)
 
-    def check(self, batch) -> None:
+    def check(self, batch: dict[str, AnyTensor]) -> None:
         """Raise ValueError if a batch does not fit the model."""
         missing = [key for key in ("video", "visible", "decoded") if key not in batch]
         if missing:
@@ -167,11 +186,13 @@ class VideoMAE(Preset, keras.Model):
                 f"Received: shape={tuple(batch['weight'].shape)}. Leave it out to have it derived."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "config": self.config.to_dict(), "remat": self.remat}
 
     @staticmethod
-    def preset_arguments(stored, config, arguments):
+    def preset_arguments(
+        stored: Stored, config: VideoMAEConfig, arguments: dict[str, Any]
+    ) -> tuple[VideoMAEConfig, dict[str, Any], tuple[str, ...]]:
         """Return the configuration, arguments and weights to leave fresh for `Preset.from_preset`."""
         if stored.kind != "pretraining":
             raise WeightsError(

@@ -2,8 +2,11 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
+
+from vmae_keras.config import VideoMAEConfig
 
 Grid = tuple[int, int, int]
 
@@ -40,7 +43,7 @@ def fixed(
     return _read_only(resize(table, made_for, grid))
 
 
-def _planar(height, width, dim):
+def _planar(height: int, width: int, dim: int) -> np.ndarray:
     """Return sine and cosine of the column, then of the row. MAE `util/pos_embed.py`; clause IMAGE-4."""
     row, column = np.divmod(np.arange(height * width), width)
     period = np.power(10000.0, 4 * np.arange(dim // 4) / dim)
@@ -48,13 +51,13 @@ def _planar(height, width, dim):
     return np.concatenate([wave(a) for a in angles for wave in (np.sin, np.cos)], axis=1)
 
 
-def _sinusoid(count, dim):
+def _sinusoid(count: int, dim: int) -> np.ndarray:
     columns = np.arange(dim)
     angles = np.arange(count)[:, None] / np.power(10000.0, 2 * (columns // 2) / dim)
     return np.where(columns % 2 == 0, np.sin(angles), np.cos(angles))
 
 
-def _read_only(table):
+def _read_only(table: np.ndarray) -> np.ndarray:
     table = table.astype(np.float32)
     table.setflags(write=False)  # the cache shares it
     return table
@@ -90,7 +93,7 @@ def resize(table: np.ndarray, grid: Grid, new_grid: Grid) -> np.ndarray:
     return values.reshape(-1, table.shape[1]).astype(table.dtype)
 
 
-def _shares(count, new_count, kernel):
+def _shares(count: int, new_count: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the contribution of each old place to each new one: (new_count, count)."""
     source = (np.arange(new_count) + 0.5) * count / new_count - 0.5
     shares = np.zeros((new_count, count))
@@ -101,18 +104,18 @@ def _shares(count, new_count, kernel):
     return shares
 
 
-def _linear(distance):
+def _linear(distance: np.ndarray) -> np.ndarray:
     return np.maximum(1.0 - distance, 0.0)
 
 
-def _cubic(distance, a=-0.75):
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     x = distance
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * (x**3 - 5 * x**2 + 8 * x - 4)
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
-def fixed_positions(config, dim):
+def fixed_positions(config: VideoMAEConfig, dim: int) -> np.ndarray:
     """Return the fixed table of an encoder or decoder of width `dim`: float32 (N, dim).
 
     It has no row for a class token.

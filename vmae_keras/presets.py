@@ -7,7 +7,7 @@ import warnings
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ class Preset:
     """Base class of models that can be loaded from and saved to presets."""
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **changes):
+    def from_preset(cls, preset: str | Path, load_weights: bool = True, **changes: Any) -> Self:
         """Return a model with published or saved weights.
 
             VideoMAE.from_preset("hf://MCG-NJU/videomae-base")
@@ -70,7 +70,7 @@ class Preset:
             compile_as_saved(model, stored)
         return model
 
-    def save_to_preset(self, preset) -> None:
+    def save_to_preset(self, preset: str | Path) -> None:
         """Write a folder for `from_preset`: config.json, metadata.json, model.weights.h5.
 
         config.json is written last, so that a folder that was interrupted cannot pass for a complete one.
@@ -101,7 +101,7 @@ class Preset:
             (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
-def load(preset, **changes):
+def load(preset: str | Path, **changes: Any) -> keras.Model:
     """Return the model in a preset: a `VideoMAE`, a `VideoClassifier` or a `VideoEncoder`.
 
     Arguments and errors are those of `Preset.from_preset`.
@@ -111,7 +111,7 @@ def load(preset, **changes):
     return getattr(vmae_keras, CLASSES[kind]).from_preset(path, **changes)
 
 
-def preset_config(preset, **changes) -> VideoMAEConfig:
+def preset_config(preset: str | Path, **changes: Any) -> VideoMAEConfig:
     """Return the configuration that `from_preset` would use, without building the model."""
     path, overrides, _ = _opened(preset, changes)
     return _with_places(read_stored(path, overrides).config, overrides)
@@ -125,7 +125,7 @@ class PresetHead(NamedTuple):
     pooling: str
 
 
-def preset_head(preset) -> PresetHead:
+def preset_head(preset: str | Path) -> PresetHead:
     """Return the head of a preset's classifier, without building the model.
 
     Raises:
@@ -137,7 +137,7 @@ def preset_head(preset) -> PresetHead:
     return PresetHead(stored.classes, stored.labels, stored.pooling or "mean")
 
 
-def stored_model(model) -> Stored:
+def stored_model(model: keras.Model) -> Stored:
     """Return a model in memory as if it had been read from a file."""
     tensors = {
         path: Tensor(tuple(variable.shape), partial(_value, variable))
@@ -155,27 +155,35 @@ def stored_model(model) -> Stored:
     )
 
 
-def _opened(preset, changes):
+def _opened(
+    preset: str | Path, changes: dict[str, Any]
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     overrides = {name: value for name, value in changes.items() if name in _FIELDS}
     arguments = {name: value for name, value in changes.items() if name not in _FIELDS}
     return locate(preset), overrides, arguments
 
 
-def _config(model):
+def _config(model: keras.Model) -> dict[str, Any]:
     with without_remarks():  # Keras imports TensorFlow here if it is installed
         return model.get_config()
 
 
-def _value(variable):
+def _value(variable: keras.Variable) -> np.ndarray:
     return np.asarray(backend.to_numpy(variable), "float32")
 
 
-def by_path(model):
+def by_path(model: keras.Model) -> dict[str, keras.Variable]:
     """Return the weights by path without the model's name, frozen ones included (WEIGHT-1, FT-4)."""
     return {v.path.removeprefix(f"{model.name}/"): v for v in model.weights}
 
 
-def _build(cls, stored, load_weights, overrides, arguments):
+def _build(
+    cls: type[keras.Model],
+    stored: Stored,
+    load_weights: bool,
+    overrides: dict[str, Any],
+    arguments: dict[str, Any],
+) -> keras.Model:
     for note in stored.notes:
         warnings.warn(f"{stored.source}: {note}.", stacklevel=3)
     config = _with_places(stored.config, overrides)
@@ -195,7 +203,7 @@ def _build(cls, stored, load_weights, overrides, arguments):
             f"{listed(faults)}"
         )
 
-    def read(layer) -> None:
+    def read(layer: keras.layers.Layer) -> None:
         for variable in layer.weights:
             path = variable.path.partition("/")[2]
             if path in readers:
@@ -207,14 +215,14 @@ def _build(cls, stored, load_weights, overrides, arguments):
     return model
 
 
-def _resized(table, old, new):
+def _resized(table: Tensor, old: VideoMAEConfig, new: VideoMAEConfig) -> np.ndarray:
     """Resize learned positions to another grid; the class token's row stays as it is."""
     rows = table.read()
     first = int(new.class_token)
     return np.concatenate([rows[:first], resize(rows[first:], old.grid, new.grid)])
 
 
-def _with_places(config, overrides):
+def _with_places(config: VideoMAEConfig, overrides: dict[str, Any]) -> VideoMAEConfig:
     """Apply changes to a configuration; with another height or width, keep the fixed table's grid."""
     changed = config.replace(**overrides)
     if changed.learned_positions or changed.position_grid or "position_grid" in overrides:
@@ -224,7 +232,7 @@ def _with_places(config, overrides):
     return changed.replace(position_grid=(changed.grid[0], *config.grid[1:]))
 
 
-def _described(stored):
+def _described(stored: Stored) -> str:
     count = names.count({path: tensor.shape for path, tensor in stored.tensors.items()})
     classes = f", {stored.classes} classes" if stored.classes else ""
     return f"a {CLASSES[stored.kind]} ({count / 1e6:.1f} M weights{classes})"

@@ -3,24 +3,25 @@
 import numpy as np
 from keras import ops
 
+from vmae_keras.backend import AnyTensor
 from vmae_keras.config import VideoMAEConfig
 
 
-def pixels(tubelets):
+def pixels(tubelets: AnyTensor) -> AnyTensor:
     """Convert uint8 or float tubelets to float32 in [0, 1]; float input must be in [0, 1] already."""
     if "int" in str(tubelets.dtype):
         return ops.cast(tubelets, "float32") / 255.0
     return ops.cast(tubelets, "float32")
 
 
-def standardised(tubelets, config: VideoMAEConfig):
+def standardised(tubelets: AnyTensor, config: VideoMAEConfig) -> AnyTensor:
     """Normalise pixels (B, K, P) of any dtype by mean and std -> float32 (B, K, P). Clause INPUT-2."""
     repeat = config.tubelet_size // config.channels
     mean, std = (np.tile(np.float32(values), repeat) for values in (config.mean, config.std))
     return (pixels(tubelets) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
 
 
-def compute_target(tubelets, config: VideoMAEConfig):
+def compute_target(tubelets: AnyTensor, config: VideoMAEConfig) -> AnyTensor:
     """Return the target of pixels (B, M, P) of any dtype: float32 (B, M, P).
 
     With `norm_pix`, each channel of each tubelet is normalised to mean 0 and (unbiased) deviation 1, with

@@ -3,9 +3,11 @@
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.backend import AnyTensor
+from vmae_keras.config import VideoMAEConfig
 
 
-def check_video(video, config) -> None:
+def check_video(video: AnyTensor, config: VideoMAEConfig) -> None:
     """Raise ValueError if a video (B, T, H, W, C) does not fit the configuration."""
     expected = (config.frames, config.height, config.width, config.channels)
     shape = tuple(video.shape)
@@ -17,7 +19,7 @@ def check_video(video, config) -> None:
         )
 
 
-def cut_tubelets(video, tubelet: tuple[int, int, int]):
+def cut_tubelets(video: AnyTensor, tubelet: tuple[int, int, int]) -> AnyTensor:
     """Cut clips of any dtype into tubelets: (B, T, H, W, C) -> (B, N, P), row-major, channel fastest.
 
     No transpose exceeds rank 5, the limit of LiteRT's builtin operators.
@@ -34,6 +36,6 @@ def cut_tubelets(video, tubelet: tuple[int, int, int]):
     return ops.reshape(x, (-1, t * h * w, p0 * p1 * p2 * channels))
 
 
-def take(rows, ids):
+def take(rows: AnyTensor, ids: AnyTensor) -> AnyTensor:
     """Select the rows of each clip by id: (B, N, P), int32 (B, K) -> (B, K, P)."""
     return backend.take_rows(rows, ids)

@@ -1,5 +1,7 @@
 """Names of the supported activations, and sizes of the published models."""
 
+from typing import Any
+
 ACTIVATIONS = (
     "gelu",
     "gelu_tanh",
@@ -17,7 +19,13 @@ ACTIVATIONS = (
 )
 
 
-def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):
+def _variant(
+    encoder: tuple[int, int, int],
+    decoder: tuple[int, int, int],
+    *,
+    mlp_ratio: float = 4.0,
+    **others: Any,
+) -> dict[str, Any]:
     """Return field values from (dim, depth, heads) of encoder and decoder.
 
     Hidden widths are rounded as in the official code.
@@ -40,19 +48,19 @@ def _variant(encoder, decoder, *, mlp_ratio=4.0, **others):
 _S, _B, _L, _H, _G = (384, 12, 6), (768, 12, 12), (1024, 24, 16), (1280, 32, 16), (1408, 40, 16)
 
 
-def _image(**options):
+def _image(**options: Any) -> dict[str, Any]:
     """Return the options of an image model: one frame, patches of 16 x 16, a class token."""
     return {"frames": 1, "tubelet": (1, 16, 16), "class_token": True, **options}
 
 
-def _vit(dim, depth, heads):
+def _vit(dim: int, depth: int, heads: int) -> dict[str, Any]:
     """Return a ViT, encoder and classifier with learned positions. It has no decoder."""
     half = (0.5, 0.5, 0.5)
     sizes = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 4 * dim}
     return _image(**sizes, learned_positions=True, mean=half, std=half)
 
 
-def _mae(encoder):
+def _mae(encoder: tuple[int, int, int]) -> dict[str, Any]:
     """Return a masked autoencoder of images."""
     options = {"planar_positions": True, "bridge_bias": True, "mae_target": True}
     return _image(**_variant(encoder, (512, 8, 16)), **options)

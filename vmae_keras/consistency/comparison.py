@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,19 +48,19 @@ class Difference:
     share: float = 1.0
 
 
-def _single(one, other, name):
+def _single(one: Result, other: Result, name: str) -> Difference:
     a, b = one[name], other[name]
     return Difference(_ratio(_largest(a - b), _largest(a)))
 
 
-def _gradient(one, other, name):
+def _gradient(one: Result, other: Result, name: str) -> Difference:
     return _worst(
         Difference(_ratio(_largest(a - b), _largest(a)), weight)
         for weight, a, b in _weights(one, other, name)
     )
 
 
-def _update(one, other, name):
+def _update(one: Result, other: Result, name: str) -> Difference:
     """Measure the difference over all entries of all weights; name the weight that adds most to it."""
     squares, scale = [], 0.0
     for weight, a, b in _weights(one, other, name):
@@ -70,7 +70,7 @@ def _update(one, other, name):
     return Difference(math.sqrt(_ratio(total, scale)), _worst(squares).weight)
 
 
-def _largest_update(one, other, name, clear=0.0):
+def _largest_update(one: Result, other: Result, name: str, clear: float = 0.0) -> Difference:
     """Measure the largest difference among entries with a clear gradient.
 
     An entry counts if its first gradient is at least `clear` times the largest of its weight.
@@ -86,7 +86,7 @@ def _largest_update(one, other, name, clear=0.0):
     return Difference(_ratio(worst.value, np.max(scales)), worst.weight, compared / entries)
 
 
-def _clear_update(one, other, name):
+def _clear_update(one: Result, other: Result, name: str) -> Difference:
     return _largest_update(one, other, name, CLEAR[name.split("/")[0]])
 
 
@@ -209,27 +209,27 @@ def compare(results: dict[str, Result]) -> list[Row]:
     return rows
 
 
-def _weights(one, other, name):
+def _weights(one: Result, other: Result, name: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield each weight's name and its arrays in both results."""
     for weight in one.parts(f"{name}/"):
         yield weight, one[f"{name}/{weight}"], other[f"{name}/{weight}"]
 
 
-def _largest(array):
+def _largest(array: np.ndarray) -> float:
     return float(np.abs(array).max(initial=0.0))
 
 
-def _ratio(difference, scale):
+def _ratio(difference: float, scale: float) -> float:
     """Return difference / scale; 0 for equal values, even if the scale is 0."""
     if difference == 0.0:
         return 0.0
     return difference / scale if scale else math.inf
 
 
-def _rank(difference):
+def _rank(difference: Difference) -> float:
     """Return a sort key that makes NaN worse than any number."""
     return math.inf if math.isnan(difference.value) else difference.value
 
 
-def _worst(differences):
+def _worst(differences: Iterable[Difference]) -> Difference:
     return max(differences, key=_rank)

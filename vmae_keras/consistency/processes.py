@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import Popen
 
 from vmae_keras import backend
 from vmae_keras.backend.worker_process import run_worker
@@ -42,7 +43,7 @@ def compute(
     setup.save(folder / "setup.json")
     running = []
 
-    def work(name):
+    def work(name: str) -> Outcome:
         outcome = _outcome(name, folder, say, running)
         ended(name, outcome)
         return outcome
@@ -57,7 +58,9 @@ def compute(
             raise
 
 
-def _outcome(name, folder, say, running):
+def _outcome(
+    name: str, folder: Path, say: Callable[[str, str], None], running: list[Popen]
+) -> Outcome:
     if name not in backend.installed(NAMES):
         package = f"'vmae-keras[{name}]'" if name in backend.BACKENDS else name
         return Outcome(None, f"not installed. Install it: pip install {package}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable, Iterator
 
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -13,7 +14,9 @@ from vmae_keras.process.console import Console
 
 
 @contextlib.contextmanager
-def progress(console: Console, names: list[str]):
+def progress(
+    console: Console, names: list[str]
+) -> Iterator[tuple[Callable[[str, str], None], Callable[[str, Outcome], None]]]:
     """Yield `say(backend, current step)` and `ended(backend, outcome)`.
 
     Each running backend has a line. Without a terminal, only outcomes are printed.
@@ -27,10 +30,10 @@ def progress(console: Console, names: list[str]):
         disable=not console.is_terminal,
     )
 
-    def say(name, doing) -> None:
+    def say(name: str, doing: str) -> None:
         bar.update(tasks[name], doing=doing)
 
-    def ended(name, outcome: Outcome) -> None:
+    def ended(name: str, outcome: Outcome) -> None:
         bar.remove_task(tasks[name])
         text = outcome.failure
         if outcome.result:
@@ -95,7 +98,7 @@ def verdict(rows: list[Row]) -> tuple[bool, str]:
     )
 
 
-def _excess(row):
+def _excess(row: Row) -> float:
     worst = row.worst[1].value
     return math.inf if math.isnan(worst) else worst / row.tolerance
 

@@ -6,6 +6,7 @@ It writes a safetensors file of float32 arrays. For each precision, these are `{
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ from keras import ops
 from safetensors.numpy import save_file
 
 from vmae_keras import backend
+from vmae_keras.backend import AnyTensor
 from vmae_keras.consistency.setup import PRECISIONS, RATE, Setup
 from vmae_keras.model import VideoMAE
 from vmae_keras.training.optimizer import AdamW
@@ -22,17 +24,19 @@ from vmae_keras.training.optimizer import AdamW
 class RecordingAdamW(AdamW):
     """An AdamW that keeps the last gradient of every weight."""
 
-    def build(self, variables) -> None:
+    def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:
             super().build(variables)
             self.gradients = self.add_optimizer_variables(variables, "gradient")
 
-    def update_step(self, gradient, variable, learning_rate) -> None:
+    def update_step(
+        self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
+    ) -> None:
         self.assign(self.gradients[self._get_variable_index(variable)], gradient)
         super().update_step(gradient, variable, learning_rate)
 
 
-def quantities(setup: Setup, precision: str):
+def quantities(setup: Setup, precision: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield name and array of every quantity that the running backend can compute."""
     _announce(precision, "forward")
     model = VideoMAE(setup.config, dtype=precision)
@@ -59,11 +63,11 @@ def quantities(setup: Setup, precision: str):
         yield f"update/{name}", _array(variable) - start[name]
 
 
-def _array(tensor):
+def _array(tensor: AnyTensor) -> np.ndarray:
     return np.array(ops.convert_to_numpy(tensor), np.float32, order="C")
 
 
-def _announce(precision, part) -> None:
+def _announce(precision: str, part: str) -> None:
     sys.stdout.write(f"{precision}: {part}\n")
     sys.stdout.flush()
 

@@ -7,6 +7,7 @@ whose rows sum to 1.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import grain
 import numpy as np
@@ -36,7 +37,7 @@ class FineTuningClips:
         return self.read.sizes.height, self.read.sizes.width
 
 
-def fine_tuning_clips(config: ClipSizes, recipe, classes: int) -> FineTuningClips:
+def fine_tuning_clips(config: ClipSizes, recipe: Any, classes: int) -> FineTuningClips:
     """Build the clip settings of a `FineTuningRecipe` for a model configuration.
 
     Raises:

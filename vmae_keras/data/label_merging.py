@@ -128,7 +128,7 @@ def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
     os.replace(partial, path)
 
 
-def _renamed(aliases):
+def _renamed(aliases: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return a mapping from plain old name to (plain new name, its spelling)."""
     renamed, spelled = {}, {}
     for old, new in aliases.items():
@@ -150,7 +150,9 @@ def _renamed(aliases):
     }
 
 
-def _each_once(listed, spellings):
+def _each_once(
+    listed: Mapping[str, Sequence[VideoFile]], spellings: Mapping[str, Mapping[str, str]]
+) -> tuple[list[VideoFile], int]:
     """Return the files, each once, and the number of repeated rows."""
     found, conflicts, rows = {}, {}, 0
     for source, files in listed.items():

@@ -116,11 +116,11 @@ def soft_targets(labels: np.ndarray, classes: int, smoothing: float, ratio: floa
     return (ratio * own + (1 - ratio) * own[::-1]).astype(np.float32)
 
 
-def _unit(video):
+def _unit(video: np.ndarray) -> np.ndarray:
     return video / np.float32(255) if video.dtype == np.uint8 else video
 
 
-def _box_around(picture, ratio, y, x) -> Box:
+def _box_around(picture: Size, ratio: float, y: int, x: int) -> Box:
     side = math.sqrt(1 - ratio)
     height, width = int(picture[0] * side) // 2, int(picture[1] * side) // 2
     return (

@@ -150,7 +150,9 @@ def read_clip(
     return _centre_crop(read(path, None, lambda reason: None), (height, width))
 
 
-def _mask_drawer(config, mask, mask_ratio, decoder_mask_ratio) -> DrawMasks:
+def _mask_drawer(
+    config: MaskedClipSizes, mask: str, mask_ratio: float, decoder_mask_ratio: float | None
+) -> DrawMasks:
     """Return the function that draws the masks of a clip. Raise ValueError if a setting is out of range."""
     settings = {"kind": mask, "ratio": mask_ratio, "decoder_ratio": decoder_mask_ratio}
     masks.count_tokens(config.grid, **settings)  # raises if the masks do not fit

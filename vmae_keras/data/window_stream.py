@@ -64,7 +64,7 @@ class WindowStream:
     Source: clauses FEATURE-1 to FEATURE-3.
     """
 
-    def __init__(self, path: str | os.PathLike, windows: Windows):
+    def __init__(self, path: str | os.PathLike, windows: Windows) -> None:
         self.path, self.windows = os.fspath(path), windows
         self.damage: str | None = None
         with open_video(path) as self._video:

@@ -4,13 +4,13 @@ import collections
 import dataclasses
 import math
 import re
-from typing import Any
 
 import numpy as np
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.layout import split_axis
+from vmae_keras.recipes.pretraining import PretrainingRecipe
 from vmae_keras.weights.names import shapes
 
 MOMENTS = 2  # moments that AdamW keeps per weight
@@ -53,12 +53,14 @@ class DeviceMemory:
         return self.state + self.gradients + self.copies + self.batch + self.activations
 
 
-def pretraining_memory(config: VideoMAEConfig, recipe: Any, devices: Devices) -> DeviceMemory:
+def pretraining_memory(
+    config: VideoMAEConfig, recipe: PretrainingRecipe, devices: Devices
+) -> DeviceMemory:
     """Return the memory that a training step of a recipe needs on each device.
 
     Args:
         config: Configuration of the model.
-        recipe: A `Recipe`.
+        recipe: A `PretrainingRecipe`.
         devices: Number of devices and kind of parallelism. Its processes are tensor parallel's groups.
 
     Raises:

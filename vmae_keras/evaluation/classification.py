@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -172,7 +173,7 @@ def evaluate(
     return Evaluation(results, broken, model.classes, labels, settings)
 
 
-def _numbers(files, labels, classes) -> list[int]:
+def _numbers(files: Sequence[VideoFile], labels: Sequence[str] | None, classes: int) -> list[int]:
     """Return the files' labels as class numbers."""
     if labels is not None and (len(labels) != classes or len(set(labels)) != classes):
         raise ValueError(
@@ -193,7 +194,7 @@ def _numbers(files, labels, classes) -> list[int]:
 
 
 def predicted_views(
-    model, dataset, views: int, batch_views: int
+    model: keras.Model, dataset: Iterable, views: int, batch_views: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each video's index in the data set and the model's outputs for its views, (views, ...)."""
     with contextlib.closing(iter(dataset)) as elements:
@@ -236,7 +237,7 @@ def result_of(path: str, label: int, probabilities: np.ndarray) -> Result:
     return Result(path, label, tuple(best), tuple(probabilities[best].tolist()))
 
 
-def model_fingerprint(model) -> str:
+def model_fingerprint(model: keras.Model) -> str:
     """Return a fingerprint of all that a classifier's or encoder's outputs depend on."""
     weights = (ops.convert_to_numpy(weight.value).tobytes() for weight in model.weights)
     return fingerprint(itertools.chain([f"{model.config} {model.pooling}"], weights))

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -45,7 +46,7 @@ class FeatureFile:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             return f"no readable record: {error}"
 
-    def begin(self, shape: tuple[int, ...], **notes) -> None:
+    def begin(self, shape: tuple[int, ...], **notes: Any) -> None:
         """Start the file.
 
         Args:
@@ -93,7 +94,7 @@ class FeatureFile:
         length = -(-len(self._safetensors_header((_MOST, *self._shape))) // 8) * 8
         return length.to_bytes(8, "little") + self._safetensors_header(shape).ljust(length)
 
-    def _safetensors_header(self, shape) -> bytes:
+    def _safetensors_header(self, shape: tuple[int, ...]) -> bytes:
         end = 4 * int(np.prod(shape, dtype=object))
         tensors = {
             "features": {"dtype": "F32", "shape": shape, "data_offsets": (0, end)},

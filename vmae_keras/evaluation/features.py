@@ -149,7 +149,14 @@ def _done(output: FeatureFile) -> bool:
     return source is not None
 
 
-def _extracted(encoder, windows, output, path, batch_windows, skipped) -> Iterator[float]:
+def _extracted(
+    encoder: FrozenEncoder,
+    windows: Windows,
+    output: FeatureFile,
+    path: str,
+    batch_windows: int,
+    skipped: SkippedFiles,
+) -> Iterator[float]:
     """Write the features of one video, and yield the share that is done after each batch."""
     stream = WindowStream(path, windows)
     done = 0

@@ -57,7 +57,7 @@ def predict(
     raise NoReadableVideo(f"{path} cannot be read: {reasons.get(str(path), 'no reason known')}.")
 
 
-def _logits(model, views):
+def _logits(model: "VideoClassifier | Artifact", views: np.ndarray) -> np.ndarray:
     if not isinstance(model, Artifact):
         return backend.predict(model, views)
     step = model.contract.batch or 1

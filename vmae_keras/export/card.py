@@ -3,7 +3,7 @@
 from pathlib import Path
 from string import Template
 
-from vmae_keras.export.comparison import Comparison
+from vmae_keras.export.comparison import Comparison, Row
 from vmae_keras.export.contract import KEY, Contract
 
 _TITLES = {
@@ -170,15 +170,15 @@ def costs(comparison: Comparison) -> list[str]:
     ]
 
 
-def _row(row):
+def _row(row: Row) -> str:
     return f"| {row.count}: {row.clips} | {' | '.join(row.figures)} |"
 
 
-def _sampling(contract):
+def _sampling(contract: Contract) -> str:
     if contract.sampling == "dense":
         return f"in order, one of every {contract.stride} frames of the video"
     return "from as many equal segments of the video, one from each"
 
 
-def _shape(shape, batch):
+def _shape(shape: tuple[int | None, ...], batch: str) -> str:
     return f"({', '.join([batch if shape[0] is None else str(shape[0]), *map(str, shape[1:])])})"

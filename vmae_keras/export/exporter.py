@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ from vmae_keras.export.serving import recorded
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import load
 from vmae_keras.runs.run import Run
-from vmae_keras.runs.settings import evaluation_views
+from vmae_keras.runs.settings import AnySettings, evaluation_views
 
 MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
 _KINDS = {"classifier": "classifier", "encoder": "encoder", "pretraining": "pretrain"}
@@ -147,7 +148,7 @@ def export(
     return comparison
 
 
-def _read(source, what):
+def _read(source: str | Path, what: str | None) -> tuple[keras.Model, AnySettings | None]:
     """Return the model in float32, and its run's settings; None if it is not from a run."""
     if what not in (None, *MODELS):
         raise ValueError(f"`what` must be one of {', '.join(MODELS)}. Received: what={what!r}.")
@@ -157,7 +158,14 @@ def _read(source, what):
     return read(source, dtype="float32", remat=False), settings
 
 
-def _contract(model, settings, *, what, frame_size, **others):
+def _contract(
+    model: keras.Model,
+    settings: AnySettings | None,
+    *,
+    what: str,
+    frame_size: tuple[int, int] | None,
+    **others: Any,
+) -> Contract:
     c = model.config
     ids = token_ids(c, settings, 1) if what == "pretrain" else {}
     height, width = frame_size or (c.height, c.width)
@@ -176,7 +184,7 @@ def _contract(model, settings, *, what, frame_size, **others):
     )
 
 
-def _outputs(model, sample: Sample):
+def _outputs(model: keras.Model, sample: Sample) -> np.ndarray:
     """Return the model's outputs, computed two clips at a time."""
     parts = [
         backend.predict(model, sample.chosen(slice(first, first + 2)).given)
@@ -190,7 +198,9 @@ def _outputs(model, sample: Sample):
     return outputs
 
 
-def _write(contract, job, path, out, say, *options) -> None:
+def _write(
+    contract: Contract, job: Path, path: Path, out: Path, say: Callable[[str], None], *options: str
+) -> None:
     """Convert in a separate process, on the backend that writes the format."""
     failure = run_worker(
         "vmae_keras.export.worker",
@@ -208,7 +218,13 @@ def _write(contract, job, path, out, say, *options) -> None:
         )
 
 
-def _compared(model, artifact, samples, wanted, tolerance):
+def _compared(
+    model: keras.Model,
+    artifact: Artifact,
+    samples: list[Sample],
+    wanted: list[np.ndarray],
+    tolerance: float | None,
+) -> tuple[Comparison, Sample]:
     """Return the comparison, and the clip whose outputs differ most."""
     contract, name = artifact.contract, artifact.contract.outputs[0]
     rows, worst = [], []
@@ -242,7 +258,9 @@ def _compared(model, artifact, samples, wanted, tolerance):
     return comparison, max(worst, key=lambda each: each[0])[1]
 
 
-def _first_layer(model, contract, job, clip: Sample, tolerance, out):
+def _first_layer(
+    model: keras.Model, contract: Contract, job: Path, clip: Sample, tolerance: float, out: Path
+) -> str:
     """Return a sentence that names the first layer that differs.
 
     A second artifact is written for it, which returns the output of every layer.
@@ -260,7 +278,7 @@ def _first_layer(model, contract, job, clip: Sample, tolerance, out):
     return f"The first layer that differs by more is {name}: by {difference:.1e} of its largest output."
 
 
-def _move(made, out) -> None:
+def _move(made: Path, out: Path) -> None:
     """Move all files of a folder into another one, replacing those of the same names."""
     out.mkdir(parents=True, exist_ok=True)
     for new in made.iterdir():

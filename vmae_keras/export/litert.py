@@ -4,8 +4,9 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,9 @@ _ENTRY = f"{KEY}.json"
 _DENSE = "FULLY_CONNECTED"
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
+def write(
+    serve: Callable, model: Any, contract: Contract, path: Path, clips: np.ndarray | None
+) -> None:
     """Write a model with TensorFlow's converter.
 
     Args:
@@ -50,11 +53,11 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
         archive.writestr(_ENTRY, contract.to_json())
 
 
-def _dense_layers_in_int8(converter, contract, clips):
+def _dense_layers_in_int8(converter: Any, contract: Contract, clips: np.ndarray) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
-    def batches():
+    def batches() -> Iterator[list[np.ndarray]]:
         for clip in clips:
             yield [np.repeat(clip[None], contract.batch or 1, axis=0)]
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vmae_keras.backend import AnyTensor
 from vmae_keras.export.contract import KEY, Contract
 
 NAME = "model.onnx"
 _OPSET = 20  # the first with a GELU operator
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
+def write(
+    serve: Callable, model: Any, contract: Contract, path: Path, clips: np.ndarray | None
+) -> None:
     """Write a model with PyTorch's exporter, in opset 20."""
     import torch
 
@@ -22,7 +26,7 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
             super().__init__()
             self.model = model
 
-        def forward(self, *tensors):
+        def forward(self, *tensors: AnyTensor) -> tuple[AnyTensor, ...]:
             outputs.clear()
             outputs.update(serve(dict(zip(names, tensors, strict=True))))
             return tuple(outputs.values())

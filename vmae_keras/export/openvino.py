@@ -4,6 +4,8 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from vmae_keras.export.contract import KEY, Contract
 NAME = "model.xml"
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
+def write(
+    serve: Callable, model: Any, contract: Contract, path: Path, clips: np.ndarray | None
+) -> None:
     """Write a model by converting its ONNX export. "fp16" stores the weights in half precision."""
     import openvino
 
@@ -36,14 +40,14 @@ def open_artifact(path: Path) -> Callable[[dict], dict]:
     # By default, OpenVINO computes in bfloat16 if the CPU supports it.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def run(inputs):
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = compiled({name: openvino.Tensor(array) for name, array in inputs.items()})
         return {port.any_name: found[port] for port in compiled.outputs}
 
     return run
 
 
-def _openvino():
+def _openvino() -> ModuleType:
     with warnings.catch_warnings():
         # Its telemetry forks a process, and JAX warns about forks.
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)

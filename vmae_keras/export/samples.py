@@ -4,10 +4,13 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vmae_keras import masks
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.augment import luma
 from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import list_videos
@@ -39,7 +42,7 @@ class Sample:
     def __len__(self) -> int:
         return len(self.inputs["video"])
 
-    def chosen(self, indices) -> "Sample":
+    def chosen(self, indices: Any) -> "Sample":
         given = self.given
         if isinstance(given, dict):
             given = {name: array[indices] for name, array in given.items()}
@@ -71,7 +74,9 @@ def sample(name: str, levels: np.ndarray, ids: dict[str, np.ndarray], contract: 
     return Sample(name, {"video": video, **own}, {"video": seen, **own} if own else seen)
 
 
-def token_ids(config, settings: AnySettings | None, count: int) -> dict[str, np.ndarray]:
+def token_ids(
+    config: VideoMAEConfig, settings: AnySettings | None, count: int
+) -> dict[str, np.ndarray]:
     """Draw `visible` and `decoded` for a number of clips.
 
     Clips are masked as in the run if `settings` are given, otherwise as for the published models.
@@ -87,7 +92,11 @@ def token_ids(config, settings: AnySettings | None, count: int) -> dict[str, np.
 
 
 def real_clips(
-    videos, settings: AnySettings | None, contract: Contract, count: int, say: Callable[[str], None]
+    videos: str | Path | None,
+    settings: AnySettings | None,
+    contract: Contract,
+    count: int,
+    say: Callable[[str], None],
 ) -> tuple[str, np.ndarray]:
     """Return a description and uint8 (count or fewer, T, H0, W0, C) of clips.
 

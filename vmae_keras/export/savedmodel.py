@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vmae_keras.backend import without_remarks
+from vmae_keras.backend import AnyTensor, without_remarks
 from vmae_keras.export.contract import KEY, Contract
 
 NAME = "saved_model"
 _EXTRA = f"assets.extra/{KEY}.json"
 
 
-def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndarray | None) -> None:
+def write(
+    serve: Callable, model: Any, contract: Contract, path: Path, clips: np.ndarray | None
+) -> None:
     """Write a SavedModel with the signature `serving_default`, with Keras on TensorFlow."""
     import keras
     import tensorflow as tf
@@ -23,7 +26,7 @@ def write(serve: Callable, model, contract: Contract, path: Path, clips: np.ndar
     ]
     archive = keras.export.ExportArchive()
 
-    def endpoint(*tensors):
+    def endpoint(*tensors: AnyTensor) -> dict[str, AnyTensor]:
         # A signature does not check shapes, and a graph of reshapes would accept some wrong ones.
         checked = [
             tf.ensure_shape(t, spec.shape) for t, spec in zip(tensors, signature, strict=True)
@@ -49,7 +52,7 @@ def open_artifact(path: Path) -> Callable[[dict], dict]:
     loaded = tf.saved_model.load(str(path))
     signature = loaded.signatures["serving_default"]
 
-    def run(inputs):
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         # `loaded` keeps the variables alive; the signature does not.
         found = loaded and signature(**{name: tf.constant(a) for name, a in inputs.items()})
         return {name: tensor.numpy() for name, tensor in found.items()}

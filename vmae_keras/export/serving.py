@@ -1,10 +1,14 @@
 """The graph of an artifact, from raw clips to named outputs."""
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from vmae_keras.backend import AnyTensor
 from vmae_keras.data.finetune_augment import neighbours
 from vmae_keras.export.contract import Contract
 
@@ -14,7 +18,9 @@ INTEGER = ("int8-dynamic", "int8")
 HALF = np.float32(0.5007)
 
 
-def serve(model, contract: Contract, inputs: dict) -> dict:
+def serve(
+    model: keras.Model, contract: Contract, inputs: dict[str, AnyTensor]
+) -> dict[str, AnyTensor]:
     """Return the outputs that the contract names, from the inputs that it names.
 
     Source: clauses EXPORT-1 to EXPORT-3.
@@ -31,7 +37,7 @@ def serve(model, contract: Contract, inputs: dict) -> dict:
     return {"logits": logits, "probabilities": ops.softmax(logits)}
 
 
-def resized(video, contract: Contract):
+def resized(video: AnyTensor, contract: Contract) -> AnyTensor:
     """(B, T, H0, W0, C) levels or [0, 1] -> float32 (B, T, H, W, C) in [0, 1]: resize and crop frames.
 
     Frames are resized linearly, without antialiasing, until the crop just fits, and the centre is cropped.
@@ -53,7 +59,7 @@ def resized(video, contract: Contract):
     return ops.floor(v + HALF) / 255.0 if contract.dtype == "uint8" else v
 
 
-def _interpolation(count, new_count):
+def _interpolation(count: int, new_count: int) -> np.ndarray:
     """Return the matrix of a linear interpolation, float32 (new_count, count)."""
     before, after, share = neighbours(count, new_count)
     matrix = np.zeros((new_count, count), "float32")
@@ -63,7 +69,7 @@ def _interpolation(count, new_count):
     return matrix
 
 
-def _float_head(head, x):
+def _float_head(head: keras.layers.Dense, x: AnyTensor) -> AnyTensor:
     """(B, D) -> (B, K): compute logits without a matrix product, so that the converter keeps float32.
 
     The head reads a single vector per clip, so its rounding errors are not averaged over tokens.
@@ -73,7 +79,7 @@ def _float_head(head, x):
     return ops.sum(products, axis=1) + ops.convert_to_tensor(head.bias)
 
 
-def stages(model) -> dict:
+def stages(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Return a model's layers by name, in the order in which they run."""
     layers = [model.tubelet_embedding, *model.encoder.blocks, model.encoder.norm]
     if hasattr(model, "decoder"):
@@ -83,12 +89,12 @@ def stages(model) -> dict:
 
 
 @contextlib.contextmanager
-def recorded(model):
+def recorded(model: keras.Model) -> Iterator[dict[str, AnyTensor]]:
     """Yield a dict that collects the output of each of the model's `stages` by name when the model runs."""
     outputs, layers = {}, stages(model)
 
-    def recording(name, call):
-        def run(*args, **kwargs):
+    def recording(name: str, call: Callable) -> Callable:
+        def run(*args: Any, **kwargs: Any) -> AnyTensor:
             outputs[name] = call(*args, **kwargs)
             return outputs[name]
 
@@ -103,7 +109,9 @@ def recorded(model):
             del layer.call  # restores the method of the class
 
 
-def serve_stages(model, contract: Contract, inputs: dict) -> dict:
+def serve_stages(
+    model: keras.Model, contract: Contract, inputs: dict[str, AnyTensor]
+) -> dict[str, AnyTensor]:
     """Return the outputs of `serve` and of each stage, to find the first one that deviates."""
     with recorded(model) as found:
         outputs = serve(model, contract, inputs)

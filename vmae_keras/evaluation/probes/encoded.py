@@ -116,7 +116,7 @@ class Encoding:
         features, done = self._open(name, "r")
         return features, np.flatnonzero(done)
 
-    def _checked(self, output, path):
+    def _checked(self, output: np.ndarray, path: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             kept = output.astype(self._dtype)
         if not np.isfinite(kept).all():
@@ -146,7 +146,7 @@ class Encoding:
         path = self.folder / f"{name}.done.npy"
         return np.load(path) if path.exists() else np.zeros(len(self.sets[name]), bool)
 
-    def _open(self, name: str, mode: str = "r+"):
+    def _open(self, name: str, mode: str = "r+") -> list[np.ndarray]:
         """Open a set's features and `done` flags. Create missing files, the flags last."""
         opened = []
         for path, shape, dtype in (

@@ -3,10 +3,14 @@
 The first axis of every weight is R, the heads. The losses are summed, so the heads train independently.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from vmae_keras.backend import AnyTensor
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
 
 EPSILON = 1e-6
@@ -17,7 +21,15 @@ HEAD_DIM = 32
 class SideBySide(keras.layers.Layer):
     """R dense layers, one per head: (B, R, D) -> (B, R, units)."""
 
-    def __init__(self, heads, inputs, units, bias=True, scale=1.0, **kwargs) -> None:
+    def __init__(
+        self,
+        heads: int,
+        inputs: int,
+        units: int,
+        bias: bool = True,
+        scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         # Glorot's limit for a single head: Keras would take R for the size of a convolution's window.
         limit = scale * (6 / (inputs + units)) ** 0.5
@@ -31,7 +43,7 @@ class SideBySide(keras.layers.Layer):
             self.bias = self.add_weight(shape=(heads, units), initializer="zeros", name="bias")
         self.built = True
 
-    def call(self, x):
+    def call(self, x: AnyTensor) -> AnyTensor:
         """Map (B, R, D) to (B, R, units)."""
         x = ops.transpose(ops.matmul(ops.transpose(x, (1, 0, 2)), self.kernel), (1, 0, 2))
         return x if self.bias is None else x + self.bias
@@ -46,7 +58,7 @@ class AttentivePooling(keras.layers.Layer):
     Source: clause PROBE-2.
     """
 
-    def __init__(self, heads, dim, attention_heads, **kwargs) -> None:
+    def __init__(self, heads: int, dim: int, attention_heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.split = (attention_heads, dim // attention_heads)
         # The query is the bias of a projection without input, so weight decay does not apply to it.
@@ -60,7 +72,7 @@ class AttentivePooling(keras.layers.Layer):
         self.projection = SideBySide(heads, dim, dim, name="projection")
         self.built = True
 
-    def call(self, tokens):
+    def call(self, tokens: AnyTensor) -> AnyTensor:
         """Map (B, N, D) to (B, R, D)."""
         heads, dim, _ = self.key.kernel.shape
         kernel_shape = (heads, dim, *self.split)
@@ -87,7 +99,9 @@ class Probes(keras.Model):
     Source: clauses PROBE-1, PROBE-2.
     """
 
-    def __init__(self, heads, dim, classes, attentive, name="probes") -> None:
+    def __init__(
+        self, heads: int, dim: int, classes: int, attentive: bool, name: str = "probes"
+    ) -> None:
         super().__init__(name=name)
         self.heads, self.pooling = heads, None
         if attentive:
@@ -99,7 +113,7 @@ class Probes(keras.Model):
         self.head = SideBySide(heads, dim, classes, scale=0.01, name="head")
         self.built = True
 
-    def call(self, features):
+    def call(self, features: AnyTensor) -> AnyTensor:
         """Map (B, D) or (B, N, D) to (B, R, K)."""
         if self.pooling is None:
             return self.head(ops.repeat(features[:, None], self.heads, axis=1))
@@ -117,24 +131,26 @@ class SweptAdamW(AdamW):
         weight_decay: Weight decay of kernels.
     """
 
-    def __init__(self, rates, steps, weight_decay) -> None:
+    def __init__(self, rates: Sequence[float], steps: int, weight_decay: float) -> None:
         super().__init__(WarmupCosine(1.0, 0.0, 0, steps), weight_decay, beta_2=0.999)
         self.rates = np.asarray(rates, "float32")
 
-    def update_step(self, gradient, variable, learning_rate) -> None:
+    def update_step(
+        self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
+    ) -> None:
         """Update one weight, (R, ...)."""
         rates = self.rates.reshape(-1, *[1] * (len(variable.shape) - 1))
         rates = ops.cast(learning_rate, "float32") * ops.convert_to_tensor(rates)
         super().update_step(gradient, variable, rates)
 
 
-def summed_losses(labels, logits):
+def summed_losses(labels: AnyTensor, logits: AnyTensor) -> AnyTensor:
     """Classes (B,), logits (B, R, K) -> (B,): sum the cross entropies of all heads."""
     labels = ops.repeat(ops.reshape(labels, (-1, 1)), logits.shape[1], axis=1)
     return ops.sum(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True), axis=1)
 
 
-def normalised(x):
+def normalised(x: AnyTensor) -> AnyTensor:
     """Apply layer normalisation without gamma and beta, which the next dense layer would make redundant."""
     mean, variance = ops.moments(x, axes=-1, keepdims=True)
     return (x - mean) * ops.rsqrt(variance + EPSILON)

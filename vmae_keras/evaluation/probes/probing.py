@@ -144,7 +144,9 @@ def probe(
     if kind == "knn":
         counts = [k for k in COUNTS if k <= len(kept)]
 
-        def judge(known, tried, queries, where):
+        def judge(
+            known: np.ndarray, tried: Sequence[float], queries: np.ndarray, where: np.ndarray
+        ) -> np.ndarray:
             bank, query = (_of_videos(*each) for each in ((features, known), (queries, where)))
             return neighbour_votes(bank, numbers[known], query, len(labels), tried)
 
@@ -153,7 +155,9 @@ def probe(
         trained = Training(kind, numbers, len(labels), epochs, weight_decay, seed, progress)
         trained.expect(len(kept) * features.shape[1], len(places) * features.shape[1])
 
-        def judge(known, tried, queries, where):
+        def judge(
+            known: np.ndarray, tried: Sequence[float], queries: np.ndarray, where: np.ndarray
+        ) -> np.ndarray:
             return trained.judge(features, known, tried, queries, where)
 
     sweep = _swept(
@@ -203,7 +207,9 @@ def held_out_places(places: np.ndarray, numbers: np.ndarray, share: float, seed:
     return held
 
 
-def _swept(what, values, probabilities, numbers) -> Sweep:
+def _swept(
+    what: str, values: Sequence[float], probabilities: np.ndarray, numbers: np.ndarray
+) -> Sweep:
     """Return the sweep from the held-out videos' probabilities, (values, videos, K)."""
     right = probabilities.argmax(-1) == numbers
     of_class = np.take_along_axis(probabilities, numbers[None, :, None], axis=-1)[..., 0]
@@ -211,6 +217,6 @@ def _swept(what, values, probabilities, numbers) -> Sweep:
     return Sweep(what, tuple(values), tuple(right.mean(-1).tolist()), tuple(losses.tolist()))
 
 
-def _of_videos(features, places) -> np.ndarray:
+def _of_videos(features: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return the mean of each video's views, (videos, D)."""
     return features[places].mean(axis=1)

@@ -1,5 +1,7 @@
 """Training of a probe's heads, side by side, on features on disk."""
 
+from collections.abc import Callable, Sequence
+
 import keras
 import numpy as np
 
@@ -14,7 +16,16 @@ BATCH = 32  # views
 class Training:
     """A trainer of heads on the features of some videos that predicts the classes of others."""
 
-    def __init__(self, kind, numbers, classes, epochs, weight_decay, seed, progress) -> None:
+    def __init__(
+        self,
+        kind: str,
+        numbers: np.ndarray,
+        classes: int,
+        epochs: int,
+        weight_decay: float,
+        seed: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
         self.kind, self.numbers, self.classes = kind, numbers, classes
         self.epochs, self.weight_decay, self.seed = epochs, weight_decay, seed
         self.progress, self.steps_done, self.steps = progress, 0, 0
@@ -23,7 +34,14 @@ class Training:
         """Set the number of views of each coming training, from which `progress` counts all steps."""
         self.steps = sum(map(self._steps, counts))
 
-    def judge(self, features, known, rates, queries, where) -> np.ndarray:
+    def judge(
+        self,
+        features: np.ndarray,
+        known: np.ndarray,
+        rates: Sequence[float],
+        queries: np.ndarray,
+        where: np.ndarray,
+    ) -> np.ndarray:
         """Train on the videos `known` of `features`; return probabilities of others, (rates, videos, K).
 
         Args:
@@ -54,10 +72,10 @@ class Training:
             [[average_views(video[:, rate]) for video in logits] for rate in range(len(rates))]
         )
 
-    def _steps(self, views):
+    def _steps(self, views: int) -> int:
         return self.epochs * -(-views // BATCH)
 
-    def _step(self, batch, logs=None) -> None:
+    def _step(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.steps_done += 1
         if self.progress:
             self.progress(self.steps_done, self.steps)
@@ -66,10 +84,10 @@ class Training:
 class _Views:
     """A sequence of all views of some videos, as float32."""
 
-    def __init__(self, features, places, scale) -> None:
+    def __init__(self, features: np.ndarray, places: np.ndarray, scale: tuple) -> None:
         self.features, self.places, self.scale = features, places, scale
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.places) * self.features.shape[1]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
@@ -82,14 +100,14 @@ class _Views:
 class _Order(keras.utils.PyDataset):
     """Batches of views and classes, with every view once per epoch, in an order drawn from the seed."""
 
-    def __init__(self, views, numbers, steps, seed) -> None:
+    def __init__(self, views: _Views, numbers: np.ndarray, steps: int, seed: int) -> None:
         super().__init__()
         self.views, self.numbers, self.steps, self.seed = views, numbers, steps, seed
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, step):
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         count = len(self.views)
         epoch, place = divmod(step, -(-count // BATCH))
         order = generator(self.seed, Purpose.PROBE_ORDER, epoch).permutation(count)
@@ -98,7 +116,7 @@ class _Order(keras.utils.PyDataset):
         return self.views[rows], self.numbers[rows // self.views.features.shape[1]]
 
 
-def _standardisation(features, places) -> tuple[np.ndarray, np.ndarray]:
+def _standardisation(features: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each feature over the views of some videos."""
     x = np.asarray(features[places], np.float64).reshape(-1, features.shape[-1])
     deviation = x.std(axis=0)
