@@ -313,6 +313,21 @@ def test_on_a_full_disk_the_oldest_checkpoint_makes_room(tmp_path, monkeypatch):
     assert sorted(checkpoint_files.step_of(path) for path in folder.iterdir()) == [2, 3]
 
 
+@once
+def test_only_a_full_disk_costs_an_older_checkpoint(tmp_path, monkeypatch):
+    model = VideoMAE(VideoMAEConfig.variant("tiny"))
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, model)
+
+    def denied(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(checkpoint, "_write", denied)
+    with pytest.raises(PermissionError):
+        checkpoint.save(tmp_path, 3, model)
+    assert sorted(checkpoint_files.step_of(path) for path in tmp_path.iterdir()) == [1, 2]
+
+
 def test_reconstruct_writes_a_picture_and_a_video(unbroken, clips, tmp_path):
     clip = sorted(clips.glob("shapes*.mp4"))[0]
     code, text = run("reconstruct", unbroken[0], clip, "--out", tmp_path / "rebuilt")

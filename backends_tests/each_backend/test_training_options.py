@@ -1,6 +1,7 @@
 """Tests of recipe options beyond the published ones: averages, frozen parts, LoRA, patience, a teacher."""
 
 import dataclasses
+import signal
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -189,6 +190,36 @@ def test_patience_ends_at_a_validation(tmp_path):
     validated(60, 0.3)
     assert progress.exhausted and progress.best.step == 20
     assert progress_of(tmp_path, start=60)[0].exhausted
+
+
+def test_of_equal_validations_the_first_is_the_best(tmp_path):
+    progress, validated = progress_of(tmp_path)
+    for step in (20, 40):
+        validated(step, 0.5)
+    assert progress.best.step == 20
+
+
+def test_the_note_of_a_stop_is_shown_once(tmp_path):
+    progress, _ = progress_of(tmp_path)
+    progress.display.note = Mock()
+    progress.stop_requested, progress._wait_for_batch = True, lambda: None
+    for batch in range(3):
+        progress.on_train_batch_begin(batch)
+    progress.display.note.assert_called_once_with("Stopping after this step ...")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_another_process_stops_this_one_too(number, tmp_path):
+    progress, _ = progress_of(tmp_path)
+    terminated = number == signal.SIGTERM
+    progress.devices = SimpleNamespace(
+        first=False, mean=dict, any=lambda *flags: (True, terminated, False)
+    )
+    progress.schedule, progress.record = (lambda step: 0.1), lambda row: None
+    progress.on_epoch_begin(0)
+    progress.step += 1
+    progress.on_epoch_end(0, {"loss": 1.0})
+    assert progress.stopped_by == number and progress.model.stop_training
 
 
 def test_best_weights_are_those_of_this_run_up_to_its_checkpoint(tmp_path):

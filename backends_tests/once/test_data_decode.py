@@ -23,7 +23,7 @@ from backends_tests.support import shared
 from spec import video_reference
 from vmae_keras.data import timeline, video
 from vmae_keras.data.frames import _pick, read_frames
-from vmae_keras.data.packets import whole
+from vmae_keras.data.packets import NotAsFromTheStart, ascending, whole
 from vmae_keras.data.video import UnreadableVideo, open_video
 
 
@@ -364,6 +364,38 @@ def test_seeking_finds_the_same_frames_as_counting_from_the_start():
 
 
 @pytest.mark.clause("DECODE-6")
+def test_without_reordering_a_longest_ascending_part_of_the_stamps_is_believed():
+    kept, times = timeline._in_order([0, 9, 1, 2, None, 3], reordered=False)
+    np.testing.assert_array_equal(kept, [0, 2, 3, 5])
+    np.testing.assert_array_equal(times, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "left"), [((0, 1, 1, 2), [0, 1, 2]), ((0, 2, 1, 2), [0, 1, 2])]
+)
+def test_repeated_and_early_frames_are_dropped_or_reported(numbers, left):
+    numbered = [(number, None) for number in numbers]
+    assert [number for number, _ in ascending(numbered)] == left
+    with pytest.raises(NotAsFromTheStart):
+        list(ascending(numbered, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("first", "hidden"),
+    [
+        (0b10_00_0_0_1_0, False),  # frame marker, profile 0, show_existing, type, show_frame, ...
+        (0b10_00_0_0_0_0, True),
+        (0b10_00_1_0_0_0, False),
+        (0b10_11_0_0_0_1, False),  # profile 3 has one more bit before show_existing
+        (0b10_11_0_0_0_0, True),
+        (0b10_11_0_1_0_0, False),
+    ],
+)
+def test_a_header_of_vp9_says_whether_the_frame_is_shown(first, hidden):
+    """Check the bits of the uncompressed header (VP9 bitstream specification, section 6.2)."""
+    assert video.HIDES["vp9"](memoryview(bytes([first, 0]))) is hidden
+
+
 def test_frames_made_from_the_first_of_two_damaged_ones_are_left_out():
     """Drop the fifth and sixth frames, which are shown between the two and decoded after both."""
     keys = [index in (0, 9) for index in range(10)]
