@@ -29,6 +29,7 @@ from spec import augment_reference, evaluation_reference, reference
 from spec import layers_reference as layers
 from spec.tolerances import TOLERANCES
 from vmae_keras import VideoClassifier, VideoMAEConfig
+from vmae_keras.backend.internals import recorded
 from vmae_keras.cli.app import app
 from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.synthetic import moving_shapes, write_moving_shapes
@@ -38,7 +39,7 @@ from vmae_keras.export.comparison import InexactArtifact
 from vmae_keras.export.contract import OUTPUTS, ArtifactError, Contract
 from vmae_keras.export.exporter import export
 from vmae_keras.export.samples import sample
-from vmae_keras.export.serving import recorded, resized, serve
+from vmae_keras.export.serving import resized, serve, stages
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=2, width=16)
 CONTRACT = Contract(
@@ -219,7 +220,7 @@ def test_the_head_that_stays_in_float_gives_the_same_logits(classifier):
 def test_stages_are_recorded_in_order_and_leave_the_model_as_it_was(classifier):
     model, video = classifier[0], random_levels(CONTRACT)
     before = numpy(model(video))
-    with recorded(model) as outputs:
+    with recorded(stages(model)) as outputs:
         model(video)
     assert list(outputs) == [
         "tubelet_embedding",

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import sys
 import tempfile
-import types
 from collections.abc import Iterator
 
 from vmae_keras.data.random_streams import keras_seed
@@ -71,20 +70,12 @@ def import_keras() -> None:
 def set_seed(seed: int) -> None:
     """Seed Keras's random generators, without importing TensorFlow on another backend.
 
-    Keras would import TensorFlow if it is installed, to seed it for `tf.data`, which takes seconds.
+    They belong to the whole process: layers and initializers without a seed of their own draw from them.
     """
-    import keras
+    from vmae_keras.backend.internals import set_random_seed
 
-    module = sys.modules.get("keras.src.utils.rng_utils")  # an internal module that may change
-    tensorflow = getattr(module, "tf", None)
-    if tensorflow and keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules:
-        module.tf = types.SimpleNamespace(available=False)
-    try:
-        with without_remarks(), interrupts.deferred():
-            keras.utils.set_random_seed(keras_seed(seed))
-    finally:
-        if tensorflow:
-            module.tf = tensorflow
+    with without_remarks(), interrupts.deferred():
+        set_random_seed(keras_seed(seed))
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ class RecordingAdamW(AdamW):
     def update_step(
         self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
     ) -> None:
-        self.assign(self.gradients[self._get_variable_index(variable)], gradient)
+        self.assign(self.gradients[self.index_of(variable)], gradient)
         super().update_step(gradient, variable, learning_rate)
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vmae_keras.backend import internals
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.launcher import Cluster
 from vmae_keras.distribution.layout import split_axis
@@ -85,7 +86,7 @@ class Layouts(keras.distribution.ModelParallel):
         parts = self.device_mesh.shape[self.device_mesh.axis_names.index(self.split_name)]
         shape = tuple(variable.shape)
         axis = split_axis(variable.path, shape, self.parallel, parts)
-        if getattr(variable, "_layout", None) is not None or axis is None:
+        if internals.layout(variable) is not None or axis is None:
             return layout  # an optimizer's variable has its weight's layout
         axes = [self.split_name if each == axis else None for each in range(len(shape))]
         return keras.distribution.TensorLayout(axes, self.device_mesh)

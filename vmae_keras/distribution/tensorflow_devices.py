@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vmae_keras.backend import internals
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.launcher import Cluster
 
@@ -28,7 +29,7 @@ class TensorFlowDevices(Devices):
         names = _device_names(devices, cluster)
         if cluster:
             self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
-            _mend_keras()
+            internals.average_metrics_of_workers()
         else:
             self.strategy = tf.distribute.MirroredStrategy(names)
         process, processes = (cluster.process, cluster.processes) if cluster else (0, 1)
@@ -46,8 +47,7 @@ class TensorFlowDevices(Devices):
                 f"{model.optimizer.gradient_accumulation_steps}. Take --set accumulate=1 with more "
                 "devices or a smaller batch, or --backend jax or torch."
             )
-        # The model is built already. Keras would build it from batches of the data, which would be lost.
-        model._maybe_symbolic_build = lambda *_, **__: None
+        internals.leave_out_symbolic_build(model)
 
     def batches(self, batches: Iterable) -> Iterable:
         here = self.count // self.processes
@@ -127,21 +127,6 @@ def _tell_cluster(cluster: Cluster) -> None:
     workers = {"worker": list(cluster.addresses)}
     task = {"type": "worker", "index": cluster.process}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": workers, "task": task})
-
-
-def _mend_keras() -> None:
-    """Patch Keras to average the metrics of several workers, which are scalars, not batches.
-
-    See https://github.com/keras-team/keras/issues/20585.
-    """
-    from keras.src.backend.tensorflow import trainer
-
-    def reduce_per_replica(values: Any, strategy: tf.distribute.Strategy, reduction: str) -> Any:
-        if reduction not in ("auto", "mean"):
-            return original(values, strategy, reduction)
-        return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), values)
-
-    original, trainer.reduce_per_replica = trainer.reduce_per_replica, reduce_per_replica
 
 
 def _split(batch: Any, parts: int) -> list:

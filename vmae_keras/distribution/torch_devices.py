@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
-from torch.autograd import Variable
 
+from vmae_keras.backend import internals
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.launcher import Cluster
 
@@ -93,7 +92,7 @@ class Buckets:
         """Add a parameter's gradient to the open bucket, and send the bucket if it is full."""
         if not self.open:
             self.open = True
-            Variable._execution_engine.queue_callback(self.finish)
+            internals.call_after_backward(self.finish)
         self.ready.append(parameter.grad)
         self.bytes += parameter.grad.nbytes
         if self.bytes >= BUCKET_BYTES:
@@ -101,7 +100,7 @@ class Buckets:
 
     def send(self) -> None:
         """Start to average the gradients of the open bucket."""
-        flat = _flatten_dense_tensors(self.ready)
+        flat = torch.cat([gradient.reshape(-1) for gradient in self.ready])
         flat /= dist.get_world_size()
         self.sent.append((self.ready, flat, dist.all_reduce(flat, async_op=True)))
         self.ready, self.bytes = [], 0
@@ -112,8 +111,7 @@ class Buckets:
             self.send()
         for gradients, flat, work in self.sent:
             work.wait()
-            for gradient, mean in zip(
-                gradients, _unflatten_dense_tensors(flat, gradients), strict=True
-            ):
-                gradient.copy_(mean)
+            means = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, mean in zip(gradients, means, strict=True):
+                gradient.copy_(mean.view_as(gradient))
         self.sent, self.open = [], False

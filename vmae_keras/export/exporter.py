@@ -12,6 +12,7 @@ from keras import ops
 
 import vmae_keras
 from vmae_keras import backend
+from vmae_keras.backend.internals import recorded
 from vmae_keras.backend.worker_process import run_worker
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.encoder import VideoEncoder
@@ -28,7 +29,7 @@ from vmae_keras.export.comparison import (
 )
 from vmae_keras.export.contract import ArtifactError, Contract, check_format
 from vmae_keras.export.samples import DRAWN, Sample, real_clips, sample, token_ids
-from vmae_keras.export.serving import recorded
+from vmae_keras.export.serving import stages
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import load
 from vmae_keras.runs.run import Run
@@ -268,7 +269,7 @@ def _first_layer(
     path = job / formats.module(contract.format).NAME
     _write(contract, job, path, out, lambda line: None, "--stages")
     found = Artifact(path)(clip.inputs)
-    with recorded(model) as outputs:
+    with recorded(stages(model)) as outputs:
         model(clip.given)
     wanted = {name: ops.convert_to_numpy(outputs[name]) for name in outputs if name in found}
     deviating = first_deviating(found, wanted, tolerance)

@@ -55,7 +55,7 @@ def write(
 
 def _dense_layers_in_int8(converter: Any, contract: Contract, clips: np.ndarray) -> bytes:
     import tensorflow as tf
-    from tensorflow.lite.python.schema_py_generated import BuiltinOperator
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     def batches() -> Iterator[list[np.ndarray]]:
         for clip in clips:

@@ -1,14 +1,11 @@
 """The graph of an artifact, from raw clips to named outputs."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras.backend import AnyTensor
+from vmae_keras.backend.internals import recorded
 from vmae_keras.data.finetune_augment import neighbours
 from vmae_keras.export.contract import Contract
 
@@ -88,31 +85,10 @@ def stages(model: keras.Model) -> dict[str, keras.layers.Layer]:
     return {layer.path.partition("/")[2]: layer for layer in layers}
 
 
-@contextlib.contextmanager
-def recorded(model: keras.Model) -> Iterator[dict[str, AnyTensor]]:
-    """Yield a dict that collects the output of each of the model's `stages` by name when the model runs."""
-    outputs, layers = {}, stages(model)
-
-    def recording(name: str, call: Callable) -> Callable:
-        def run(*args: Any, **kwargs: Any) -> AnyTensor:
-            outputs[name] = call(*args, **kwargs)
-            return outputs[name]
-
-        return run
-
-    try:
-        for name, layer in layers.items():
-            layer.call = recording(name, layer.call)
-        yield outputs
-    finally:
-        for layer in layers.values():
-            del layer.call  # restores the method of the class
-
-
 def serve_stages(
     model: keras.Model, contract: Contract, inputs: dict[str, AnyTensor]
 ) -> dict[str, AnyTensor]:
     """Return the outputs of `serve` and of each stage, to find the first one that deviates."""
-    with recorded(model) as found:
+    with recorded(stages(model)) as found:
         outputs = serve(model, contract, inputs)
     return outputs | found

@@ -201,6 +201,7 @@ def _abstract(setup, distribution):
     """Return a model compiled with its optimizer, whose variables have shapes and layouts but no values."""
     import keras
 
+    from vmae_keras.backend import internals
     from vmae_keras.initializers import filled_by
     from vmae_keras.model import VideoMAE
     from vmae_keras.training.optimizer import build_optimizer
@@ -211,7 +212,7 @@ def _abstract(setup, distribution):
         model = VideoMAE(setup.config, remat=recipe.remat, dtype=recipe.precision)
         model.compile(optimizer)
         for variable in model.variables:  # Keras does this when it allocates a variable
-            variable._layout = distribution.get_variable_layout(variable)
+            internals.set_layout(variable, distribution.get_variable_layout(variable))
         model.optimizer.build(model.trainable_variables)
     keras.utils.clear_session()  # forget the list of variables that are still to be allocated
     return model

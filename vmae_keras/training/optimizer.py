@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.backend import internals
 from vmae_keras.recipes.base import TrainingRecipe
 
 # Last components of weight paths. Every weight must be in one of the two lists.
@@ -77,7 +78,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(internals.Optimizer):
     """AdamW with torch's arithmetic, selective weight decay and layer-wise learning rates.
 
     Keras's AdamW adds epsilon before correcting the second moment, and forgets on reloading which weights
@@ -91,7 +92,7 @@ class AdamW(keras.optimizers.AdamW):
         average_decay: Decay of `averages`, moving averages of the weights; None for none. They start at
             the initial weights and follow each update. Keras's `use_ema` would start after the first
             update, also follow accumulated batches, and overwrite the weights at the end of every `fit`.
-        kwargs: Arguments of Keras's AdamW, such as clipping and accumulation.
+        kwargs: Arguments of Keras's optimizers, such as clipping and accumulation.
 
     Raises:
         ValueError: `amsgrad` is set, or, on building, no rule covers a weight.
@@ -109,39 +110,43 @@ class AdamW(keras.optimizers.AdamW):
         layer_decay=None,
         average_decay=None,
         name="adamw",
+        amsgrad=False,
         **kwargs,
     ) -> None:
         # Checkpoints identify the optimizer's variables by its name.
-        super().__init__(learning_rate, weight_decay, beta_1, beta_2, epsilon, name=name, **kwargs)
-        if self.amsgrad:
+        super().__init__(learning_rate, weight_decay, name=name, **kwargs)
+        if amsgrad:  # False in files of earlier versions
             raise ValueError("`amsgrad` is not part of it. Received: amsgrad=True. Leave it out.")
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.layer_decay, self.average_decay = layer_decay, average_decay
 
     def build(self, variables) -> None:
+        if self.built:
+            return
         paths = [variable.path for variable in variables]
         self._decays = [
-            self.weight_decay if decays and self._use_weight_decay(variable) else 0.0
+            self.weight_decay if decays and self.may_decay(variable) else 0.0
             for decays, variable in zip(decayed(paths), variables, strict=True)
         ]
         self._scales = layer_scales(paths, self.layer_decay)
         super().build(variables)
+        self.momentums, self.velocities = self.add_optimizer_variables(
+            variables, ["momentum", "velocity"]
+        )
         self.averages = None
         if self.average_decay is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
 
-    def _clip_gradients(self, grads):
-        clip = super()._clip_gradients
+    def clip(self, gradients):
+        """Clip the gradients of the global batch."""
         if self.global_clipnorm or self.clipnorm or self.clipvalue:
-            return backend.clip_summed_gradients(clip, grads)
-        return grads
-
-    def _apply_weight_decay(self, variables):
-        """Do nothing: `update_step` applies the decay, at the layer's rate."""
+            return backend.clip_summed_gradients(super().clip, gradients)
+        return gradients
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Update one weight. Clause OPT-5."""
-        index = self._get_variable_index(variable)
-        m, v = self._momentums[index], self._velocities[index]
+        index = self.index_of(variable)
+        m, v = self.momentums[index], self.velocities[index]
         step = ops.cast(self.iterations + 1, "float32")
         rate = ops.cast(learning_rate, "float32") * self._scales[index]
         decay, first, second = (
@@ -170,6 +175,9 @@ class AdamW(keras.optimizers.AdamW):
     def get_config(self):
         return {
             **super().get_config(),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
             "layer_decay": self.layer_decay,
             "average_decay": self.average_decay,
         }
