@@ -950,8 +950,8 @@ MUTANTS = [
     Mutant(
         "AdamW's epsilon of Keras",
         "training/optimizer.py",
-        "epsilon=1e-8",
-        "epsilon=1e-7",
+        "epsilon: float = 1e-8",
+        "epsilon: float = 1e-7",
         f"{ADAMW}::test_the_defaults_are_the_papers",
     ),
     Mutant(

@@ -8,7 +8,7 @@ if __name__ == "__main__":  # for `python -m vmae_keras.cli.app`: before anythin
 
     start()
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -55,7 +55,7 @@ EXAMPLES = {
 class Commands(TyperGroup):
     """Command group that prepares the output before anything is printed, help included."""
 
-    def main(self, *arguments, **options):
+    def main(self, *arguments: Any, **options: Any) -> Any:
         escape_what_cannot_be_encoded()
         return super().main(*arguments, **options)
 

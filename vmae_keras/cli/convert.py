@@ -3,7 +3,7 @@
 import contextlib
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ def main(
         _verify(source, out, changes)
 
 
-def _verify(source, out, changes) -> None:
+def _verify(source: str, out: Path, changes: dict[str, Any]) -> None:
     from rich.table import Table
 
     from vmae_keras.conversion.verification import TOLERANCE, verify

@@ -1,7 +1,7 @@
 """Command `vmae distill`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from vmae_keras.cli.shared.options import (
     Workers,
 )
 from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
+
+if TYPE_CHECKING:
+    from vmae_keras.training.loop import Outcome
+    from vmae_keras.training.session import Session
 
 
 def main(
@@ -61,7 +65,7 @@ def main(
     from vmae_keras.runs.settings import DistillationSettings
     from vmae_keras.training.new_run import prepare_distillation
 
-    def train(session):
+    def train(session: "Session") -> "Outcome":
         from vmae_keras.training.distillation import distill
 
         return distill(session)

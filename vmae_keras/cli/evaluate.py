@@ -1,7 +1,8 @@
 """Command `vmae evaluate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,10 @@ from vmae_keras.cli.shared.terminal import (
     progress_of,
     report_skipped,
 )
+
+if TYPE_CHECKING:
+    from vmae_keras.data.files import VideoFile
+    from vmae_keras.evaluation.classification import Evaluation
 
 
 def main(
@@ -52,7 +57,16 @@ def main(
         measure(model, files, folder, this_command(), clips=clips, crops=crops, workers=workers)
 
 
-def measure(model, files, folder, again, *, clips=None, crops=None, workers=0):
+def measure(
+    model: str | Path,
+    files: "Sequence[VideoFile]",
+    folder: Path,
+    again: str,
+    *,
+    clips: int | None = None,
+    crops: int | None = None,
+    workers: int = 0,
+) -> "Evaluation":
     """Evaluate a preset, write the results to a folder, and print progress and metrics.
 
     Args:

@@ -3,7 +3,7 @@
 import enum
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from vmae_keras.cli.shared.folder import continued_by, locked, this_command
 from vmae_keras.cli.shared.options import BackendOption
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, say
 from vmae_keras.process import interrupts
+
+if TYPE_CHECKING:
+    from vmae_keras.export.comparison import Comparison
 
 Format = enum.Enum(
     "Format", {name: name for name in ("savedmodel", "litert", "onnx", "openvino")}, type=str
@@ -87,7 +90,7 @@ def main(
 
     began = time.monotonic()
 
-    def say_when(line) -> None:
+    def say_when(line: str) -> None:
         interrupts.check()
         seconds = int(time.monotonic() - began)
         say(f"{seconds // 60}:{seconds % 60:02d} {line}")
@@ -128,7 +131,7 @@ def main(
     say(folder)
 
 
-def _show(comparison) -> None:
+def _show(comparison: "Comparison") -> None:
     from rich.table import Table
 
     from vmae_keras.export.card import costs
@@ -143,7 +146,7 @@ def _show(comparison) -> None:
     console.print(table, *costs(comparison), sep="\n")
 
 
-def _batch(text):
+def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not text.isdecimal() or int(text) < 1:
@@ -151,7 +154,7 @@ def _batch(text):
     return int(text)
 
 
-def _size(text):
+def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise ValueError(f"--frame-size must be like 360x640. Received: {text!r}.")

@@ -2,7 +2,7 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from vmae_keras.cli.shared.options import (
     Workers,
 )
 from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
+
+if TYPE_CHECKING:
+    from vmae_keras.training.loop import Outcome
+    from vmae_keras.training.session import Session
 
 Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
 
@@ -64,7 +68,7 @@ def main(
     from vmae_keras.runs.settings import FineTuningSettings
     from vmae_keras.training.new_run import prepare_fine_tuning
 
-    def train(session):
+    def train(session: "Session") -> "Outcome":
         from vmae_keras.training.fine_tuning import finetune
 
         return finetune(session)

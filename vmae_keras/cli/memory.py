@@ -1,6 +1,6 @@
 """Command `vmae memory`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,17 @@ from vmae_keras.cli.shared.job import batch_changes
 from vmae_keras.cli.shared.options import MODELS, BatchPerDevice, Changes, Parallel, RecipeOption
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
 from vmae_keras.process import interrupts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vmae_keras.config import VideoMAEConfig
+    from vmae_keras.distribution import Devices
+    from vmae_keras.distribution.memory import DeviceMemory
+    from vmae_keras.process.console import Console
+    from vmae_keras.recipes.pretraining import PretrainingRecipe
+
+    Plans = dict[str, tuple[Devices, PretrainingRecipe, DeviceMemory]]
 
 ROWS = {
     "weights": "weights",
@@ -79,13 +90,13 @@ def main(
         _print_dry_runs(console, config, plans)
 
 
-def _about(variant, config, recipe):
+def _about(variant: str, config: "VideoMAEConfig", recipe: "PretrainingRecipe") -> str:
     remat = ", remat" if recipe.remat else ""
     clip = f"{config.frames} x {config.height} x {config.width}"
     return f"{variant}, clips of {clip}, {recipe.precision}{remat}; GB on each device:"
 
 
-def _table(plans):
+def _table(plans: "Plans") -> "Table":
     from rich.table import Table
 
     table = Table("", box=None, padding=(0, 2, 0, 0))
@@ -103,7 +114,7 @@ def _table(plans):
     return table
 
 
-def _print_dry_runs(console, config, plans) -> None:
+def _print_dry_runs(console: "Console", config: "VideoMAEConfig", plans: "Plans") -> None:
     from vmae_keras.training import dry_run
 
     setups = [

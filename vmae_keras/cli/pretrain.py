@@ -1,7 +1,7 @@
 """Command `vmae pretrain`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,10 @@ from vmae_keras.cli.shared.options import (
 )
 from vmae_keras.cli.shared.terminal import say
 from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
+
+if TYPE_CHECKING:
+    from vmae_keras.training.loop import Outcome
+    from vmae_keras.training.session import Session
 
 
 def main(
@@ -51,7 +55,7 @@ def main(
     from vmae_keras.runs.settings import PretrainingSettings
     from vmae_keras.training.new_run import prepare_pretraining
 
-    def train(session):
+    def train(session: "Session") -> "Outcome":
         from vmae_keras.training.pretraining import pretrain
 
         return pretrain(session)

@@ -2,7 +2,7 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -138,7 +138,7 @@ def main(
     )
 
 
-def _rates(text):
+def _rates(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
@@ -150,7 +150,7 @@ def _rates(text):
         ) from None
 
 
-def _sampling(model):
+def _sampling(model: str) -> dict[str, Any]:
     """Return the sampling of the run's recipe, else that of the papers."""
     from vmae_keras.runs.run import Run
 

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from vmae_keras.cli.shared.folder import continued_by, locked
 from vmae_keras.cli.shared.options import BackendOption, Workers
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people
 from vmae_keras.cli.shared.training_runs import run_training
+
+if TYPE_CHECKING:
+    from vmae_keras.training.loop import Outcome
+    from vmae_keras.training.plan import Stage
 
 
 def main(
@@ -69,7 +73,9 @@ def main(
     _say(f"\n{report}\n\n{out / 'report.md'}")
 
 
-def _train(stage, out, videos, seed, backend, workers, again):
+def _train(
+    stage: "Stage", out: Path, videos: str, seed: int, backend: str, workers: int, again: str
+) -> "Outcome":
     import dataclasses
 
     from vmae_keras.runs.run import Run
@@ -107,7 +113,7 @@ def _forget_models() -> None:
     keras.utils.clear_session()
 
 
-def _say(text) -> None:
+def _say(text: object) -> None:
     from vmae_keras.process.console import Console
 
     Console().print(text, soft_wrap=True)

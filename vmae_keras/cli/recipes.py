@@ -1,10 +1,13 @@
 """Command `vmae recipes`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vmae_keras.cli.shared.terminal import errors_for_people, say
+
+if TYPE_CHECKING:
+    from vmae_keras.recipes.page_files import Page
 
 
 def main(
@@ -24,7 +27,7 @@ def main(
             say("\n".join(page.text for page in _named(name)).removesuffix("\n"))
 
 
-def _named(name):
+def _named(name: str) -> "list[Page]":
     from vmae_keras.recipes.page_files import STAGES, list_pages
     from vmae_keras.recipes.values import check_key
 
@@ -66,7 +69,7 @@ def _print_table() -> None:
     console.print("(in brackets: recalled, not read from a file)")
 
 
-def _published(page):
+def _published(page: "Page") -> str:
     if not isinstance(page.published_top_1, float):
         return ""
     text = f"{page.published_top_1:.1f}"

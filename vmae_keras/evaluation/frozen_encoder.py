@@ -1,10 +1,13 @@
 """A frozen encoder for features and probes, with mean pooling where the encoder has none."""
 
 import math
+from pathlib import Path
+from typing import Self
 
 import keras
 from keras import ops
 
+from vmae_keras.backend import AnyTensor
 from vmae_keras.encoder import VideoEncoder
 
 
@@ -25,7 +28,7 @@ class FrozenEncoder(keras.Model):
     Source: clause FEATURE-4.
     """
 
-    def __init__(self, encoder, pooling="mean") -> None:
+    def __init__(self, encoder: VideoEncoder, pooling: str | None = "mean") -> None:
         if encoder.pooling != pooling and (encoder.pooling, pooling) != (None, "mean"):
             raise ValueError(
                 f"This encoder gives no such features. Received: pooling={pooling!r}, the encoder's is "
@@ -37,7 +40,9 @@ class FrozenEncoder(keras.Model):
         self.built = True
 
     @classmethod
-    def from_preset(cls, preset, pooling="mean", load_weights=True):
+    def from_preset(
+        cls, preset: str | Path, pooling: str | None = "mean", load_weights: bool = True
+    ) -> Self:
         """Load the encoder of a run, a preset or a file. Raise the errors of `VideoEncoder.from_preset`."""
         if pooling != "mean":
             return cls(
@@ -49,7 +54,7 @@ class FrozenEncoder(keras.Model):
             encoder = VideoEncoder.from_preset(preset, load_weights=load_weights, pooling=None)
         return cls(encoder, pooling)
 
-    def call(self, video, training=False):
+    def call(self, video: AnyTensor, training: bool = False) -> AnyTensor:
         """Map (B, T, H, W, C) to (B, D), or to (B, N, D) without pooling."""
         x = ops.cast(self.encoder(video, training=False), "float32")
         if self.pooling == self.encoder.pooling:

@@ -8,12 +8,14 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vmae_keras.recipes.values import check_key, read_toml, typed
 
 FOLDER = Path(__file__).resolve().parent / "pages"
 STAGES = ("pretraining", "fine-tuning", "distillation")
+
+Recipe = TypeVar("Recipe")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Page:
         """Text of the file."""
         return self.path.read_text("utf-8")
 
-    def recipe(self, kind: type, changes: Mapping[str, Any] | None = None) -> Any:
+    def recipe(self, kind: type[Recipe], changes: Mapping[str, Any] | None = None) -> Recipe:
         """Return the recipe, a dataclass `kind`, with some values changed.
 
         Raises:
@@ -114,16 +116,16 @@ def list_pages(stage: str) -> dict[str, Page]:
     return {path.stem: read_page(path, stage) for path in sorted((FOLDER / stage).glob("*.toml"))}
 
 
-class Recipes(Mapping):
+class Recipes(Mapping[str, Recipe]):
     """Mapping of the package's recipes of a stage by name. Pages are read on access.
 
     Pages with unknown values are left out. They can only be used with `choose`.
     """
 
-    def __init__(self, stage: str, kind: type) -> None:
+    def __init__(self, stage: str, kind: type[Recipe]) -> None:
         self.stage, self.kind = stage, kind
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Recipe:
         path = FOLDER / self.stage / f"{name}.toml"
         if not path.is_file() or read_page(path, self.stage).unknown:
             raise KeyError(name)
@@ -135,7 +137,7 @@ class Recipes(Mapping):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def choose(self, name: str, changes: Mapping[str, Any] | None = None) -> Any:
+    def choose(self, name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         """Return the recipe of a page with changes. `name` may also be the path of a user's page.
 
         Raises:

@@ -1,5 +1,7 @@
 """Validation with the moving averages of the weights."""
 
+from typing import Any
+
 import keras
 
 
@@ -8,10 +10,10 @@ class AveragedValidation(keras.callbacks.Callback):
 
     async_safe = True
 
-    def on_test_begin(self, logs=None) -> None:
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._swap()
 
-    def on_test_end(self, logs=None) -> None:
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         self._swap()
 
     def _swap(self) -> None:

@@ -5,8 +5,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from vmae_keras.distribution import Devices
 from vmae_keras.process import interrupts
 from vmae_keras.runs.run import Run
 from vmae_keras.training import checkpoint
+from vmae_keras.training.display import Display
 from vmae_keras.training.tensorboard import TensorBoard
 
 # Save at most this often: a kill loses this much work and a logging interval ...
@@ -60,13 +62,13 @@ class Progress(keras.callbacks.Callback):
     def __init__(
         self,
         run: Run,
-        display,
+        display: Display,
         *,
-        start,
-        steps_per_epoch,
-        clips_per_step,
-        schedule,
-        patience=None,
+        start: int,
+        steps_per_epoch: int,
+        clips_per_step: int,
+        schedule: Callable[[int], float],
+        patience: int | None = None,
         devices: Devices | None = None,
     ) -> None:
         super().__init__()
@@ -91,15 +93,15 @@ class Progress(keras.callbacks.Callback):
         # Discard what an earlier attempt logged after this step.
         self.writer = TensorBoard(run.tensorboard, start + 1 if start else 0, run.writes)
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.began, self.began_step, self.ended = time.monotonic(), self.step, None
 
-    def on_test_begin(self, logs=None) -> None:
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         # Exclude validation from the throughput, but wait for steps that JAX still has to finish.
         keras.ops.convert_to_numpy(self.model.metrics[0].result())
         self.ended = time.monotonic()
 
-    def on_train_batch_begin(self, batch, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # Not at the batch's end: Keras calls that from another thread, where stopping loses JAX's state.
         if self.stop_requested and not self.stop_noted:
             several = self.devices.processes > 1  # all processes stop after the same step
@@ -109,11 +111,11 @@ class Progress(keras.callbacks.Callback):
             self.model.stop_training = True
         self._wait_for_batch()
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.step += 1
         self.display.update(self.step, None)
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.step == self.began_step:  # the batches had ended
             return
         logs = self.devices.mean(logs)
@@ -144,7 +146,7 @@ class Progress(keras.callbacks.Callback):
             with self.writing():
                 self.save()
 
-    def record(self, row) -> None:
+    def record(self, row: dict[str, Any]) -> None:
         """Write a row to the log, to TensorBoard and to the display."""
         with self.writing():
             if better := self._better(row):
@@ -215,7 +217,7 @@ class Progress(keras.callbacks.Callback):
         if self.model is not None:
             self.model.stop_training = True
 
-    def _better(self, row):
+    def _better(self, row: dict[str, Any]) -> _Best | None:
         """Return a row's validation if there is a patience and it is the best so far; else None."""
         if self.patience is None or row["validation_loss"] is None or not row["step"]:
             return None
@@ -231,7 +233,7 @@ class Progress(keras.callbacks.Callback):
             return False
         return self.validated - self.best.step >= self.patience * self.steps_per_epoch
 
-    def save(self):
+    def save(self) -> Path:
         began = time.monotonic()
         path = checkpoint.save(
             self.run.checkpoints,
@@ -252,11 +254,11 @@ class Progress(keras.callbacks.Callback):
             kept = {best.step for best in (self.best, self.saved_best) if best}
             checkpoint.keep(self.run.best, kept)
 
-    def _check_weight(self, path, value) -> None:
+    def _check_weight(self, path: str, value: np.ndarray) -> None:
         """Raise if the last update made a weight non-finite, before any loss shows it."""
         self._check_finite(f"weight {path}", float(np.abs(value).max()))
 
-    def _check_finite(self, name, value) -> None:
+    def _check_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):
             raise NonFiniteLoss(
                 f"The {name} became {value} between steps {self.began_step + 1} and {self.step}. "
@@ -272,7 +274,7 @@ def stop_on_interrupt(progress: Progress) -> Iterator[None]:
     previous = {}
     first = None
 
-    def stop(number, _) -> None:
+    def stop(number: int, _: object) -> None:
         nonlocal first
         now = time.monotonic()
         if first is None:

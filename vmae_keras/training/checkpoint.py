@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,9 @@ from safetensors.numpy import save_file
 from vmae_keras import backend
 from vmae_keras.process.failures import FULL
 from vmae_keras.runs.checkpoint_files import checkpoint_name, list_checkpoints, step_of
+
+if TYPE_CHECKING:
+    import keras
 
 _OPTIMIZER = "optimizer/"
 _WRITING = "writing"  # a folder, because safetensors names its temporary file differently each time
@@ -29,7 +33,7 @@ class CheckpointError(ValueError):
 def save(
     folder: Path,
     step: int,
-    model,
+    model: "keras.Model",
     keep: int | None = 2,
     writes: bool = True,
     check: Callable[[str, np.ndarray], None] | None = None,
@@ -80,7 +84,7 @@ def clean(*folders: Path) -> None:
         (folder / "writing.partial").unlink(missing_ok=True)  # the name in earlier versions
 
 
-def _write(path, tensors, step) -> None:
+def _write(path: Path, tensors: dict[str, np.ndarray], step: int) -> None:
     clean(path.parent)
     writing = path.parent / _WRITING
     writing.mkdir(parents=True)
@@ -98,7 +102,7 @@ def _write(path, tensors, step) -> None:
         shutil.rmtree(writing, ignore_errors=True)
 
 
-def restore(path: Path, model) -> int:
+def restore(path: Path, model: "keras.Model") -> int:
     """Restore every variable of the model, and of its built optimizer if it has one; return the step.
 
     Raises:
@@ -113,7 +117,7 @@ def restore(path: Path, model) -> int:
         ) from error
 
 
-def _restore(path, model):
+def _restore(path: Path, model: "keras.Model") -> int:
     variables = _variables(model)
     with safe_open(path, "numpy") as file:
         stored = set(file.keys())
@@ -141,7 +145,7 @@ def keep(folder: Path, steps: Collection[int]) -> None:
             path.unlink()
 
 
-def _variables(model):
+def _variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
     """Return all variables by path, the optimizer's with a prefix."""
     optimizer = getattr(model, "optimizer", None)
     own = {variable.path for variable in model.variables}

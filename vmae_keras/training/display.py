@@ -1,11 +1,17 @@
 """Progress display of training: a progress bar, or plain lines without a terminal."""
 
 import time
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vmae_keras import backend
+from vmae_keras.distribution import Devices
 from vmae_keras.process.console import Console
+from vmae_keras.runs.settings import AnySettings
+
+if TYPE_CHECKING:
+    import keras
 
 LINE_SECONDS = 10.0  # without a terminal, print at most one line in this time
 
@@ -29,15 +35,23 @@ class Display:
         self.lined_at = 0.0
         self.validation = ""
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def start(
-        self, settings, model, step, total_steps, steps_per_epoch, training, held_out, devices
+        self,
+        settings: AnySettings,
+        model: "keras.Model",
+        step: int,
+        total_steps: int,
+        steps_per_epoch: int,
+        training: int,
+        held_out: int,
+        devices: Devices,
     ) -> None:
         """Print a summary of data, model, backend and schedule, and start the bar."""
         recipe, config = settings.recipe, settings.config
@@ -69,7 +83,7 @@ class Display:
             state="compiling",
         )
 
-    def update(self, step, row) -> None:
+    def update(self, step: int, row: dict[str, Any] | None) -> None:
         """Show the state after a step.
 
         Args:
@@ -94,14 +108,14 @@ class Display:
                 text += f"  left {int(left) // 60}:{int(left) % 60:02d}"
             self.console.print(text, soft_wrap=True)
 
-    def note(self, text) -> None:
+    def note(self, text: str) -> None:
         """Print a line of text."""
         self.console.print(text)
 
-    def _epoch(self, step):
+    def _epoch(self, step: int) -> str:
         return f"{min(step // self.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
 
-    def _state(self, row):
+    def _state(self, row: dict[str, Any]) -> str:
         parts = []
         if row.get("loss") is not None:
             parts.append(f"loss {row['loss']:.4f}")

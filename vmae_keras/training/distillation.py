@@ -1,17 +1,23 @@
 """Distillation: train a student to match a teacher on the same clips, from files to a run folder."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras import backend
+from vmae_keras.backend import AnyTensor
 from vmae_keras.classifier import VideoClassifier
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.fine_tuning import centre_clips, fine_tuning_clips
 from vmae_keras.encoder import VideoEncoder
+from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop
 from vmae_keras.training.fine_tuning import augmented_batches, classifier
-from vmae_keras.training.optimizer import build_optimizer
+from vmae_keras.training.optimizer import WarmupCosine, build_optimizer
 from vmae_keras.training.session import Session
 
 EPSILON = 1e-6  # in the normalisation of features
@@ -20,17 +26,21 @@ EPSILON = 1e-6  # in the normalisation of features
 class SoftenedCrossentropy(keras.losses.Loss):
     """T^2 times the cross-entropy of the softmax of logits / T. Clause DISTILL-1."""
 
-    def __init__(self, temperature, name="softened_crossentropy", **kwargs) -> None:
+    def __init__(
+        self, temperature: float, name: str = "softened_crossentropy", **kwargs: Any
+    ) -> None:
         super().__init__(name=name, dtype="float32", **kwargs)
         self.temperature = temperature
 
-    def call(self, target, logits):
+    def call(self, target: AnyTensor, logits: AnyTensor) -> AnyTensor:
         """Return the loss of each clip: (B, K), (B, K) -> (B,)."""
         entropy = ops.categorical_crossentropy(target, logits / self.temperature, from_logits=True)
         return self.temperature**2 * entropy
 
 
-def load_teacher(preset, config, recipe):
+def load_teacher(
+    preset: str, config: VideoMAEConfig, recipe: DistillationRecipe
+) -> VideoClassifier | VideoEncoder:
     """Return the teacher for clips of `config`'s size: a `VideoClassifier`, or an encoder with pooling.
 
     Raises:
@@ -42,7 +52,7 @@ def load_teacher(preset, config, recipe):
     return VideoEncoder.from_preset(preset, pooling="mean", dtype=recipe.precision, **clip)
 
 
-def answers(teacher, videos: np.ndarray, recipe) -> np.ndarray:
+def answers(teacher: keras.Model, videos: np.ndarray, recipe: DistillationRecipe) -> np.ndarray:
     """Return the student's targets: clips (B, T, H, W, C) -> float32.
 
     The targets are probabilities (B, K), or features (B, D) normalised to mean 0 and variance 1 for each
@@ -57,7 +67,9 @@ def answers(teacher, videos: np.ndarray, recipe) -> np.ndarray:
     return out / out.sum(axis=-1, keepdims=True)
 
 
-def build(settings: DistillationSettings, steps_per_epoch: int, restored: bool = False):
+def build(
+    settings: DistillationSettings, steps_per_epoch: int, restored: bool = False
+) -> tuple[VideoClassifier, WarmupCosine]:
     """Return the compiled student and its learning-rate schedule; see `fine_tuning.build`."""
     recipe = settings.recipe
     student = classifier(settings, restored)
@@ -84,10 +96,10 @@ def distill(session: Session) -> loop.Outcome:
     clips = fine_tuning_clips(settings.config, recipe, classes=1)  # labels are not used
     augmented = augmented_batches(session, [0] * len(session.training), clips)
 
-    def batches(first):
+    def batches(first: int) -> Iterator[tuple]:
         return ((batch["video"], answer(batch["video"])) for batch in augmented(first))
 
-    def answer(videos):
+    def answer(videos: np.ndarray) -> np.ndarray:
         with devices.local():
             return answers(teacher, videos, recipe)
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,12 @@ from vmae_keras.backend.worker_process import run_worker
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.distribution.devices import Devices
 from vmae_keras.recipes.pretraining import PretrainingRecipe
+
+if TYPE_CHECKING:
+    import jax
+    import keras
+
+    from vmae_keras.model import VideoMAE
 
 COLLECTIVES = (
     "all-gather",
@@ -197,7 +204,7 @@ def compile_step(setup: Setup) -> Result:
     )
 
 
-def _abstract(setup, distribution):
+def _abstract(setup: Setup, distribution: "keras.distribution.Distribution") -> "VideoMAE":
     """Return a model compiled with its optimizer, whose variables have shapes and layouts but no values."""
     import keras
 
@@ -218,7 +225,7 @@ def _abstract(setup, distribution):
     return model
 
 
-def _batch(setup):
+def _batch(setup: Setup) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Return shape and dtype of each array in a batch for `fit`, by name."""
     config, recipe = setup.config, setup.recipe
     clips = recipe.batch_size * recipe.repeats
@@ -228,19 +235,21 @@ def _batch(setup):
     return {"video": (video, np.dtype("uint8")), **shapes}
 
 
-def _part(variable, distribution):
+def _part(
+    variable: "keras.Variable", distribution: "keras.distribution.Distribution"
+) -> "jax.ShapeDtypeStruct":
     import jax
 
     layout = distribution.get_variable_layout(variable)
     return jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=layout.backend_layout)
 
 
-def _bytes(part):
+def _bytes(part: "jax.ShapeDtypeStruct") -> int:
     """Return the size of an array's shard on one device."""
     return math.prod(part.sharding.shard_shape(part.shape)) * np.dtype(part.dtype).itemsize
 
 
-def _host_bytes():
+def _host_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # on Linux, `getrusage` includes the parent process's peak
         return int(re.search(r"VmHWM:\s*(\d+)", status.read_text("utf-8"))[1]) * 1024

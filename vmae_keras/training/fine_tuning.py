@@ -1,11 +1,13 @@
 """Fine-tuning: train a classifier, from labelled files to a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
+from vmae_keras.data.batches import Arrays
 from vmae_keras.data.fine_tuning import (
     FineTuningClips,
     centre_clips,
@@ -13,9 +15,10 @@ from vmae_keras.data.fine_tuning import (
     fine_tuning_dataset,
 )
 from vmae_keras.data.labelled import class_numbers
+from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
 from vmae_keras.training import loop
-from vmae_keras.training.optimizer import build_optimizer
+from vmae_keras.training.optimizer import WarmupCosine, build_optimizer
 from vmae_keras.training.session import Session
 from vmae_keras.weights.classes import match_classes
 
@@ -51,7 +54,9 @@ def classifier(
     return model
 
 
-def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False):
+def build(
+    settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False
+) -> tuple[VideoClassifier, WarmupCosine]:
     """Return the compiled classifier and its learning-rate schedule.
 
     Arguments and errors are those of `classifier`.
@@ -69,7 +74,9 @@ def build(settings: FineTuningSettings, steps_per_epoch: int, restored: bool = F
     return model, schedule
 
 
-def _started(settings, arguments):
+def _started(
+    settings: FineTuningSettings | DistillationSettings, arguments: dict[str, Any]
+) -> VideoClassifier:
     config = settings.config.to_dict()
     if settings.head == "new":  # always the case in distillation
         return VideoClassifier.from_preset(settings.start, new_head=True, **arguments, **config)
@@ -78,7 +85,7 @@ def _started(settings, arguments):
     return model.with_classes(match_classes(model.labels, settings.labels), settings.labels)
 
 
-def _choose_trained(model, recipe) -> None:
+def _choose_trained(model: VideoClassifier, recipe: FineTuningRecipe) -> None:
     """Freeze the weights that the recipe does not train. Clauses FT-8, FT-9."""
     if not recipe.freeze_encoder and recipe.lora_rank is None:
         return
@@ -93,7 +100,9 @@ def _choose_trained(model, recipe) -> None:
                 dense.enable_lora(recipe.lora_rank)
 
 
-def augmented_batches(session: Session, numbers: Sequence[int], clips: FineTuningClips):
+def augmented_batches(
+    session: Session, numbers: Sequence[int], clips: FineTuningClips
+) -> Callable[[int], Iterable[Arrays]]:
     """Return a function step -> this process's parts of the augmented batches from that step on.
 
     Args:
@@ -125,7 +134,7 @@ def finetune(session: Session) -> loop.Outcome:
     clips = fine_tuning_clips(settings.config, session.recipe, len(labels))
     augmented = augmented_batches(session, class_numbers(session.training, labels), clips)
 
-    def batches(first):
+    def batches(first: int) -> Iterator[tuple]:
         return ((batch["video"], batch["target"]) for batch in augmented(first))
 
     held_out = session.held_out

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 
@@ -136,7 +137,9 @@ def train(
     )
 
 
-def _fit(model, batches, progress, **arguments) -> None:
+def _fit(
+    model: keras.Model, batches: Iterable[tuple], progress: Progress, **arguments: Any
+) -> None:
     """Train until the batches end, or one cannot be made."""
     with warnings.catch_warnings():
         # After a failure, `until_failure` ends the batches early.
@@ -158,7 +161,7 @@ def _fit(model, batches, progress, **arguments) -> None:
             # Otherwise Keras raised because there was no first batch; the caller reports the failure.
 
 
-def _unfinished(progress):
+def _unfinished(progress: Progress) -> Exception:
     """Return an error that says why training ended early, and up to which step it is saved."""
     reason, saved = progress.failure, progress.saved_step
     if not isinstance(reason, OSError | NoReadableVideo | Unfinished):
@@ -171,7 +174,9 @@ def _unfinished(progress):
     )
 
 
-def _record_validation(model, validation, batch_size, progress) -> None:
+def _record_validation(
+    model: keras.Model, validation: tuple, batch_size: int, progress: Progress
+) -> None:
     """Record a row that has only the validation, before the first step or after the last."""
     found = model.evaluate(
         *validation,
@@ -191,7 +196,7 @@ def _record_validation(model, validation, batch_size, progress) -> None:
     )
 
 
-def _fits(start, total, interval):
+def _fits(start: int, total: int, interval: int) -> list[tuple[int, int, int]]:
     """Return (first step, steps per interval, number of intervals) of each call of `fit`.
 
     Logging intervals end at the same steps when a run resumes or ends in the middle of one.

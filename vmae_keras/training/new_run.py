@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vmae_keras.backend import import_keras
 from vmae_keras.config import VideoMAEConfig
@@ -11,6 +12,7 @@ from vmae_keras.data.labelled import classes_of, list_labelled, warn_of_one_clas
 from vmae_keras.recipes import distillation, fine_tuning, pretraining
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
+from vmae_keras.recipes.page_files import Recipes
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import (
     DistillationSettings,
@@ -157,19 +159,21 @@ def prepare_distillation(
     return settings, files
 
 
-def _check_start(start, variant) -> None:
+def _check_start(start: str | None, variant: str | None) -> None:
     if start and variant:
         raise ValueError(
             "--start says what the model is. Received: --variant too. Leave one of them out."
         )
 
 
-def _absolute(preset):
+def _absolute(preset: str | None) -> str | None:
     """Make the path of a local preset absolute, so that the run can resume from any folder."""
     return str(Path(preset).absolute()) if preset and Path(preset).exists() else preset
 
 
-def _recipe(run, data, name, recipes, changes):
+def _recipe(
+    run: Run, data: str | None, name: str | None, recipes: Recipes, changes: dict[str, Any]
+) -> Any:
     if data is None:
         raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
     chosen = recipes.choose(name or "demo", changes)

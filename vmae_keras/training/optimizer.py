@@ -3,13 +3,14 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from vmae_keras import backend
-from vmae_keras.backend import internals
+from vmae_keras.backend import AnyTensor, internals
 from vmae_keras.recipes.base import TrainingRecipe
 
 # Last components of weight paths. Every weight must be in one of the two lists.
@@ -48,7 +49,9 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Source: official `cosine_scheduler`; clause OPT-4.
     """
 
-    def __init__(self, peak, minimum, warmup_steps, total_steps, accumulate=1) -> None:
+    def __init__(
+        self, peak: float, minimum: float, warmup_steps: int, total_steps: int, accumulate: int = 1
+    ) -> None:
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
                 "`warmup_steps` must be at least 0 and less than `total_steps`. "
@@ -58,7 +61,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
         self.accumulate = accumulate
 
-    def __call__(self, step):
+    def __call__(self, step: AnyTensor) -> AnyTensor:
         step = ops.floor(ops.cast(step, "float32") / self.accumulate)
         warm = self.peak * step / max(self.warmup_steps - 1, 1)
         done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
@@ -67,7 +70,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             step < self.warmup_steps, warm, self.minimum + (self.peak - self.minimum) * cosine
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self.peak,
             "minimum": self.minimum,
@@ -102,16 +105,16 @@ class AdamW(internals.Optimizer):
 
     def __init__(
         self,
-        learning_rate=1e-3,
-        weight_decay=0.05,
-        beta_1=0.9,
-        beta_2=0.95,
-        epsilon=1e-8,
-        layer_decay=None,
-        average_decay=None,
-        name="adamw",
-        amsgrad=False,
-        **kwargs,
+        learning_rate: Any = 1e-3,
+        weight_decay: float = 0.05,
+        beta_1: float = 0.9,
+        beta_2: float = 0.95,
+        epsilon: float = 1e-8,
+        layer_decay: float | None = None,
+        average_decay: float | None = None,
+        name: str = "adamw",
+        amsgrad: bool = False,
+        **kwargs: Any,
     ) -> None:
         # Checkpoints identify the optimizer's variables by its name.
         super().__init__(learning_rate, weight_decay, name=name, **kwargs)
@@ -120,7 +123,7 @@ class AdamW(internals.Optimizer):
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.layer_decay, self.average_decay = layer_decay, average_decay
 
-    def build(self, variables) -> None:
+    def build(self, variables: list[keras.Variable]) -> None:
         if self.built:
             return
         paths = [variable.path for variable in variables]
@@ -137,13 +140,15 @@ class AdamW(internals.Optimizer):
         if self.average_decay is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
 
-    def clip(self, gradients):
+    def clip(self, gradients: list[AnyTensor]) -> list[AnyTensor]:
         """Clip the gradients of the global batch."""
         if self.global_clipnorm or self.clipnorm or self.clipvalue:
             return backend.clip_summed_gradients(super().clip, gradients)
         return gradients
 
-    def update_step(self, gradient, variable, learning_rate) -> None:
+    def update_step(
+        self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
+    ) -> None:
         """Update one weight. Clause OPT-5."""
         index = self.index_of(variable)
         m, v = self.momentums[index], self.velocities[index]
@@ -172,7 +177,7 @@ class AdamW(internals.Optimizer):
             self.assign(self.averages[index], kept + updated * (1.0 - self.average_decay))
         self.assign(variable, updated)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "beta_1": self.beta_1,
@@ -206,7 +211,7 @@ def layer_scales(paths: list[str], decay: float | None) -> list[float]:
     blocks = [re.search(r"(^|/)encoder/block_(\d+)/", path) for path in paths]
     depth = max((int(block[2]) + 1 for block in blocks if block), default=0)
 
-    def layer(path, block):
+    def layer(path: str, block: re.Match[str] | None) -> int:
         if re.search(r"(^|/)tubelet_embedding/", path):
             return 0
         return int(block[2]) + 1 if block else depth + 1
@@ -214,7 +219,7 @@ def layer_scales(paths: list[str], decay: float | None) -> list[float]:
     return [decay ** (depth + 1 - layer(*each)) for each in zip(paths, blocks, strict=True)]
 
 
-def _correction(beta, step):
+def _correction(beta: float, step: AnyTensor) -> AnyTensor:
     """Return 1 - beta^step. In float32, the plain formula loses half of the digits for beta near 1."""
     return -ops.expm1(step * (math.log(beta) if beta else -math.inf))
 

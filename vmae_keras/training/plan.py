@@ -123,7 +123,7 @@ def read_plan(path: str | Path) -> Plan:
     return Plan(path, seed, aliases, tuple(stages))
 
 
-def _stage(table, before, folder):
+def _stage(table: dict[str, Any], before: list[Stage], folder: Path) -> Stage:
     check_key(str(table.get("kind", "")), KINDS, "kind of stage")
     kinds = KINDS[table["kind"]]
     for key in table:
@@ -156,7 +156,7 @@ def _stage(table, before, folder):
     return stage if stage.kind == "pretrain" else _started(stage, before, folder)
 
 
-def _started(stage, before, folder):
+def _started(stage: Stage, before: list[Stage], folder: Path) -> Stage:
     """Return the stage with its start, by default the last earlier stage that trains."""
     trained = {each.name: each.kind for each in before if each.kind in TRAINING}
     start = stage.start or next(reversed(trained), None)
@@ -201,7 +201,7 @@ def check_plan(plan: Plan) -> list[Checked]:
     return list(checked.values())
 
 
-def _check_pretraining(plan, stage, checked):
+def _check_pretraining(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> Checked:
     of_recipe, of_model = pretraining_changes(list(stage.changes))
     chosen = pretraining.RECIPES.choose(stage.recipe or "demo", of_recipe)
     config = VideoMAEConfig.variant(stage.variant or "demo", **of_model)
@@ -211,7 +211,7 @@ def _check_pretraining(plan, stage, checked):
     return Checked(stage=stage, files=files, config=config, recipe=chosen)
 
 
-def _check_fine_tuning(plan, stage, checked):
+def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> Checked:
     of_recipe, of_model = fine_tuning_changes(list(stage.changes))
     chosen = fine_tuning.RECIPES.choose(stage.recipe or "demo", of_recipe)
     config, known, pooling = _of_start(stage, checked)
@@ -231,7 +231,9 @@ def _check_fine_tuning(plan, stage, checked):
     )
 
 
-def _of_start(stage, checked):
+def _of_start(
+    stage: Stage, checked: dict[str, Checked]
+) -> tuple[VideoMAEConfig, tuple[str, ...] | None, str | None]:
     """Return (configuration, labels, pooling) of the model that a stage starts from."""
     if stage.start is None:
         return VideoMAEConfig.variant(stage.variant or "demo"), None, None
@@ -244,7 +246,7 @@ def _of_start(stage, checked):
     return preset_config(stage.start), head and head.labels, head and head.pooling
 
 
-def _check_evaluation(plan, stage, checked):
+def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> Checked:
     views = {}
     for text in stage.changes:
         key, _, value = text.partition("=")

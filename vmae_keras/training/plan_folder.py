@@ -9,12 +9,16 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vmae_keras.data.label_merging import write_list
 from vmae_keras.runs.files import write_atomically, write_json
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest
 from vmae_keras.training.plan import Checked, Plan
+
+if TYPE_CHECKING:
+    from vmae_keras.training.loop import Outcome
 
 _PICTURES = ("loss.png", "confusion.png")
 
@@ -84,7 +88,7 @@ def result(folder: Path) -> dict | None:
         return None
 
 
-def finish_training(folder: Path, checked: Checked, outcome) -> None:
+def finish_training(folder: Path, checked: Checked, outcome: "Outcome") -> None:
     """Write the result of a stage that trained, with the metrics of the weights that will be used."""
     step = outcome.best_step or outcome.step
     rows = [row for row in Run(folder).rows() if row["step"] <= step]
@@ -97,7 +101,7 @@ def finish_training(folder: Path, checked: Checked, outcome) -> None:
     _finish(folder, checked, values, outcome.skipped)
 
 
-def finish_evaluation(folder: Path, checked: Checked, evaluation) -> None:
+def finish_evaluation(folder: Path, checked: Checked, evaluation: Any) -> None:
     """Write the result of a stage that evaluated."""
     values = {
         "views": [evaluation.settings["clips"], evaluation.settings["crops"]],
@@ -129,14 +133,14 @@ def report(out: Path, plan: Plan, backend: str) -> str:
     return text
 
 
-def _begun(out):
+def _begun(out: Path) -> dict[str, Any]:
     return {
         file.parent.name: json.loads(file.read_text("utf-8"))
         for file in sorted(out.glob("*/stage.json"))
     }
 
 
-def _flat(values):
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
     flat = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -146,11 +150,13 @@ def _flat(values):
     return flat
 
 
-def _last(rows, name):
+def _last(rows: list[dict], name: str) -> Any:
     return next((row[name] for row in reversed(rows) if row[name] is not None), None)
 
 
-def _finish(folder, checked, values, skipped) -> None:
+def _finish(
+    folder: Path, checked: Checked, values: dict[str, Any], skipped: dict[str, str]
+) -> None:
     stage, merged = checked.stage, checked.merged
     common = {
         "kind": stage.kind,
@@ -163,7 +169,7 @@ def _finish(folder, checked, values, skipped) -> None:
     write_json(folder / "result.json", common | values)
 
 
-def _in_words(values) -> str:
+def _in_words(values: dict[str, Any]) -> str:
     parts = [f"# {values['plan']}, seed {values['seed']}, {values['backend']}"]
     trained = [stage for stage in values["stages"] if stage["kind"] != "evaluate"]
     evaluated = [stage for stage in values["stages"] if stage["kind"] == "evaluate"]
@@ -228,14 +234,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
     )
 
 
-def _steps(stage):
+def _steps(stage: dict[str, Any]) -> str:
     best = stage["best_step"]
     return stage["steps"] if best is None else f"{stage['steps']} (weights of {best})"
 
 
-def _rounded(value):
+def _rounded(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
 
 
-def _percent(share):
+def _percent(share: float | None) -> str | None:
     return None if share is None else f"{100 * share:.1f} %"

@@ -1,16 +1,21 @@
 """Pretraining: train a `VideoMAE`, from files to a run folder."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 from vmae_keras import backend
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.batches import NoReadableVideo
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.pretraining import pretraining_dataset, validation_dataset
 from vmae_keras.model import VideoMAE
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import loop
-from vmae_keras.training.optimizer import build_optimizer
+from vmae_keras.training.optimizer import WarmupCosine, build_optimizer
 from vmae_keras.training.session import Session
 
 
-def build(settings: PretrainingSettings, steps_per_epoch: int):
+def build(settings: PretrainingSettings, steps_per_epoch: int) -> tuple[VideoMAE, WarmupCosine]:
     """Return the compiled model, with weights drawn by the run's seed, and its learning-rate schedule."""
     recipe = settings.recipe
     backend.set_seed(settings.seed)
@@ -40,7 +45,7 @@ def pretrain(session: Session) -> loop.Outcome:
         "skipped": session.skipped,
     }
 
-    def batches(first):
+    def batches(first: int) -> Iterator[tuple]:
         dataset = pretraining_dataset(
             session.training,
             settings.config,
@@ -60,7 +65,9 @@ def pretrain(session: Session) -> loop.Outcome:
         return loop.train(session, model, schedule, batches, validation)
 
 
-def _load(held_out, config, common):
+def _load(
+    held_out: Sequence[VideoFile], config: VideoMAEConfig, common: dict[str, Any]
+) -> tuple | None:
     """Decode the held-out clips once and return them with their masks as one batch; None without any."""
     if not held_out:
         return None

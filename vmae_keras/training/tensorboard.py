@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 from vmae_keras.backend import hidden
 
@@ -42,7 +43,7 @@ class TensorBoard:
         """Append a value to the curve `name`."""
         self._write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
 
-    def _write(self, event) -> None:
+    def _write(self, event: Any) -> None:
         if not self._writes:
             return
         data = event.SerializeToString()
@@ -52,5 +53,5 @@ class TensorBoard:
             file.write(b"".join(record))
 
 
-def _checksum(data):
+def _checksum(data: bytes) -> bytes:
     return struct.pack("<I", masked_crc32c(data))

@@ -1,9 +1,18 @@
 """Loading of a classifier or an exported artifact, with the evaluation views of its recipe."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from vmae_keras.cli.shared.terminal import notes_for_people
 
+if TYPE_CHECKING:
+    from vmae_keras.classifier import VideoClassifier
+    from vmae_keras.export.artifact import Artifact
 
-def load_classifier(handle, clips, crops):
+
+def load_classifier(
+    handle: str | Path, clips: int | None, crops: int | None
+) -> "tuple[VideoClassifier, dict[str, Any]]":
     """Return a classifier and its evaluation views: those of its run's recipe, else those of the papers."""
     from vmae_keras.classifier import VideoClassifier
     from vmae_keras.runs.run import Run
@@ -17,7 +26,9 @@ def load_classifier(handle, clips, crops):
     )
 
 
-def load_artifact(handle, clips, crops):
+def load_artifact(
+    handle: str | Path, clips: int | None, crops: int | None
+) -> "tuple[Artifact | None, dict[str, Any]]":
     """Return an exported classifier and its views, without Keras; (None, {}) if it is not an artifact."""
     from vmae_keras.export import formats
     from vmae_keras.export.artifact import Artifact
@@ -37,6 +48,6 @@ def load_artifact(handle, clips, crops):
     return model, _with_given(views, clips, crops)
 
 
-def _with_given(views, clips, crops):
+def _with_given(views: dict[str, Any], clips: int | None, crops: int | None) -> dict[str, Any]:
     given = {"clips": clips, "crops": crops}
     return views | {name: value for name, value in given.items() if value}

@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -41,7 +41,7 @@ def locked(folder: Path, first: bool = True) -> Iterator[None]:
         yield
 
 
-def _remove_empty(folders) -> None:
+def _remove_empty(folders: Iterable[Path]) -> None:
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()

@@ -9,17 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
 from vmae_keras.cli.shared.terminal import say
 from vmae_keras.process import interrupts
 
+if TYPE_CHECKING:
+    from vmae_keras.distribution import Devices
+
 ALIKE_SECONDS = 1.0  # time for processes that fail with the same error to print it
 LOST_SECONDS = 5.0  # time until the loss of another process is detected
 
 
-def start_devices(backend, devices, parallel, again):
+def start_devices(backend: str, devices: int | None, parallel: str | None, again: str) -> "Devices":
     """Return the devices to train on. On PyTorch with several, run this command in a process for each.
 
     `backend` is the name that `vmae_keras.backend.select` returned.
@@ -39,19 +44,19 @@ def start_devices(backend, devices, parallel, again):
     return started
 
 
-def batch_changes(devices, batch_per_device):
+def batch_changes(devices: "Devices", batch_per_device: int | None) -> list[str]:
     """Return the KEY=VALUE override of the global batch size for a batch size per device."""
     return [f"batch_size={batch_per_device * devices.shares}"] if batch_per_device else []
 
 
-def _in_processes(count):
+def _in_processes(count: int) -> int:
     """Run this command in several processes; return the exit code of the first that fails."""
     with held_port() as port:
         return _with_port(count, port)
 
 
 @contextlib.contextmanager
-def held_port():
+def held_port() -> Iterator[int]:
     """Yield a port for a process to listen on, reserved until the block ends.
 
     The socket that reserves it does not listen. On Linux, another socket can still listen on the port if
@@ -66,7 +71,7 @@ def held_port():
         yield port
 
 
-def _with_port(count, port):
+def _with_port(count: int, port: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     common = {
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
@@ -80,7 +85,7 @@ def _with_port(count, port):
     processes, received = [], []
 
     def pass_on(
-        number, _
+        number: int, _: object
     ) -> None:  # on Ctrl-C, the terminal signals all processes too; they count it once
         received.append(number)
         for process in processes:
@@ -108,10 +113,10 @@ def _with_port(count, port):
     return next((code if code > 0 else 128 - code for code in codes), 0)
 
 
-def _end_together(devices, again) -> None:
+def _end_together(devices: "Devices", again: str) -> None:
     over = threading.Event()
 
-    def lost(process, host) -> None:
+    def lost(process: int, host: str) -> None:
         if over.is_set():
             return
         say(
@@ -139,6 +144,6 @@ def _end_together(devices, again) -> None:
     devices.watch(lost)
 
 
-def wait_for_the_loss(devices) -> None:
+def wait_for_the_loss(devices: "Devices") -> None:
     """Wait after a backend error: if another process is gone, the watcher reports that and exits."""
     time.sleep(LOST_SECONDS if devices.processes > 1 else 0)

@@ -2,7 +2,7 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,7 +61,7 @@ BatchPerDevice = Annotated[
 ]
 
 
-def seed_option(purposes: str):
+def seed_option(purposes: str) -> Any:
     """Return the option `--seed`, limited to the seeds that `random_streams.generator` accepts."""
     return typer.Option(min=0, max=SEED_LIMIT - 1, help=f"Random seed for {purposes}.")
 

@@ -8,7 +8,8 @@ import contextlib
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,8 +17,12 @@ from vmae_keras.backend import import_keras, select
 from vmae_keras.process import interrupts
 from vmae_keras.process.text import one_line, printable
 
+if TYPE_CHECKING:
+    from vmae_keras.process.console import Console
+import enum
 
-def say(text, *, error=False, colour=None) -> None:
+
+def say(text: object, *, error: bool = False, colour: str | None = None) -> None:
     """Print a line."""
     typer.secho(printable(str(text)), fg=colour, err=error)
 
@@ -49,7 +54,7 @@ def notes_for_people() -> Iterator[None]:
         say(f"Note: {message}", error=True, colour=typer.colors.YELLOW)
 
 
-def import_keras_on(backend) -> None:
+def import_keras_on(backend: enum.Enum | None) -> None:
     """Select the backend and import Keras, or exit with an error."""
     with errors_for_people(ValueError):
         select(backend and backend.value)
@@ -57,7 +62,7 @@ def import_keras_on(backend) -> None:
 
 
 @contextlib.contextmanager
-def progress_of(console, what):
+def progress_of(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (done, total) that updates a progress bar, or prints lines without a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -68,7 +73,7 @@ def progress_of(console, what):
     ) as bar:
         task = bar.add_task(what, total=None)
 
-        def update(done, total) -> None:
+        def update(done: int, total: int) -> None:
             nonlocal lined
             interrupts.check()
             bar.update(task, completed=done, total=total)
@@ -81,7 +86,7 @@ def progress_of(console, what):
         yield update
 
 
-def report_skipped(console, skipped) -> None:
+def report_skipped(console: "Console", skipped: dict[str, str]) -> None:
     """Print the broken files and the reasons."""
     if skipped:
         console.print(f"Broken files: {len(skipped)}")

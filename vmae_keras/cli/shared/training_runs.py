@@ -2,9 +2,9 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,6 +12,13 @@ from vmae_keras.backend import import_keras, installed, select, set_seed
 from vmae_keras.cli.shared.folder import continued_by, locked
 from vmae_keras.cli.shared.job import batch_changes, start_devices, wait_for_the_loss
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, report_skipped
+
+if TYPE_CHECKING:
+    from vmae_keras.data.files import VideoFile
+    from vmae_keras.distribution import Devices
+    from vmae_keras.runs.run import Run
+    from vmae_keras.runs.settings import AnySettings
+    from vmae_keras.training.loop import Outcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +38,12 @@ class TrainingOptions:
 
 
 def begin_or_resume(
-    kind: type, prepare: Callable, train: Callable, options: TrainingOptions, own: dict[str, Any]
-):
+    kind: "type[AnySettings]",
+    prepare: Callable,
+    train: Callable,
+    options: TrainingOptions,
+    own: dict[str, Any],
+) -> "tuple[Run, Devices]":
     """Start a run, or resume it with --resume, and train to its end; return the run and its devices.
 
     Args:
@@ -72,7 +83,9 @@ def begin_or_resume(
     return run, devices
 
 
-def resumed_settings(run, kind, options, own):
+def resumed_settings(
+    run: "Run", kind: "type[AnySettings]", options: TrainingOptions, own: dict[str, Any]
+) -> "AnySettings":
     """Return the settings of a run to resume. Only --backend can change. Clauses RESUME-2, RESUME-3."""
     from vmae_keras.runs.run import RunError, resume_command
 
@@ -109,7 +122,16 @@ def resumed_settings(run, kind, options, own):
     return dataclasses.replace(settings, backend=options.backend or settings.backend)
 
 
-def run_training(train, run, settings, workers, *, files=None, again=None, devices=None):
+def run_training(
+    train: Callable,
+    run: "Run",
+    settings: "AnySettings",
+    workers: int,
+    *,
+    files: "Sequence[VideoFile] | None" = None,
+    again: str | None = None,
+    devices: "Devices | None" = None,
+) -> "Outcome":
     """Train with a progress display and plot the loss curve. Exit the command if interrupted.
 
     Args:
@@ -177,7 +199,7 @@ def run_training(train, run, settings, workers, *, files=None, again=None, devic
     return outcome
 
 
-def _change_of_backend(before, settings):
+def _change_of_backend(before: str, settings: "AnySettings") -> str:
     """Return a note for the user if a run resumes under another backend. Clause RESUME-2."""
     note = f"Note: this run was trained with {before} so far, and resumes with {settings.backend}."
     if settings.config.drop_path or getattr(settings.recipe, "head_dropout", 0):
@@ -185,7 +207,7 @@ def _change_of_backend(before, settings):
     return f"{note} Its results differ only by rounding."
 
 
-def _draw_losses(run) -> None:
+def _draw_losses(run: "Run") -> None:
     from vmae_keras.pictures.clips import loss_picture
 
     rows = run.rows()
