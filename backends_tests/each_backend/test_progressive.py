@@ -87,7 +87,8 @@ def _in_a_process(output, moments, number, killed_in, at, arguments):
     interrupts.install()
     from vmae_keras.cli.app import app
     from vmae_keras.evaluation import results
-    from vmae_keras.runs import files, run
+    from vmae_keras.process import files
+    from vmae_keras.runs import run
     from vmae_keras.training import callbacks, checkpoint, plan_folder
 
     callbacks.SAVE_SECONDS, callbacks.SAVE_SHARE = 0.0, 1e9

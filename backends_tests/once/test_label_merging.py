@@ -80,7 +80,7 @@ def test_one_class_for_each_name_and_one_row_for_each_path(folder, sets):
     for file in merged.files:
         assert file.label == spelling[letters(first[os.path.basename(file.path)])]
     out = folder / "merged.csv"
-    merged.write(out)
+    write_list(out, merged.files)
     assert list_labelled(out) == merged.files
     assert classes_of(list_labelled(out)) == merged.classes
     again = merge_labelled([out])
@@ -188,7 +188,7 @@ def test_file_names_need_not_be_utf_8(tmp_path):
     path = os.fsencode(tmp_path / "yoga") + b"/\xff.mp4"
     with open(path, "w"):
         merged = merge_labelled([tmp_path])
-    merged.write(tmp_path / "all.csv")
+    write_list(tmp_path / "all.csv", merged.files)
     assert list_labelled(tmp_path / "all.csv") == [VideoFile(os.fsdecode(path), "yoga")]
 
 

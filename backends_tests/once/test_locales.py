@@ -27,7 +27,7 @@ from vmae_keras.pictures.clips import rows_picture
 from vmae_keras.recipes.pretraining import RECIPES
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import PretrainingSettings, digest
-from vmae_keras.runs.files import write_atomically
+from vmae_keras.process.files import write_atomically
 
 folder, *outs = map(Path, sys.argv[1:])
 listed = list_labelled(folder / "list.csv")

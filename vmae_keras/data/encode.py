@@ -1,12 +1,12 @@
 """Writer for video files."""
 
 import os
-import tempfile
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
+
+from vmae_keras.process.files import replacing
 
 
 def write_video(
@@ -15,8 +15,8 @@ def write_video(
     """Write a uint8 video (T, H, W, 3) as an .mp4 file: H.264, or MPEG-4 if PyAV lacks libx264.
 
     Files with the default settings play everywhere. `near_lossless` keeps colour at full resolution, which
-    every decoder reads but many players reject. The file is written atomically, through a temporary file in
-    the same folder, so a killed writer leaves no truncated clip.
+    every decoder reads but many players reject. The file is written atomically, so a killed writer
+    leaves no truncated clip.
 
     Raises:
         ValueError: The video is not uint8 (T, H, W, 3) with at least one frame and even H and W.
@@ -32,16 +32,8 @@ def write_video(
             "Both sides of `video` must be even, as players expect. "
             f"Received: shape={shape}. Use {shape[1] // 2 * 2} x {shape[2] // 2 * 2}."
         )
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        _encode(temporary, video, rate, near_lossless)
-        Path(temporary).chmod(0o644)  # mkstemp makes it readable only by its owner
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
+    with replacing(path) as partial:
+        _encode(str(partial), video, rate, near_lossless)
 
 
 def _encode(path: str, video: np.ndarray, rate: int | Fraction, near_lossless: bool) -> None:

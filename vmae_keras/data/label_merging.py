@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vmae_keras.data.class_names import named_aliases, plain
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.spreadsheets import guarded
+from vmae_keras.process.files import replacing
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,6 @@ class Merged:
             if written != {name}:
                 lines.append(f"  {name}: {', '.join(sorted(written))}")
         return "\n".join(lines)
-
-    def write(self, path: str | os.PathLike) -> None:
-        """Write a CSV with a header `path,label`, which `list_labelled` and `vmae finetune` read."""
-        write_list(path, self.files)
 
 
 def merge_labelled(
@@ -121,15 +117,16 @@ def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
     broken = [field for line in lines for field in line if re.search(r"[\r\n]", field)]
     if broken:
         raise ValueError(f"A name has a line break. Received: {broken[0]!r}. Rename it.")
-    partial = Path(path).with_name(Path(path).name + ".partial")
-    # File names need not be UTF-8.
-    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        replacing(path) as partial,
+        # File names need not be UTF-8.
+        open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         csv.writer(file, lineterminator="\n").writerows(line[: 1 + labelled] for line in lines)
-    os.replace(partial, path)
 
 
 def _renamed(aliases: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return a mapping from plain old name to (plain new name, its spelling)."""
+    """Return {normal form of an old name: (normal form of its new name, the new name)}."""
     renamed, spelled = {}, {}
     for old, new in aliases.items():
         if spelled.setdefault(plain(new), new) != new or renamed.get(plain(old), new) != new:

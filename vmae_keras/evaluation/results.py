@@ -3,13 +3,12 @@
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vmae_keras.data.names import as_path
 from vmae_keras.data.spreadsheets import guarded, unguarded
-from vmae_keras.runs.files import write_json
+from vmae_keras.process.files import replacing, write_json
 from vmae_keras.runs.same_settings import different_settings, refuse_different
 
 TOP = 5  # classes that are kept of each video, or all if there are fewer
@@ -70,10 +69,8 @@ class ResultsTable:
         return Result(as_path(path), label, tuple(predicted), tuple(map(float, rest[1::2])))
 
     def write(self, results: Iterable[Result]) -> None:
-        partial = self.path.with_name(self.path.name + ".partial")
-        lines = [self.columns, *map(self.row, results)]
-        self._save(partial, "w", lines)
-        os.replace(partial, self.path)
+        with replacing(self.path) as partial:
+            self._save(partial, "w", [self.columns, *map(self.row, results)])
 
     def append(self, result: Result) -> None:
         self._save(self.path, "a", [self.row(result)])

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.process.files import write_atomically, write_json
 from vmae_keras.runs.checkpoint_files import latest
-from vmae_keras.runs.files import write_atomically, write_json
 from vmae_keras.runs.settings import AnySettings, parse_settings, settings_as_json, stage_of
 from vmae_keras.weights.json_files import read_settings
 

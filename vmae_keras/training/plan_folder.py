@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmae_keras.data.label_merging import write_list
-from vmae_keras.runs.files import write_atomically, write_json
+from vmae_keras.process.files import write_atomically, write_json
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest
 from vmae_keras.training.plan import Checked, Plan

@@ -5,11 +5,9 @@ checked before it is used. Reading needs memory for one tensor only, even if the
 """
 
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from vmae_keras.process.files import replacing
 
 # The header for V2-g's 582 weights with AdamW states and averaged weights takes 0.4 MiB.
 _LARGEST_HEADER = 4 * 2**20  # bytes
@@ -77,27 +77,10 @@ def read_tensors(path: Path) -> TensorFile:
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write the tensors unchanged, in C order, to a safetensors file, atomically."""
-    with at_one_stroke(path) as partial_file:
-        ordered = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-        save_file(ordered, partial_file, metadata=metadata)
-
-
-@contextmanager
-def at_one_stroke(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` atomically when the block ends without an error."""
-    path = Path(path)
+    ordered = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.partial")
-    try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode
-        yield unfinished
-        os.chmod(unfinished, mode)  # safetensors 0.8 makes files readable only by their owner
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as partial_file:
+        save_file(ordered, partial_file, metadata=metadata)
 
 
 def as_float32(path: Path, name: str, values: np.ndarray, keep_float64: bool = False) -> np.ndarray:

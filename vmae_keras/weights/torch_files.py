@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from vmae_keras.process.files import replacing
 from vmae_keras.weights import torch_archives
 from vmae_keras.weights.tensor_files import (
     Tensor,
     TensorFile,
     WeightsError,
     as_float32,
-    at_one_stroke,
     not_floats,
 )
 
@@ -75,7 +75,8 @@ def write_torch(path: Path, tensors: dict[str, np.ndarray]) -> None:
         name: torch.from_numpy(np.require(value, requirements=["C", "W"]))
         for name, value in tensors.items()
     }
-    with at_one_stroke(path) as unfinished, open(unfinished, "wb") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, open(partial, "wb") as file:
         torch.save({"model": model}, file)
 
 

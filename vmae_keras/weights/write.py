@@ -1,6 +1,5 @@
 """Writers of model weights for other implementations. Clauses WEIGHT-3, WEIGHT-5, WEIGHT-7."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vmae_keras.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from vmae_keras.process.files import write_json
 from vmae_keras.weights import names
 from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import WeightsError, write_safetensors
@@ -97,11 +97,8 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)  # written last, when the rest is complete
     write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
-    for name, values in (
-        ("preprocessor_config.json", _preprocessing(c)),
-        ("config.json", _settings(stored)),
-    ):
-        (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    write_json(folder / "preprocessor_config.json", _preprocessing(c))
+    write_json(folder / "config.json", _settings(stored))
     return notes
 
 

@@ -16,7 +16,7 @@ from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.evaluation.classification import fingerprint, model_fingerprint, predicted_views
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.process.failures import FULL
-from vmae_keras.runs.files import write_json
+from vmae_keras.process.files import replacing, write_json
 from vmae_keras.runs.run import RunError
 from vmae_keras.runs.same_settings import different_settings, refuse_different
 
@@ -154,10 +154,9 @@ class Encoding:
             (self.folder / f"{name}.done.npy", (len(self.sets[name]),), np.dtype(bool)),
         ):
             if not path.exists():
-                partial = path.with_name(path.name + ".partial")
-                np.lib.format.open_memmap(partial, "w+", dtype, shape)
-                _reserve(partial)
-                os.replace(partial, path)
+                with replacing(path) as partial:
+                    np.lib.format.open_memmap(partial, "w+", dtype, shape)
+                    _reserve(partial)
             opened.append(np.load(path, mmap_mode=mode))
         return opened
 
@@ -177,7 +176,6 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:  # not every file system can reserve
             if error.errno in FULL:
-                path.unlink()
                 raise
 
 
