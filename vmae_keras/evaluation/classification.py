@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import average_views
+from vmae_keras.evaluation.padded_batches import padded_batches
 from vmae_keras.evaluation.results import TOP, Result, ResultsTable
 from vmae_keras.pictures import charts
-from vmae_keras.runs.files import write_json
+from vmae_keras.process.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,29 +199,21 @@ def predicted_views(
     model: keras.Model, dataset: Iterable, views: int, batch_views: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each video's index in the data set and the model's outputs for its views, (views, ...)."""
+    places = deque()
     with contextlib.closing(iter(dataset)) as elements:
-        given = []
-        for batch, places in _batches(elements, batch_views):
-            # Outputs for padding views are dropped.
-            for place, output in zip(places, backend.predict(model, batch), strict=False):
-                given.append(output)
-                if len(given) == views:
-                    yield place, np.stack(given)
-                    given = []
 
+        def every_view():
+            for element in elements:
+                places.append(int(element["index"]))
+                yield from element["views"]
 
-def _batches(elements: Iterable[dict], size: int) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Yield batches (size, T, H, W, C) and the index of each view's video; pad the last with black."""
-    views, places = [], []
-    for element in elements:
-        for view in element["views"]:
-            views.append(view)
-            places.append(int(element["index"]))
-            if len(views) == size:
-                yield np.stack(views), places
-                views, places = [], []
-    if views:
-        yield np.stack(views + [np.zeros_like(views[0])] * (size - len(views))), places
+        outputs = (
+            output
+            for batch, count in padded_batches(every_view(), batch_views)
+            for output in backend.predict(model, batch)[:count]
+        )
+        while of_video := list(itertools.islice(outputs, views)):
+            yield places.popleft(), np.stack(of_video)
 
 
 def result_of(path: str, label: int, probabilities: np.ndarray) -> Result:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from vmae_keras.data.window_stream import Windows, WindowStream
 from vmae_keras.evaluation.classification import model_fingerprint
 from vmae_keras.evaluation.feature_files import FORMATS, FeatureFile
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
-from vmae_keras.runs.files import write_json
+from vmae_keras.evaluation.padded_batches import padded_batches
+from vmae_keras.process.files import write_json
 from vmae_keras.runs.run import RunError
 from vmae_keras.runs.same_settings import different_settings, refuse_different
 
@@ -161,7 +162,7 @@ def _extracted(
     stream = WindowStream(path, windows)
     done = 0
     try:
-        for batch, count in _batches(stream, batch_windows):
+        for batch, count in padded_batches(stream, batch_windows):
             features = backend.predict(encoder, batch)[:count]
             if not np.isfinite(features).all():
                 raise ArithmeticError(
@@ -180,15 +181,3 @@ def _extracted(
     if stream.damage:
         skipped.record(path, f"used in part, as far as it decodes: {stream.damage}")
         yield 1.0
-
-
-def _batches(windows: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield batches (size, T, H, W, C) and the number of windows in each; pad the last with black."""
-    held = []
-    for window in windows:
-        held.append(window)
-        if len(held) == size:
-            yield np.stack(held), size
-            held = []
-    if held:
-        yield np.stack(held + [np.zeros_like(held[0])] * (size - len(held))), len(held)
