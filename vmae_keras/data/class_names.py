@@ -10,7 +10,7 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("aliases")
 
 
-def plain(name: str) -> str:
+def normalise_name(name: str) -> str:
     """Return the normal form of a class name: "Tai_Chi" and "tai chi" become "taichi".
 
     Drops case, spaces, underscores, hyphens, quotes, brackets and other marks. A name that consists only

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vmae_keras.data.class_names import named_aliases, plain
+from vmae_keras.data.class_names import named_aliases, normalise_name
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import classes_of, list_labelled
 from vmae_keras.data.spreadsheets import guarded
@@ -77,13 +77,15 @@ def merge_labelled(
     listed = {os.fspath(source): list_labelled(source) for source in sources}
     if not listed:
         raise ValueError("`sources` must name at least one data set. Received: none.")
-    chosen = dict(renamed.values())  # plain name -> spelling
+    chosen = dict(renamed.values())  # normal form -> spelling
     spellings = {}
     for source, files in listed.items():
         labels = sorted({file.label for file in files})
         spellings[source] = {}
         for label in labels:
-            name, spelling = renamed.get(plain(label), (plain(label), label.strip()))
+            name, spelling = renamed.get(
+                normalise_name(label), (normalise_name(label), label.strip())
+            )
             spellings[source][label] = chosen.setdefault(name, spelling)
         if len(listed) > 1 and all(name.isdecimal() for name in spellings[source].values()):
             raise ValueError(
@@ -91,13 +93,13 @@ def merge_labelled(
                 f"{', '.join(labels[:3])}. Write the names into the list, or give an alias for each."
             )
     files, repeated = _each_once(listed, spellings)
-    used = {plain(label) for labels in spellings.values() for label in labels}
+    used = {normalise_name(label) for labels in spellings.values() for label in labels}
     return Merged(
         files,
         classes_of(files),
         spellings,
         repeated,
-        tuple(old for old in aliases if plain(old) not in used),
+        tuple(old for old in aliases if normalise_name(old) not in used),
     )
 
 
@@ -129,20 +131,23 @@ def _renamed(aliases: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return {normal form of an old name: (normal form of its new name, the new name)}."""
     renamed, spelled = {}, {}
     for old, new in aliases.items():
-        if spelled.setdefault(plain(new), new) != new or renamed.get(plain(old), new) != new:
+        if (
+            spelled.setdefault(normalise_name(new), new) != new
+            or renamed.get(normalise_name(old), new) != new
+        ):
             raise ValueError(
                 f"Two aliases contradict each other in {new!r}. Received: {dict(aliases)}. Give each "
                 "class one name and one spelling."
             )
-        renamed[plain(old)] = new
+        renamed[normalise_name(old)] = new
     for new in aliases.values():
-        target = renamed.get(plain(new), new)
+        target = renamed.get(normalise_name(new), new)
         if target != new:
             raise ValueError(
                 f"{new!r} is an alias and has one itself. Received: {dict(aliases)}. Write "
                 f"{target!r} in its place."
             )
-    return {old: (plain(new), new) for old, new in renamed.items()} | {
+    return {old: (normalise_name(new), new) for old, new in renamed.items()} | {
         name: (name, new) for name, new in spelled.items()
     }
 

@@ -100,7 +100,7 @@ class ViewReader:
 
         frames = read_frames(path, choose, on_damage)
         if self.crops is not None:
-            frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
+            frames = resize_without_antialiasing(frames, views.view_size(*frames.shape[1:3], size))
         elif frames.shape[1:3] != size:
             raise UnreadableVideo(
                 path,
@@ -125,12 +125,12 @@ def centre_view(frames: np.ndarray, size: Size) -> np.ndarray:
 
     Clauses EVAL-3, EVAL-5.
     """
-    frames = resize_plainly(frames, views.view_size(*frames.shape[1:3], size))
+    frames = resize_without_antialiasing(frames, views.view_size(*frames.shape[1:3], size))
     ((y, x),) = views.view_crops(*frames.shape[1:3], size, 1)
     return frames[:, y : y + size[0], x : x + size[1]]
 
 
-def resize_plainly(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_without_antialiasing(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize frames without antialiasing: (F, H0, W0, 3) uint8 -> (F, *size, 3) uint8.
 
     Clause EVAL-3.

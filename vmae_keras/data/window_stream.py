@@ -12,7 +12,7 @@ from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.clips import ClipSizes, check_clip
 from vmae_keras.data.frames import ToRgb
 from vmae_keras.data.video import UnreadableVideo, open_video
-from vmae_keras.data.view_dataset import centre_view, resize_plainly
+from vmae_keras.data.view_dataset import centre_view, resize_without_antialiasing
 from vmae_keras.data.windows import in_a_window, window_span, window_starts, window_times
 
 
@@ -44,7 +44,7 @@ class Windows:
     def picture(self, frame: np.ndarray) -> np.ndarray:
         """Convert a frame to the model's size and channels: (H0, W0, 3) uint8 -> (H, W, C) uint8."""
         size = self.sizes.height, self.sizes.width
-        frame = (centre_view if self.crop else resize_plainly)(frame[None], size)
+        frame = (centre_view if self.crop else resize_without_antialiasing)(frame[None], size)
         return (frame if self.sizes.channels == 3 else luma(frame))[0]
 
 

@@ -188,7 +188,7 @@ def _contract(
 def _outputs(model: keras.Model, sample: Sample) -> np.ndarray:
     """Return the model's outputs, computed two clips at a time."""
     parts = [
-        backend.predict(model, sample.chosen(slice(first, first + 2)).given)
+        backend.predict(model, sample.chosen(slice(first, first + 2)).model_inputs)
         for first in range(0, len(sample), 2)
     ]
     outputs = np.concatenate(parts)
@@ -244,7 +244,7 @@ def _compared(
         worst.append((differences[number], each.chosen([number])))
     timed = samples[0].chosen(np.arange(contract.batch or 1) % len(samples[0]))
     latency, model_latency = latencies(
-        lambda: artifact(timed.inputs), lambda: backend.predict(model, timed.given)
+        lambda: artifact(timed.inputs), lambda: backend.predict(model, timed.model_inputs)
     )
     comparison = Comparison(
         rows=tuple(rows),
@@ -270,7 +270,7 @@ def _first_layer(
     _write(contract, job, path, out, lambda line: None, "--stages")
     found = Artifact(path)(clip.inputs)
     with recorded(stages(model)) as outputs:
-        model(clip.given)
+        model(clip.model_inputs)
     wanted = {name: ops.convert_to_numpy(outputs[name]) for name in outputs if name in found}
     deviating = first_deviating(found, wanted, tolerance)
     if deviating is None:

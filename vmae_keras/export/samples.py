@@ -32,25 +32,23 @@ class Sample:
     Args:
         name: Description of the clips.
         inputs: Arrays for the artifact, by name.
-        given: Arrays for the model, with clips already resized.
+        model_inputs: Arrays for the model, with clips already resized.
     """
 
     name: str
     inputs: dict[str, np.ndarray]
-    given: dict[str, np.ndarray] | np.ndarray
+    model_inputs: dict[str, np.ndarray] | np.ndarray
 
     def __len__(self) -> int:
         return len(self.inputs["video"])
 
     def chosen(self, indices: Any) -> "Sample":
-        given = self.given
-        if isinstance(given, dict):
-            given = {name: array[indices] for name, array in given.items()}
-        else:
-            given = given[indices]
-        return Sample(
-            self.name, {name: array[indices] for name, array in self.inputs.items()}, given
-        )
+        def select(arrays):
+            if isinstance(arrays, dict):
+                return {name: array[indices] for name, array in arrays.items()}
+            return arrays[indices]
+
+        return Sample(self.name, select(self.inputs), select(self.model_inputs))
 
 
 def sample(name: str, levels: np.ndarray, ids: dict[str, np.ndarray], contract: Contract) -> Sample:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.data.class_names import named_aliases, plain
+from vmae_keras.data.class_names import named_aliases, normalise_name
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.fine_tuning import fine_tuning_clips
 from vmae_keras.data.label_merging import Merged, merge_labelled
@@ -273,15 +273,15 @@ def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> 
 
 def _spelled(files: Sequence[VideoFile], labels: Sequence[str]) -> list[VideoFile]:
     """Return the files with their labels spelled as in the model."""
-    known = {plain(label): label for label in labels}
-    unknown = sorted({file.label for file in files if plain(file.label) not in known})
+    known = {normalise_name(label): label for label in labels}
+    unknown = sorted({file.label for file in files if normalise_name(file.label) not in known})
     if unknown:
         raise ValueError(
             f"{len(unknown)} of its classes are not in the model. Received: {', '.join(unknown[:5])}. "
             f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}. Give aliases, or "
             "other data."
         )
-    return [VideoFile(file.path, known[plain(file.label)]) for file in files]
+    return [VideoFile(file.path, known[normalise_name(file.label)]) for file in files]
 
 
 _check = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vmae_keras.data.class_names import plain
+from vmae_keras.data.class_names import normalise_name
 
 
 def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
@@ -17,10 +17,10 @@ def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
     places: dict[str, int] = {}
     twice = []
     for place, name in enumerate(have):
-        if plain(name) in places:
+        if normalise_name(name) in places:
             twice.append(name)
-        places[plain(name)] = place
-    missing = [name for name in want if plain(name) not in places]
+        places[normalise_name(name)] = place
+    missing = [name for name in want if normalise_name(name) not in places]
     faults = [
         f"{', '.join(map(repr, names))}, {what}"
         for what, names in (("that occur twice", twice), ("that are not among them", missing))
@@ -31,4 +31,4 @@ def match_classes(have: Sequence[str], want: Sequence[str]) -> list[int]:
             f"Classes cannot be matched by name. Received: {'; '.join(faults)}. "
             "Pass the numbers of the classes yourself."
         )
-    return [places[plain(name)] for name in want]
+    return [places[normalise_name(name)] for name in want]
