@@ -12,6 +12,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.presets import Preset, by_path
 from vmae_keras.tubelets import check_video, cut_tubelets
+from vmae_keras.variants import POOLINGS
 from vmae_keras.weights.stored_model import Stored
 
 KERNEL_STD = 0.02  # of the blocks' kernels after `trunc_normal_` in the official fine-tuning
@@ -48,7 +49,7 @@ class Backbone(Preset, keras.Model):
         name: str,
         **kwargs: Any,
     ) -> None:
-        if pooling not in (None, "mean", "first"):
+        if pooling not in (None, *POOLINGS):
             raise ValueError(
                 f"`pooling` must be None, 'mean' or 'first'. Received: pooling={pooling!r}."
             )

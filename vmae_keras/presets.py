@@ -20,8 +20,9 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
 from vmae_keras.runs.model_files import read_stored
+from vmae_keras.variants import CLASSES
 from vmae_keras.weights import names
-from vmae_keras.weights.keras_files import CLASSES, SETTINGS, WEIGHTS
+from vmae_keras.weights.keras_files import SETTINGS, WEIGHTS
 from vmae_keras.weights.source import locate
 from vmae_keras.weights.stored_model import Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, mismatches

@@ -1,7 +1,17 @@
-"""Names of the supported activations, and sizes of the published models."""
+"""Kinds of models, their options that have names, and sizes of the published models."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
+Kind = Literal["pretraining", "encoder", "classifier"]
+CLASSES: dict[Kind, str] = {
+    "pretraining": "VideoMAE",
+    "encoder": "VideoEncoder",
+    "classifier": "VideoClassifier",
+}
+Pooling = Literal[
+    "mean", "first"
+]  # of an encoder's tokens; without pooling, it returns all of them
+POOLINGS = get_args(Pooling)
 ACTIVATIONS = (
     "gelu",
     "gelu_tanh",

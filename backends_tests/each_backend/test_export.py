@@ -43,7 +43,7 @@ from vmae_keras.export.serving import resized, serve, stages
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=2, width=16)
 CONTRACT = Contract(
-    what="classifier",
+    kind="classifier",
     format="onnx",
     quantize=None,
     dtype="uint8",
@@ -68,17 +68,17 @@ LABELS = ("falling", "ruhend", "à côté", "up", "down")
 # written to each format on at least one backend.
 KINDS = tuple(OUTPUTS)
 WRITTEN = {
-    "jax": [("classifier", "litert"), ("encoder", "savedmodel"), ("pretrain", "litert")],
+    "jax": [("classifier", "litert"), ("encoder", "savedmodel"), ("pretraining", "litert")],
     "tensorflow": [(kind, format) for kind in KINDS for format in ("litert", "savedmodel")],
     "torch": [(kind, format) for kind in KINDS for format in ("onnx", "openvino")],
 }
 SETTINGS = {
     "classifier": {},
     "encoder": {"batch": 2, "dtype": "float32"},
-    "pretrain": {"frame_size": (18, 27)},  # resized and cropped inside
+    "pretraining": {"frame_size": (18, 27)},  # resized and cropped inside
 }
 # Sources of an encoder: the classifier's features are pooled, the other model's are per token.
-ENCODER_OF = {"jax": "pretrain", "tensorflow": "classifier", "torch": "pretrain"}[BACKEND]
+ENCODER_OF = {"jax": "pretraining", "tensorflow": "classifier", "torch": "pretraining"}[BACKEND]
 traced = pytest.mark.skipif(BACKEND == "jax", reason="artifacts are traced by the others")
 
 
@@ -154,7 +154,7 @@ def onnx_once(tmp_path_factory):
 
 def oracle_output(kind, weights, video, ids):
     """Return the oracle's output for the video that the model sees."""
-    if kind == "pretrain":
+    if kind == "pretraining":
         return reference.forward(CONFIG, weights, {"video": video, **ids})
     if kind == "classifier" or ENCODER_OF == "classifier":
         named = reference.classify(CONFIG, weights, video, named=True)
@@ -247,22 +247,22 @@ def test_each_model_is_written_to_each_format():
 def test_an_artifact_computes_what_its_model_does(
     kind, format, artifact, classifier, pretrained, preset, videos, tmp_path
 ):
-    sources = {"classifier": (preset, classifier[1]), "pretrain": pretrained}
+    sources = {"classifier": (preset, classifier[1]), "pretraining": pretrained}
     source, weights = sources[ENCODER_OF if kind == "encoder" else kind]
     out, comparison = artifact
     if (kind, format) != WRITTEN[BACKEND][0]:
         out = tmp_path
         comparison = export(
-            source, out, format, what=kind, videos=videos, clips=2, **SETTINGS[kind]
+            source, out, format, kind=kind, videos=videos, clips=2, **SETTINGS[kind]
         )
     exported = Artifact(out)
     contract = exported.contract
-    assert (contract.what, contract.format) == (kind, format)
+    assert (contract.kind, contract.format) == (kind, format)
     assert contract.batch == SETTINGS[kind].get("batch")
     assert contract.labels == (LABELS if kind == "classifier" else None)
     for clips in (1, 3):
         levels, ids = random_levels(contract, clips), {}
-        if kind == "pretrain":
+        if kind == "pretraining":
             batch = random_batch(CONFIG, clips, ratio=0.9)
             ids = {name: batch[name] for name in ("visible", "decoded")}
         found = exported({"video": contract.pixels(levels), **ids})

@@ -16,7 +16,7 @@ from backends_tests.support import ROOT
 from spec import tolerances as specification
 from vmae_keras import VideoMAEConfig, backend
 from vmae_keras.cli import app
-from vmae_keras.consistency import check, processes, report
+from vmae_keras.consistency import COMPARED_BACKENDS, check, processes, report
 from vmae_keras.consistency.comparison import QUANTITIES, TOLERANCES, Result, compare
 from vmae_keras.consistency.processes import Outcome
 from vmae_keras.consistency.setup import PRECISIONS, Setup
@@ -257,7 +257,7 @@ def test_help_lists_the_options_and_an_example():
 
 def test_backends_with_gradients_come_first_and_once():
     assert check.choose_backends("numpy, torch,jax,numpy") == ["torch", "jax", "numpy"]
-    assert check.choose_backends(None) == backend.installed(processes.NAMES)
+    assert check.choose_backends(None) == backend.installed(COMPARED_BACKENDS)
     assert "numpy" in check.choose_backends(None)
 
 

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from backends_tests.once.test_command_line import vmae
-from vmae_keras.cli import export as command
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.data.view_dataset import views_dataset
-from vmae_keras.export import card, formats
+from vmae_keras.export import FORMATS, card, formats
 from vmae_keras.export.artifact import Artifact
 from vmae_keras.export.comparison import Comparison, Row, compared, first_deviating
-from vmae_keras.export.contract import FORMATS, OUTPUTS, QUANTIZATIONS, ArtifactError, Contract
+from vmae_keras.export.contract import ArtifactError, Contract
 
 CONTRACT = Contract(
-    what="classifier",
+    kind="classifier",
     format="onnx",
     quantize=None,
     dtype="uint8",
@@ -46,7 +45,7 @@ COMPARISON = Comparison((ROW,), 1e-4, 10**6, 4 * 10**6, 0.1, 0.2, 1, "torch")
 @pytest.mark.clause("EXPORT-3", "EXPORT-4")
 def test_a_contract_says_what_goes_in_and_comes_back_from_json():
     pretrain = dataclasses.replace(
-        CONTRACT, what="pretrain", visible=8, decoded=24, batch=2, labels=None, dtype="float32"
+        CONTRACT, kind="pretraining", visible=8, decoded=24, batch=2, labels=None, dtype="float32"
     )
     assert pretrain.inputs == {
         "video": ("float32", (2, 4, 16, 16, 3)),
@@ -62,13 +61,28 @@ def test_a_contract_says_what_goes_in_and_comes_back_from_json():
 
 
 @pytest.mark.parametrize(
+    ("kind", "earlier"), [("classifier", "classifier"), ("pretraining", "pretrain")]
+)
+def test_contracts_of_earlier_versions_are_read(kind, earlier):
+    contract = dataclasses.replace(CONTRACT, kind=kind)
+    values = json.loads(contract.to_json())
+    del values["kind"]
+    assert Contract.from_json(json.dumps(values | {"what": earlier})) == contract
+    with pytest.raises(ArtifactError, match="contract cannot be read"):
+        Contract.from_json(json.dumps(values | {"what": ["decoder"]}))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format": "pmml"}, "`format` must be one of savedmodel, litert, onnx, openvino"),
-        ({"what": "decoder"}, "`what` must be one of classifier, encoder, pretrain"),
+        ({"kind": "decoder"}, "`kind` must be one of pretraining, encoder, classifier"),
         ({"dtype": "float64"}, "`dtype` must be one of uint8, float32"),
         ({"quantize": "int8"}, "litert to fp16, int8-dynamic, int8; openvino to fp16"),
-        ({"what": "pretrain", "format": "litert", "quantize": "int8"}, "'int8-dynamic' or 'fp16'"),
+        (
+            {"kind": "pretraining", "format": "litert", "quantize": "int8"},
+            "'int8-dynamic' or 'fp16'",
+        ),
         ({"batch": 0}, "`batch` must be 1 or more"),
     ],
 )
@@ -90,19 +104,19 @@ def test_a_batch_that_does_not_fit_is_refused():
         CONTRACT.check({"clip": video})
 
 
-@pytest.mark.parametrize("what", ["classifier", "pretrain"])
+@pytest.mark.parametrize("kind", ["classifier", "pretraining"])
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_cards_program_is_short_and_asks_for_what_the_contract_says(format, what, tmp_path):
-    dtype = "uint8" if what == "classifier" else "float32"
+def test_the_cards_program_is_short_and_asks_for_what_the_contract_says(format, kind, tmp_path):
+    dtype = "uint8" if kind == "classifier" else "float32"
     contract = dataclasses.replace(
-        CONTRACT, format=format, what=what, dtype=dtype, visible=8, decoded=24
+        CONTRACT, format=format, kind=kind, dtype=dtype, visible=8, decoded=24
     )
     card.write_card(tmp_path / "README.md", tmp_path / "model", contract, COMPARISON)
     text = (tmp_path / "README.md").read_text("utf-8")
     program = text.split("```python\n")[1].split("```")[0]
     compile(program, "card", "exec")
     assert len([line for line in program.splitlines() if line]) <= 16
-    assert ("visible" in program) == (what == "pretrain")
+    assert ("visible" in program) == (kind == "pretraining")
     assert f'"video": np.zeros((1, 4, 16, 16, 3), "{dtype}")' in program
     assert (
         "(B, 4, 16, 16, 3)" in text
@@ -196,17 +210,8 @@ def test_a_folder_of_several_artifacts_or_of_a_model_is_not_guessed_at(tmp_path)
 
 
 def test_every_format_has_a_module_and_its_quantizations():
-    assert QUANTIZATIONS.keys() == formats.BACKENDS.keys() == set(FORMATS)
     names = [formats.module(name).NAME for name in FORMATS]
     assert names == ["saved_model", "model.tflite", "model.onnx", "model.xml"]
-
-
-def test_the_command_offers_what_there_is():
-    offered = [{each.value for each in kind} for kind in (command.Format, command.What)]
-    assert offered == [set(FORMATS), set(OUTPUTS)]
-    assert {each.value for each in command.Quantize} == {
-        name for names in QUANTIZATIONS.values() for name in names
-    }
 
 
 def test_whole_frames_are_given_as_they_are_or_refused(tmp_path):

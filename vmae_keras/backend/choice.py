@@ -6,12 +6,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 from vmae_keras.data.random_streams import keras_seed
 from vmae_keras.process import interrupts
 
-BACKENDS = ("jax", "tensorflow", "torch")
-PARALLEL = ("data", "fsdp", "tensor")  # ways to divide training over devices
+Backend = Literal["jax", "tensorflow", "torch"]
+BACKENDS = get_args(Backend)
+Parallel = Literal["data", "fsdp", "tensor"]  # ways to divide training over devices
+PARALLEL = get_args(Parallel)
 INFERENCE_BACKENDS = ("numpy", "openvino")  # without gradients
 
 

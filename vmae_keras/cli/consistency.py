@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from vmae_keras.backend import INFERENCE_BACKENDS
 from vmae_keras.cli.shared.options import MODELS, seed_option
 from vmae_keras.cli.shared.terminal import errors_for_people
+from vmae_keras.consistency import COMPARED_BACKENDS
 from vmae_keras.process import interrupts
 
 
@@ -18,8 +20,8 @@ def main(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Some of jax, tensorflow, torch, numpy, openvino; default: all installed. The last two "
-            "have no gradients.",
+            help=f"Some of {', '.join(COMPARED_BACKENDS)}; default: all installed. "
+            f"{' and '.join(INFERENCE_BACKENDS)} have no gradients.",
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Number of updates of the weights.")] = 3,

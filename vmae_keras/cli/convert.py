@@ -1,7 +1,6 @@
 """Command `vmae convert`."""
 
 import contextlib
-import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +10,7 @@ from vmae_keras.backend import import_keras, select
 from vmae_keras.cli.shared.folder import locked
 from vmae_keras.cli.shared.options import BackendOption
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, say
-
-Target = enum.Enum("Target", {name: name for name in ("keras", "official", "hf")}, type=str)
+from vmae_keras.conversion import Target
 
 
 def main(
@@ -27,7 +25,7 @@ def main(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="Output folder; for `official`, a .pth file.")
     ],
-    to: Annotated[Target, typer.Option(help="Output format.")] = Target.keras,
+    to: Annotated[Target, typer.Option(help="Output format.")] = "keras",
     verify: Annotated[
         bool,
         typer.Option(
@@ -50,15 +48,15 @@ def main(
     Every tensor is used exactly once, or nothing is written. Class names are kept.
     """
     with errors_for_people(ValueError):
-        select(backend and backend.value)
+        select(backend)
     import_keras()
     from vmae_keras.conversion.weight_files import convert
     from vmae_keras.recipes.overrides import config_changes
 
-    folder = contextlib.nullcontext() if to is Target.official else locked(out)
+    folder = contextlib.nullcontext() if to == "official" else locked(out)
     with folder, errors_for_people(ValueError, OSError), notes_for_people():
         changes = config_changes(change or [])
-        for note in convert(source, out, to.value, **changes):
+        for note in convert(source, out, to, **changes):
             say(f"Not stored in {out}: {note}.")
     say(out)
     if verify:

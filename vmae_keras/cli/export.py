@@ -1,6 +1,5 @@
 """Command `vmae export`."""
 
-import enum
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,19 +10,12 @@ from vmae_keras.backend import environment, import_keras, select
 from vmae_keras.cli.shared.folder import continued_by, locked, this_command
 from vmae_keras.cli.shared.options import BackendOption
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, say
+from vmae_keras.export import DType, Format, Quantization
 from vmae_keras.process import interrupts
+from vmae_keras.variants import Kind
 
 if TYPE_CHECKING:
     from vmae_keras.export.comparison import Comparison
-
-Format = enum.Enum(
-    "Format", {name: name for name in ("savedmodel", "litert", "onnx", "openvino")}, type=str
-)
-Quantize = enum.Enum(
-    "Quantize", {name: name for name in ("fp16", "int8-dynamic", "int8")}, type=str
-)
-Input = enum.Enum("Input", {name: name for name in ("uint8", "float32")}, type=str)
-What = enum.Enum("What", {name: name for name in ("classifier", "encoder", "pretrain")}, type=str)
 
 
 def main(
@@ -37,19 +29,21 @@ def main(
             help="Output folder; default: MODEL/exported-FORMAT, or exported-FORMAT if MODEL is no folder."
         ),
     ] = None,
-    what: Annotated[
-        What | None, typer.Option(help="Model to export; default: the one that MODEL holds.")
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="Kind of model to export; default: the one that MODEL holds."),
     ] = None,
     quantize: Annotated[
-        Quantize | None,
+        Quantization | None,
         typer.Option(
             help="LiteRT: `fp16` halves the size, `int8-dynamic` quarters it, `int8` quarters it and also "
             "quantizes activations. OpenVINO: `fp16`."
         ),
     ] = None,
     input: Annotated[
-        Input, typer.Option(help="Dtype of input videos: levels 0 to 255, or floats in [0, 1].")
-    ] = Input.uint8,
+        DType,
+        typer.Option(help="Dtype of input videos: levels 0 to 255, or floats in [0, 1]."),
+    ] = "uint8",
     batch: Annotated[
         str, typer.Option(metavar="dynamic|N", help="Batch size in clips: any, or fixed to N.")
     ] = "dynamic",
@@ -95,14 +89,14 @@ def main(
         seconds = int(time.monotonic() - began)
         say(f"{seconds // 60}:{seconds % 60:02d} {line}")
 
-    name = "-".join(["exported", format.value, *([quantize.value] if quantize else [])])
+    name = "-".join(["exported", format, *([quantize] if quantize else [])])
     folder = out or (Path(source) if Path(source).is_dir() else Path()) / name
     with locked(folder):
         with errors_for_people(ValueError):
             number = _batch(batch)
             size = frame_size and _size(frame_size)
             # On a GPU, compute the model in float32, not TF32, and leave memory for the converter.
-            os.environ.update(environment(select(backend and backend.value)))
+            os.environ.update(environment(select(backend)))
         import_keras()
         from vmae_keras.export.comparison import InexactArtifact
         from vmae_keras.export.exporter import export as run
@@ -113,10 +107,10 @@ def main(
                 comparison = run(
                     source,
                     folder,
-                    format.value,
-                    what=what and what.value,
-                    quantize=quantize and quantize.value,
-                    dtype=input.value,
+                    format,
+                    kind=kind,
+                    quantize=quantize,
+                    dtype=input,
                     batch=number,
                     frame_size=size,
                     videos=videos,

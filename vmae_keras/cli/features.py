@@ -1,8 +1,7 @@
 """Command `vmae features`."""
 
-import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,9 +14,8 @@ from vmae_keras.cli.shared.terminal import (
     progress_of,
     report_skipped,
 )
-
-Pooling = enum.Enum("Pooling", {name: name for name in ("mean", "first", "none")}, type=str)
-Format = enum.Enum("Format", {name: name for name in ("npy", "safetensors")}, type=str)
+from vmae_keras.evaluation import FeatureFormat
+from vmae_keras.variants import Pooling
 
 
 def main(
@@ -40,15 +38,16 @@ def main(
         int, typer.Option(min=1, help="Distance between sampled frames in a window.")
     ] = 1,
     pooling: Annotated[
-        Pooling, typer.Option(help="Pooling of a window's tokens; none keeps all tokens.")
-    ] = Pooling.mean,
+        Literal[Pooling, "none"],
+        typer.Option(help="Pooling of a window's tokens; none keeps all tokens."),
+    ] = "mean",
     format: Annotated[
-        Format,
+        FeatureFormat,
         typer.Option(
             help="Output format. npy has the times of the windows in a .json beside it, safetensors in "
             "the same file."
         ),
-    ] = Format.npy,
+    ] = "npy",
     crop: Annotated[
         bool,
         typer.Option(
@@ -74,9 +73,7 @@ def main(
         with errors_for_people(ValueError, OSError, ArithmeticError):
             files = list_videos(data)
             with notes_for_people():
-                encoder = FrozenEncoder.from_preset(
-                    model, None if pooling is Pooling.none else pooling.value
-                )
+                encoder = FrozenEncoder.from_preset(model, None if pooling == "none" else pooling)
         with (
             continued_by(this_command(), out),
             errors_for_people(ValueError, ArithmeticError),
@@ -90,7 +87,7 @@ def main(
                 stride=stride,
                 sampling_stride=sampling_stride,
                 crop=crop,
-                format=format.value,
+                format=format,
                 batch_windows=batch_windows,
                 progress=progress,
             )

@@ -1,6 +1,5 @@
 """Command `vmae finetune`."""
 
-import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +20,11 @@ from vmae_keras.cli.shared.options import (
     Workers,
 )
 from vmae_keras.cli.shared.training_runs import TrainingOptions, begin_or_resume
+from vmae_keras.runs import Head
 
 if TYPE_CHECKING:
     from vmae_keras.training.loop import Outcome
     from vmae_keras.training.session import Session
-
-Head = enum.Enum("Head", {name: name for name in ("new", "mapped")}, type=str)
 
 
 def main(
@@ -77,9 +75,9 @@ def main(
         data=data,
         out=out,
         changes=change,
-        backend=backend and backend.value,
+        backend=backend,
         devices=devices,
-        parallel=parallel and parallel.value,
+        parallel=parallel,
         batch_per_device=batch_per_device,
         resume=resume,
         workers=workers,
@@ -87,7 +85,7 @@ def main(
     )
     own = {
         "start": start,
-        "head": head and head.value,
+        "head": head,
         "variant": variant,
         "recipe_name": recipe,
     }

@@ -50,7 +50,7 @@ def main(
         ),
     ] = 1,
     parallel: Annotated[
-        Parallel | None, typer.Option(help="data, fsdp or tensor; default: all three.")
+        Parallel | None, typer.Option(help="Way to divide the work; default: each in turn.")
     ] = None,
     batch_per_device: BatchPerDevice = None,
     dry_run: Annotated[
@@ -75,7 +75,7 @@ def main(
 
     plans = {}
     with errors_for_people(ValueError, OSError), notes_for_people():
-        for name in [parallel.value] if parallel else PARALLEL:
+        for name in [parallel] if parallel else PARALLEL:
             together = Devices(devices, name, processes=processes)
             changes = [*(change or ()), *batch_changes(together, batch_per_device)]
             of_recipe, of_model = pretraining_changes(changes)

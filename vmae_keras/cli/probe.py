@@ -1,6 +1,5 @@
 """Command `vmae probe`."""
 
-import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +14,9 @@ from vmae_keras.cli.shared.terminal import (
     progress_of,
     report_skipped,
 )
+from vmae_keras.data import Sampling
+from vmae_keras.evaluation.probes import Probe
 
-Kind = enum.Enum("Kind", {name: name for name in ("linear", "attentive", "knn")}, type=str)
-Sampling = enum.Enum("Sampling", {name: name for name in ("dense", "uniform")}, type=str)
 _LABELLED = "A list of `path label` lines, a CSV, or a folder with a folder for each class"
 
 
@@ -34,8 +33,9 @@ def main(
         str, typer.Argument(metavar="TEST", help="Test videos, in one of the same forms.")
     ],
     kind: Annotated[
-        Kind, typer.Option(help="Probe on the features; knn trains nothing, neighbours vote.")
-    ] = Kind.attentive,
+        Probe,
+        typer.Option(help="Probe on the features; knn trains nothing, neighbours vote."),
+    ] = "attentive",
     out: Annotated[Path, typer.Option(help="Folder of features and results.")] = Path("probe"),
     random: Annotated[
         bool,
@@ -88,8 +88,8 @@ def main(
         from vmae_keras.process.console import Console
 
         console = Console()
-        pooling = None if kind is Kind.attentive else "mean"
-        given = {"sampling": sampling and sampling.value, "stride": stride}
+        pooling = None if kind == "attentive" else "mean"
+        given = {"sampling": sampling, "stride": stride}
         with errors_for_people(ValueError, OSError, ArithmeticError):
             rates = _rates(learning_rates)
             # Drop duplicate rows: a held-out video must not also be in the training set.
@@ -120,7 +120,7 @@ def main(
             with progress_of(console, "steps") as progress:
                 found = probe(
                     encoding,
-                    kind=kind.value,
+                    kind=kind,
                     epochs=epochs,
                     rates=rates,
                     seed=seed,
@@ -131,7 +131,7 @@ def main(
     report_skipped(console, found.skipped)
     sweep = found.sweep
     console.print(
-        f"{kind.value} probe, {sweep.what} {sweep.values[sweep.best]:g} (of {len(sweep.values)} tried), "
+        f"{kind} probe, {sweep.what} {sweep.values[sweep.best]:g} (of {len(sweep.values)} tried), "
         f"{found.videos} test videos: top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
         f"mean class {100 * found.mean_class:.1f} %\n{out / 'sweep.png'}",
         soft_wrap=True,
@@ -153,9 +153,8 @@ def _rates(text: str | None) -> list[float] | None:
 def _sampling(model: str) -> dict[str, Any]:
     """Return the sampling of the run's recipe, else that of the papers."""
     from vmae_keras.runs.run import Run
+    from vmae_keras.runs.settings import evaluation_views
 
     run = Run(model)
-    if not run.exists():
-        return {"sampling": "dense", "stride": 4}
-    recipe = run.settings().recipe
-    return {"sampling": recipe.sampling, "stride": recipe.stride}
+    views = evaluation_views(run.settings() if run.exists() else None)
+    return {name: views[name] for name in ("sampling", "stride")}

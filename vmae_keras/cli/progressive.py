@@ -44,7 +44,7 @@ def main(
                 "stages one by one with vmae pretrain and vmae finetune."
             )
         read = read_plan(plan)
-        name = select((backend and backend.value) or stages.begun_backend(out))
+        name = select(backend or stages.begun_backend(out))
         checked = check_plan(read)
         definitions = {
             each.stage.name: stages.definition(each, read.seed, name) for each in checked

@@ -1,6 +1,5 @@
 """Command `vmae reconstruct`."""
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +8,7 @@ import typer
 from vmae_keras.backend import import_keras, select
 from vmae_keras.cli.shared.options import BackendOption, seed_option
 from vmae_keras.cli.shared.terminal import errors_for_people, say
-
-
-class Statistics(enum.StrEnum):
-    """Source of the mean and deviation of hidden patches; see `vmae_keras.pictures.clips`."""
-
-    seamless = "seamless"
-    visible = "visible"
-    oracle = "oracle"
+from vmae_keras.pictures import Statistics
 
 
 def main(
@@ -35,7 +27,7 @@ def main(
             "patches, `visible` interpolates between visible patches, `oracle` uses the true values, "
             "which flatters the model."
         ),
-    ] = Statistics.seamless,
+    ] = "seamless",
     seed: Annotated[int, seed_option("the mask")] = 0,
     backend: BackendOption = None,
 ) -> None:
@@ -48,7 +40,7 @@ def main(
     folder = Run(run)
     with errors_for_people(ValueError, OSError):
         settings = folder.settings()
-        select(backend.value if backend else settings.backend)
+        select(backend or settings.backend)
     import_keras()
     from vmae_keras.data.video import UnreadableVideo
     from vmae_keras.pictures.reconstruction import reconstruct_file
@@ -57,6 +49,6 @@ def main(
 
     out = out or folder.folder / f"reconstruction-{clip.stem}"
     with errors_for_people(RunError, WeightsError, UnreadableVideo, OSError):
-        paths = reconstruct_file(folder, clip, out, statistics=statistics.value, seed=seed)
+        paths = reconstruct_file(folder, clip, out, statistics=statistics, seed=seed)
     for path in paths:
         say(path)

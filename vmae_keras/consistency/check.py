@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 
 from vmae_keras import backend
-from vmae_keras.consistency import report
+from vmae_keras.consistency import COMPARED_BACKENDS, report
 from vmae_keras.consistency.comparison import Result, compare
-from vmae_keras.consistency.processes import NAMES, compute
+from vmae_keras.consistency.processes import compute
 from vmae_keras.consistency.setup import Setup
 from vmae_keras.process.console import Console
 
@@ -20,11 +20,11 @@ def choose_backends(wanted: str | None) -> list[str]:
         ValueError: A backend is unknown.
     """
     if wanted is None:
-        return backend.installed(NAMES)
+        return backend.installed(COMPARED_BACKENDS)
     names = [name.strip() for name in wanted.split(",")]
-    if unknown := [name for name in names if name not in NAMES]:
+    if unknown := [name for name in names if name not in COMPARED_BACKENDS]:
         raise ValueError(
-            f"`--backends` must be some of {', '.join(NAMES)}. Received: {', '.join(unknown)}."
+            f"`--backends` must be some of {', '.join(COMPARED_BACKENDS)}. Received: {', '.join(unknown)}."
         )
     return sorted(dict.fromkeys(names), key=lambda name: name not in backend.BACKENDS)
 

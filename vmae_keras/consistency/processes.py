@@ -9,10 +9,10 @@ from subprocess import Popen
 
 from vmae_keras import backend
 from vmae_keras.backend.worker_process import run_worker
+from vmae_keras.consistency import COMPARED_BACKENDS
 from vmae_keras.consistency.setup import Setup
 
 AT_ONCE = 2
-NAMES = backend.BACKENDS + backend.INFERENCE_BACKENDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def compute(
 def _outcome(
     name: str, folder: Path, say: Callable[[str, str], None], running: list[Popen]
 ) -> Outcome:
-    if name not in backend.installed(NAMES):
+    if name not in backend.installed(COMPARED_BACKENDS):
         package = f"'vmae-keras[{name}]'" if name in backend.BACKENDS else name
         return Outcome(None, f"not installed. Install it: pip install {package}")
     began = time.monotonic()

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from vmae_keras.conversion import TARGETS
 from vmae_keras.presets import load, stored_model
 from vmae_keras.weights.source import locate
 from vmae_keras.weights.tensor_files import WeightsError
 from vmae_keras.weights.write import write_hugging_face, write_official
-
-TARGETS = ("keras", "official", "hf")
 
 
 def convert(source: str, out: Path, to: str, **changes: Any) -> list[str]:

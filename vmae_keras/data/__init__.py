@@ -3,3 +3,8 @@
 `pretraining`, `fine_tuning` and `view_dataset` (evaluation) each compose a data set: `clips` or their own
 reader chooses and reads frames, a function makes a sample of them, and `batches` does the rest.
 """
+
+from typing import Literal, get_args
+
+Sampling = Literal["dense", "uniform"]  # a window with a stride, or one frame of each segment
+SAMPLINGS = get_args(Sampling)

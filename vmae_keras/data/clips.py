@@ -5,12 +5,10 @@ from typing import Protocol
 
 import numpy as np
 
-from vmae_keras.data import augment, sampling
+from vmae_keras.data import SAMPLINGS, augment, sampling
 from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.frames import read_frames
 from vmae_keras.data.video import OnDamage
-
-SAMPLINGS = ("dense", "uniform")
 
 
 class ClipSizes(Protocol):

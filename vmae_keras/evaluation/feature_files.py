@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 
 from vmae_keras.process.files import write_atomically
 
-FORMATS = ("npy", "safetensors")
 _MOST = 10**15  # windows that a header has room for; their number is known only at the end
 
 

@@ -15,8 +15,9 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.video import UnreadableVideo
 from vmae_keras.data.window_stream import Windows, WindowStream
+from vmae_keras.evaluation import FEATURE_FORMATS
 from vmae_keras.evaluation.classification import model_fingerprint
-from vmae_keras.evaluation.feature_files import FORMATS, FeatureFile
+from vmae_keras.evaluation.feature_files import FeatureFile
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.evaluation.padded_batches import padded_batches
 from vmae_keras.process.files import write_json
@@ -76,9 +77,9 @@ def extract(
     uses; here the encoder does it. Clauses FEATURE-1 to FEATURE-4.
     """
     check_at_least(1, batch_windows=batch_windows)
-    if format not in FORMATS:
+    if format not in FEATURE_FORMATS:
         raise ValueError(
-            f"`format` must be one of {', '.join(FORMATS)}. Received: format={format!r}."
+            f"`format` must be one of {', '.join(FEATURE_FORMATS)}. Received: format={format!r}."
         )
     windows = Windows(encoder.config, stride, sampling_stride, crop)
     folder = Path(folder)

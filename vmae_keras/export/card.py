@@ -9,7 +9,7 @@ from vmae_keras.export.contract import KEY, Contract
 _TITLES = {
     "classifier": "Video classifier",
     "encoder": "Video encoder",
-    "pretrain": "Masked autoencoder of video",
+    "pretraining": "Masked autoencoder of video",
 }
 _FORMATS = {"savedmodel": "SavedModel", "litert": "LiteRT", "onnx": "ONNX", "openvino": "OpenVINO"}
 _PACKAGES = {
@@ -91,7 +91,7 @@ number = outputs["logits"][0].argmax()
 print(contract["labels"][number] if contract["labels"] else number)
 """,
     "encoder": 'print(outputs["features"].shape)\n',
-    "pretrain": 'print(outputs["prediction"].shape)\n',
+    "pretraining": 'print(outputs["prediction"].shape)\n',
 }
 
 
@@ -104,7 +104,7 @@ def program(contract: Contract, file: str) -> str:
     inputs = "\n".join(["inputs = {  # replace the zeros with your data", *inputs, "}"])
     return (
         Template(_PROGRAMS[contract.format]).substitute(inputs=inputs, file=file, key=KEY)
-        + _LAST[contract.what]
+        + _LAST[contract.kind]
     )
 
 
@@ -126,7 +126,7 @@ def write_card(path: Path, artifact: Path, contract: Contract, comparison: Compa
     failed = "" if comparison.passes else "\n**Its numbers differ too much from the model's.**\n"
     labels = f"{len(c.labels)} class names" if c.labels else "no class names"
     path.write_text(
-        f"""# {_TITLES[c.what]}, {_FORMATS[c.format]}, {c.quantize or "float32"}
+        f"""# {_TITLES[c.kind]}, {_FORMATS[c.format]}, {c.quantize or "float32"}
 {failed}
 `{artifact.name}`, exported from `{c.source}` by vmae-keras {c.version}.
 

@@ -6,19 +6,13 @@ import json
 import numpy as np
 
 from vmae_keras.data.views import view_crops, view_size
+from vmae_keras.export import DTYPES, FORMATS
+from vmae_keras.variants import CLASSES
 
-FORMATS = ("savedmodel", "litert", "onnx", "openvino")
-# The quantizations that each format supports.
-QUANTIZATIONS = {
-    "savedmodel": (),
-    "litert": ("fp16", "int8-dynamic", "int8"),
-    "onnx": (),
-    "openvino": ("fp16",),
-}
 OUTPUTS = {
     "classifier": ("logits", "probabilities"),
     "encoder": ("features",),
-    "pretrain": ("prediction",),
+    "pretraining": ("prediction",),
 }
 KEY = "vmae_keras"  # each format stores the contract under this key
 
@@ -31,8 +25,8 @@ def check_format(format: str, quantize: str | None) -> None:
     """Raise ValueError if the format is unknown or does not support the quantization."""
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {format!r}.")
-    if quantize not in (None, *QUANTIZATIONS[format]):
-        ways = [f"{name} to {', '.join(each)}" for name, each in QUANTIZATIONS.items() if each]
+    if quantize not in (None, *FORMATS[format]):
+        ways = [f"{name} to {', '.join(each)}" for name, each in FORMATS.items() if each]
         raise ValueError(
             f"Known are: {'; '.join(ways)}. Received: {format}, quantize={quantize!r}."
         )
@@ -43,9 +37,9 @@ class Contract:
     """The inputs and outputs of an artifact, and how it was made.
 
     Args:
-        what: "classifier", "encoder" or "pretrain".
+        kind: Kind of the model: "pretraining", "encoder" or "classifier".
         format: One of `FORMATS`.
-        quantize: One of the format's `QUANTIZATIONS`; None for float32.
+        quantize: A quantization that the format supports; None for float32.
         dtype: Dtype of the video: "uint8", levels 0 to 255, or "float32" in [0, 1].
         batch: Number of clips in a batch; None for any number.
         frames, height, width, channels: T, H, W, C of a clip.
@@ -60,7 +54,7 @@ class Contract:
         ValueError: A value is not one of these, or the format does not support the quantization.
     """
 
-    what: str
+    kind: str
     format: str
     quantize: str | None
     dtype: str
@@ -81,14 +75,14 @@ class Contract:
     version: str
 
     def __post_init__(self) -> None:
-        known = {"what": tuple(OUTPUTS), "dtype": ("uint8", "float32")}
+        known = {"kind": CLASSES, "dtype": DTYPES}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(values)}. Received: {getattr(self, name)!r}."
                 )
         check_format(self.format, self.quantize)
-        if self.quantize == "int8" and self.what == "pretrain":
+        if self.quantize == "int8" and self.kind == "pretraining":
             raise ValueError(
                 "A pretraining model cannot be quantized to int8. Use 'int8-dynamic' or 'fp16'."
             )
@@ -111,7 +105,7 @@ class Contract:
         """Return dtype and shape of each input by name. Clauses EXPORT-1, EXPORT-3."""
         clip = (self.batch, self.frames, self.height, self.width, self.channels)
         inputs = {"video": (self.dtype, clip)}
-        if self.what == "pretrain":
+        if self.kind == "pretraining":
             inputs["visible"] = ("int32", (self.batch, self.visible))
             inputs["decoded"] = ("int32", (self.batch, self.decoded))
         return inputs
@@ -119,7 +113,7 @@ class Contract:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Return the names of the outputs. An export is judged by the first one."""
-        return OUTPUTS[self.what]
+        return OUTPUTS[self.kind]
 
     def check(self, batch: dict[str, np.ndarray]) -> None:
         """Raise ValueError if arrays do not fit. The number of clips is not checked."""
@@ -145,6 +139,9 @@ class Contract:
         """Raise ArtifactError if the text is not a contract."""
         try:
             values = json.loads(text)
+            if "what" in values:  # written by version 0.1.0
+                kind = values.pop("what")
+                values["kind"] = {"pretrain": "pretraining"}.get(kind, kind)
             values["size"] = tuple(values["size"])
             if values["labels"] is not None:
                 values["labels"] = tuple(values["labels"])

@@ -14,8 +14,6 @@ import vmae_keras
 from vmae_keras import backend
 from vmae_keras.backend.internals import recorded
 from vmae_keras.backend.worker_process import run_worker
-from vmae_keras.classifier import VideoClassifier
-from vmae_keras.encoder import VideoEncoder
 from vmae_keras.export import formats
 from vmae_keras.export.artifact import Artifact
 from vmae_keras.export.card import write_card
@@ -30,13 +28,11 @@ from vmae_keras.export.comparison import (
 from vmae_keras.export.contract import ArtifactError, Contract, check_format
 from vmae_keras.export.samples import DRAWN, Sample, real_clips, sample, token_ids
 from vmae_keras.export.serving import stages
-from vmae_keras.model import VideoMAE
 from vmae_keras.presets import load
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import AnySettings, evaluation_views
+from vmae_keras.variants import CLASSES
 
-MODELS = {"classifier": VideoClassifier, "encoder": VideoEncoder, "pretrain": VideoMAE}
-_KINDS = {"classifier": "classifier", "encoder": "encoder", "pretraining": "pretrain"}
 # Clips that int8's ranges are measured on; each takes about ten seconds with a ViT-S.
 CALIBRATION = 8
 
@@ -46,7 +42,7 @@ def export(
     out: str | Path,
     format: str,
     *,
-    what: str | None = None,
+    kind: str | None = None,
     quantize: str | None = None,
     dtype: str = "uint8",
     batch: int | None = None,
@@ -62,9 +58,9 @@ def export(
 
     Args:
         source: A run or a preset; see `Preset.from_preset`.
-        format: One of `contract.FORMATS`.
-        what: "classifier", "encoder" or "pretrain"; None for what the source holds.
-        quantize: One of the format's `contract.QUANTIZATIONS`; None for float32.
+        format: One of `vmae_keras.export.FORMATS`.
+        kind: "pretraining", "encoder" or "classifier"; None for what the source holds.
+        quantize: A quantization that the format supports; None for float32.
         dtype: Dtype of the video: "uint8", or "float32" in [0, 1].
         batch: Number of clips in a batch; None for any number.
         frame_size: (height, width) of the input frames, which the graph resizes and crops. None for the
@@ -90,12 +86,10 @@ def export(
     if clips < 2:
         raise ValueError(f"`clips` must be 2 or more. Received: clips={clips}.")
     say(f"reading {source}")
-    model, settings = _read(source, what)
-    what = _KINDS[model.kind]
+    model, settings = _read(source, kind)
     contract = _contract(
         model,
         settings,
-        what=what,
         format=format,
         quantize=quantize,
         dtype=dtype,
@@ -104,17 +98,17 @@ def export(
         source=str(source),
     )
     real_count, calibration = (clips + 1) // 2, CALIBRATION if quantize == "int8" else 0
-    kind, real = real_clips(videos, settings, contract, real_count + calibration, say)
-    if calibration and kind == DRAWN:
+    origin, real = real_clips(videos, settings, contract, real_count + calibration, say)
+    if calibration and origin == DRAWN:
         raise ArtifactError(
             "int8 measures its ranges on real clips, and there are none. Give some (--videos FOLDER), or "
             "use int8-dynamic, which measures nothing."
         )
     shape = (clips // 2, *real.shape[1:])
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    ids = token_ids(model.config, settings, real_count) if what == "pretrain" else {}
+    ids = token_ids(model.config, settings, real_count) if model.kind == "pretraining" else {}
     samples = [
-        sample(kind, real[:real_count], ids, contract),
+        sample(origin, real[:real_count], ids, contract),
         sample("noise", noise, ids, contract),
     ]
     say(f"computing with {keras.backend.backend()}")
@@ -149,11 +143,11 @@ def export(
     return comparison
 
 
-def _read(source: str | Path, what: str | None) -> tuple[keras.Model, AnySettings | None]:
+def _read(source: str | Path, kind: str | None) -> tuple[keras.Model, AnySettings | None]:
     """Return the model in float32, and its run's settings; None if it is not from a run."""
-    if what not in (None, *MODELS):
-        raise ValueError(f"`what` must be one of {', '.join(MODELS)}. Received: what={what!r}.")
-    read = MODELS[what].from_preset if what else load
+    if kind not in (None, *CLASSES):
+        raise ValueError(f"`kind` must be one of {', '.join(CLASSES)}. Received: kind={kind!r}.")
+    read = getattr(vmae_keras, CLASSES[kind]).from_preset if kind else load
     run = Run(source)
     settings = run.settings() if run.exists() else None
     return read(source, dtype="float32", remat=False), settings
@@ -163,15 +157,14 @@ def _contract(
     model: keras.Model,
     settings: AnySettings | None,
     *,
-    what: str,
     frame_size: tuple[int, int] | None,
     **others: Any,
 ) -> Contract:
     c = model.config
-    ids = token_ids(c, settings, 1) if what == "pretrain" else {}
+    ids = token_ids(c, settings, 1) if model.kind == "pretraining" else {}
     height, width = frame_size or (c.height, c.width)
     return Contract(
-        what=what,
+        kind=model.kind,
         frames=c.frames,
         height=height,
         width=width,
@@ -236,7 +229,7 @@ def _compared(
             for first in range(0, len(each), step)
         ]
         found = np.concatenate(parts)
-        rows.append(compared(each.name, found, expected, contract.what == "classifier"))
+        rows.append(compared(each.name, found, expected, contract.kind == "classifier"))
         differences = [
             compared("", *pair, False).largest for pair in zip(found, expected, strict=True)
         ]

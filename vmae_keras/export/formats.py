@@ -5,7 +5,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from vmae_keras.export.contract import FORMATS, ArtifactError
+from vmae_keras.export import FORMATS
+from vmae_keras.export.contract import ArtifactError
 
 # The backends that need the least time and memory: PyTorch's exporter takes a tenth of the time and an
 # eighth of the memory of converting TensorFlow's graph to ONNX.

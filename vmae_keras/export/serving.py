@@ -23,9 +23,9 @@ def serve(
     Source: clauses EXPORT-1 to EXPORT-3.
     """
     video = resized(inputs["video"], contract) if contract.resizes else inputs["video"]
-    if contract.what == "pretrain":
+    if contract.kind == "pretraining":
         return {"prediction": model({**inputs, "video": video}, training=False)}
-    if contract.what == "encoder":
+    if contract.kind == "encoder":
         return {"features": model(video, training=False)}
     if contract.quantize in INTEGER:
         logits = _float_head(model.head, model.features(video))

@@ -1,1 +1,6 @@
 """Pictures of clips, charts and reconstructions."""
+
+from typing import Literal, get_args
+
+Statistics = Literal["seamless", "visible", "oracle"]  # see `patch_statistics`
+STATISTICS = get_args(Statistics)

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
+from vmae_keras.data import SAMPLINGS
+
 FEW_UPDATES = 200
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -81,7 +83,7 @@ class TrainingRecipe:
                 "`patience` must be at least 1 epoch, and there must be a validation to wait for. "
                 f"Received: patience={self.patience}, validation={self.validation}."
             )
-        self._check_choices(sampling=("dense", "uniform"), precision=PRECISIONS)
+        self._check_choices(sampling=SAMPLINGS, precision=PRECISIONS)
 
     def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
         """Return the recipe with its warm-up shortened to fit changed epochs, and warn about it.

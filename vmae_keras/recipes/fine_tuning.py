@@ -8,8 +8,7 @@ from typing import Any, Self
 from vmae_keras.data.views import CLIPS
 from vmae_keras.recipes.base import TrainingRecipe
 from vmae_keras.recipes.page_files import Recipes
-
-POOLINGS = ("mean", "first")
+from vmae_keras.variants import POOLINGS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.recipes.pretraining import PretrainingRecipe
 from vmae_keras.recipes.values import check_key, typed
-
-HEADS = ("new", "mapped")
+from vmae_keras.runs import HEADS
 
 
 @dataclasses.dataclass(frozen=True)

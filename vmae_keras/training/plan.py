@@ -18,6 +18,7 @@ from vmae_keras.data.views import CLIPS
 from vmae_keras.recipes import fine_tuning, pretraining
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
 from vmae_keras.recipes.values import check_key, read_toml, typed
+from vmae_keras.runs import HEADS
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.weights.classes import match_classes
 
@@ -140,7 +141,7 @@ def _stage(table: dict[str, Any], before: list[Stage], folder: Path) -> Stage:
         )
     if not data or not all(isinstance(each, str) for each in data):
         raise ValueError(f"`data` must be a data set or a list of them. Received: {data!r}.")
-    if table.get("head", "new") not in ("new", "mapped"):
+    if table.get("head", "new") not in HEADS:
         raise ValueError(f"`head` must be 'new' or 'mapped'. Received: {table['head']!r}.")
     page = table.get("recipe")
     stage = Stage(

@@ -17,13 +17,13 @@ import h5py
 import numpy as np
 
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.variants import CLASSES, POOLINGS
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import LARGEST_SETTINGS, parse_settings, read_settings
 from vmae_keras.weights.keras_archives import Part, Window, read_archive
 from vmae_keras.weights.stored_model import Saved, Stored
 from vmae_keras.weights.tensor_files import Tensor, WeightsError, as_float32, listed
 
-CLASSES = {"pretraining": "VideoMAE", "encoder": "VideoEncoder", "classifier": "VideoClassifier"}
 SETTINGS, WEIGHTS = "config.json", "model.weights.h5"
 _PACKAGE = "vmae_keras>"  # prefix of our classes' registered names in Keras
 _POLICIES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -131,9 +131,9 @@ _OF_ALL: dict[str, Callable[[Any], bool]] = {
 }
 _OF_KIND: dict[str, dict[str, Callable[[Any], bool]]] = {
     "pretraining": {},
-    "encoder": {"pooling": lambda value: value in (None, "mean", "first")},
+    "encoder": {"pooling": lambda value: value in (None, *POOLINGS)},
     "classifier": {
-        "pooling": lambda value: value in ("mean", "first"),
+        "pooling": lambda value: value in POOLINGS,
         "classes": lambda value: type(value) is int and 1 <= value <= _MOST_CLASSES,
         "labels": lambda value: value is None or all(isinstance(label, str) for label in value),
         "head_dropout": lambda value: _is_number(value, 1),

@@ -38,8 +38,8 @@ def load_artifact(
         return None, {}
     model = Artifact(handle)
     c = model.contract
-    if c.what != "classifier":
-        raise ArtifactError(f"{handle} is no classifier: it was exported with --what {c.what}.")
+    if c.kind != "classifier":
+        raise ArtifactError(f"{handle} is no classifier: it was exported with --kind {c.kind}.")
     if crops and c.resizes:
         raise ArtifactError(
             f"{handle} crops frames itself, in the centre. Received: --crops {crops}. Leave it out."

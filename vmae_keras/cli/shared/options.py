@@ -1,16 +1,14 @@
 """Options and arguments that several commands share."""
 
-import enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vmae_keras.backend import BACKENDS, PARALLEL
+from vmae_keras.backend import Backend, Parallel
 from vmae_keras.data.random_streams import SEED_LIMIT
 from vmae_keras.variants import VARIANTS
 
-Backend = enum.Enum("Backend", {name: name for name in BACKENDS}, type=str)
 BackendOption = Annotated[
     Backend | None,
     typer.Option(help="Backend of Keras; default: $KERAS_BACKEND, else the first one installed."),
@@ -35,7 +33,6 @@ Workers = Annotated[
         min=0, help="Number of processes that decode videos, for each rank; 0 decodes in threads."
     ),
 ]
-Parallel = enum.Enum("Parallel", {name: name for name in PARALLEL}, type=str)
 DevicesOption = Annotated[
     int | None,
     typer.Option(

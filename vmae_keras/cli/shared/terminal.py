@@ -19,7 +19,6 @@ from vmae_keras.process.text import one_line, printable
 
 if TYPE_CHECKING:
     from vmae_keras.process.console import Console
-import enum
 
 
 def say(text: object, *, error: bool = False, colour: str | None = None) -> None:
@@ -54,10 +53,10 @@ def notes_for_people() -> Iterator[None]:
         say(f"Note: {message}", error=True, colour=typer.colors.YELLOW)
 
 
-def import_keras_on(backend: enum.Enum | None) -> None:
+def import_keras_on(backend: str | None) -> None:
     """Select the backend and import Keras, or exit with an error."""
     with errors_for_people(ValueError):
-        select(backend and backend.value)
+        select(backend)
     import_keras()
 
 

@@ -12,12 +12,12 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import class_numbers, classes_of
 from vmae_keras.data.random_streams import Purpose, check_seed, generator
 from vmae_keras.evaluation.classification import Evaluation, result_of
+from vmae_keras.evaluation.probes import PROBES
 from vmae_keras.evaluation.probes.encoded import Encoding
 from vmae_keras.evaluation.probes.nearest import neighbour_votes
 from vmae_keras.evaluation.probes.training import BATCH, Training
 from vmae_keras.pictures import charts
 
-KINDS = ("linear", "attentive", "knn")
 RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
 EPOCHS = {"linear": 100, "attentive": 30}
 COUNTS = (1, 5, 10, 20, 50, 100, 200)  # numbers of neighbours
@@ -115,8 +115,8 @@ def probe(
 
     Source: clauses PROBE-1 to PROBE-4.
     """
-    if kind not in KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}.")
+    if kind not in PROBES:
+        raise ValueError(f"`kind` must be one of {', '.join(PROBES)}. Received: kind={kind!r}.")
     if (kind == "attentive") != (encoding.encoder.pooling is None):
         raise ValueError(
             "An attentive probe needs tokens, the others pooled features. Received: "
