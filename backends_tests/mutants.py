@@ -2073,14 +2073,14 @@ MUTANTS = [
     ),
     Mutant(
         "the highest loss of equals",
-        "evaluation/probes/probing.py",
+        "evaluation/probes/sweep.py",
         "(-self.top_1[i], self.losses[i])",
         "(-self.top_1[i], -self.losses[i])",
         f"{PROBES}::{BEST}",
     ),
     Mutant(
         "the lowest loss whatever the top-1",
-        "evaluation/probes/probing.py",
+        "evaluation/probes/sweep.py",
         "(-self.top_1[i], self.losses[i])",
         "self.losses[i]",
         f"{PROBES}::{BEST}",
@@ -2798,22 +2798,22 @@ MUTANTS = [
     Mutant(
         "flip whatever the recipe says",
         "data/fine_tuning.py",
-        "recipe.flip_probability,",
-        "0.5,",
+        "flip_probability=flip_probability,",
+        "flip_probability=0.5,",
         WIRING,
     ),
     Mutant(
         "mixup and cutmix swapped",
         "data/fine_tuning.py",
-        "mixup=recipe.mixup,\n            cutmix=recipe.cutmix,",
-        "mixup=recipe.cutmix,\n            cutmix=recipe.mixup,",
+        "mixup=mixup,\n            cutmix=cutmix,",
+        "mixup=cutmix,\n            cutmix=mixup,",
         WIRING,
     ),
     Mutant(
         "smoothing whatever the recipe says",
         "data/fine_tuning.py",
-        "recipe.label_smoothing,",
-        "0.3,",
+        "label_smoothing=label_smoothing,",
+        "label_smoothing=0.3,",
         WIRING,
     ),
     Mutant(
@@ -2826,8 +2826,8 @@ MUTANTS = [
     Mutant(
         "probabilities of mixing swapped",
         "data/fine_tuning.py",
-        "=recipe.mixup_probability,\n            switch_probability=recipe.cutmix_switch_probability",
-        "=recipe.cutmix_switch_probability,\n            switch_probability=recipe.mixup_probability",
+        "=mixup_probability,\n            switch_probability=cutmix_switch_probability",
+        "=cutmix_switch_probability,\n            switch_probability=mixup_probability",
         WIRING,
     ),
     Mutant(
@@ -2887,8 +2887,8 @@ MUTANTS = [
     Mutant(
         "drop-path not the recipe's",
         "training/new_run.py",
-        "drop_path=chosen.drop_path)\n    fine_tuning_clips(config, chosen, len",
-        "drop_path=0.1)\n    fine_tuning_clips(config, chosen, len",
+        "chosen.drop_path)\n    # Raises before anything is written.\n    fine_tuning_clips(config, len",
+        "0.1)\n    # Raises before anything is written.\n    fine_tuning_clips(config, len",
         WIRING,
     ),
     Mutant(
@@ -2915,8 +2915,8 @@ MUTANTS = [
     Mutant(
         "answers to other clips",
         "training/distillation.py",
-        '(batch["video"], answer(batch["video"]))',
-        '(batch["video"], answer(batch["video"][::-1]))',
+        "(videos, answer(videos))",
+        "(videos, answer(videos[::-1]))",
         STAGE_BATCHES,
     ),
     Mutant(

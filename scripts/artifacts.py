@@ -203,7 +203,7 @@ def main():
 
     backend.select()
     backend.import_keras()
-    from vmae_keras.export.exporter import export
+    from vmae_keras.export.exporter import export_model
 
     began, rows, failures = time.monotonic(), {}, []
     model, clip, wanted = classifier(arguments.variant)
@@ -214,7 +214,7 @@ def main():
             folder, row = arguments.out / name, rows.setdefault(name, {})
             environment = folder / "environment"
             try:
-                export(preset, folder, name)
+                export_model(preset, folder, name)
                 label = model.labels[wanted[0].argmax()]
                 for failure in check(name, folder, environment, clip, wanted, label, row):
                     failures.append(f"{name}: {failure}")

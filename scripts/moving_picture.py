@@ -8,13 +8,9 @@ RUN is the folder of a run of `vmae pretrain`, as `bash scripts/demo.sh` leaves 
 import argparse
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vmae_keras.data.pretraining import read_clip
-from vmae_keras.data.random_streams import Purpose, generator
 from vmae_keras.pictures.clips import INK, PAPER
-from vmae_keras.pictures.patch_statistics import masked_clip
 from vmae_keras.pictures.reconstruction import load_model, reconstruct
 from vmae_keras.runs.run import Run
 
@@ -25,25 +21,12 @@ FRAME, LAST_FRAME = 160, 800  # milliseconds that a frame is shown
 def rows_of(run, paths):
     """Return the label of each column, and three videos (T, H, W, 3) for each clip."""
     model, _ = load_model(run)
-    config, recipe = model.config, run.settings().recipe
-    rows = []
-    for number, path in enumerate(paths):
-        clip = read_clip(
-            path,
-            frames=config.frames,
-            height=config.height,
-            width=config.width,
-            stride=recipe.stride,
-            sampling=recipe.sampling,
-        )
-        draws = generator(number, Purpose.RECONSTRUCTION_MASK)
-        visible = recipe.draw_masks(config.grid, draws)["visible"]
-        # All hidden tubelets are rebuilt, not only those that the decoder sees in training.
-        hidden = np.setdiff1d(np.arange(config.num_tokens), visible).astype(np.int32)
-        rebuilt = reconstruct(model, clip, visible, hidden, "seamless")
-        rows.append((clip, masked_clip(clip, visible, config.tubelet), rebuilt))
-    seen = f"seen: {len(visible)} of {config.num_tokens} tubelets"
-    return ("clip", seen, "reconstruction"), rows
+    recipe = run.settings().recipe
+    names = ("sampling", "stride", "mask", "mask_ratio")
+    options = {name: getattr(recipe, name) for name in names}
+    found = [reconstruct(model, path, seed=number, **options) for number, path in enumerate(paths)]
+    seen = found[0].labels[1].replace("what the model saw", "seen")
+    return ("clip", seen, "reconstruction"), [(f.clip, f.masked, f.rebuilt) for f in found]
 
 
 def picture(labels, rows, index):

@@ -37,7 +37,7 @@ from vmae_keras.export import formats, onnx
 from vmae_keras.export.artifact import Artifact
 from vmae_keras.export.comparison import InexactArtifact
 from vmae_keras.export.contract import OUTPUTS, ArtifactError, Contract
-from vmae_keras.export.exporter import export
+from vmae_keras.export.exporter import export_model
 from vmae_keras.export.samples import sample
 from vmae_keras.export.serving import resized, serve, stages
 
@@ -132,7 +132,7 @@ def pretrained(tmp_path_factory):
 def artifact(preset, videos, tmp_path_factory):
     """Return the folder of the classifier in the first of this backend's formats, and the results."""
     out = tmp_path_factory.mktemp("artifact")
-    return out, export(preset, out, WRITTEN[BACKEND][0][1], videos=videos, clips=5)
+    return out, export_model(preset, out, WRITTEN[BACKEND][0][1], videos=videos, clips=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -252,7 +252,7 @@ def test_an_artifact_computes_what_its_model_does(
     out, comparison = artifact
     if (kind, format) != WRITTEN[BACKEND][0]:
         out = tmp_path
-        comparison = export(
+        comparison = export_model(
             source, out, format, kind=kind, videos=videos, clips=2, **SETTINGS[kind]
         )
     exported = Artifact(out)
@@ -334,7 +334,7 @@ def test_a_layer_that_half_precision_breaks_is_named(tmp_path, videos):
     kernel.assign(numpy(kernel.value) * 1e7)  # beyond the largest 16-bit number
     model.save_to_preset(tmp_path / "model")
     with pytest.raises(InexactArtifact, match=r"differs by more is encoder/block_1: by ") as caught:
-        export(
+        export_model(
             tmp_path / "model", tmp_path / "out", "litert", quantize="fp16", videos=videos, clips=2
         )
     assert not caught.value.comparison.passes
@@ -439,9 +439,9 @@ def test_int8_is_measured_on_real_clips_that_are_not_compared(
     monkeypatch.setattr("vmae_keras.export.exporter.run_worker", conversion)
     monkeypatch.setattr("vmae_keras.export.exporter.sample", recorded_sample)
     with pytest.raises(ArtifactError, match="conversion to litert failed: killed by SIGKILL"):
-        export(preset, tmp_path, "litert", quantize="int8", videos=videos, clips=3)
+        export_model(preset, tmp_path, "litert", quantize="int8", videos=videos, clips=3)
     assert (tmp_path / "errors.txt").read_text() == "what the converter said"
-    sizes = {name: getattr(CONFIG, name) for name in ("frames", "height", "width")}
+    sizes = {"frames": CONFIG.frames, "size": (CONFIG.height, CONFIG.width)}
     real = [read_clip(path, **sizes).tobytes() for path in sorted(videos.glob("shapes*.mp4"))]
     assert len(measured) == 8 and len(compared) == 2
     found = [clip.tobytes() for clip in (*measured, *compared)]
@@ -450,4 +450,4 @@ def test_int8_is_measured_on_real_clips_that_are_not_compared(
 
 def test_int8_without_real_clips_is_refused(preset, tmp_path):
     with pytest.raises(ValueError, match="int8 measures its ranges on real clips"):
-        export(preset, tmp_path, "litert", quantize="int8")
+        export_model(preset, tmp_path, "litert", quantize="int8")

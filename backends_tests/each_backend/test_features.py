@@ -14,7 +14,7 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
-from vmae_keras.evaluation.features import extract, feature_names
+from vmae_keras.evaluation.features import extract_features, feature_names
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.runs.run import RunError
 
@@ -64,7 +64,7 @@ def run(encoder, files, tmp_path):
             **STEPS,
             **changes,
         }
-        return extract(encoder, files, folder, **settings)
+        return extract_features(encoder, files, folder, **settings)
 
     return extracted
 

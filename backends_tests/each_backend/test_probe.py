@@ -20,7 +20,7 @@ from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.evaluation.probes import encoded
 from vmae_keras.evaluation.probes.encoded import Encoding
 from vmae_keras.evaluation.probes.heads import Probes, SweptAdamW, summed_losses
-from vmae_keras.evaluation.probes.probing import probe
+from vmae_keras.evaluation.probes.probing import probe_features
 from vmae_keras.recipes.pretraining import RECIPES
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import PretrainingSettings
@@ -267,7 +267,7 @@ class Known:
 def test_a_probe_finds_what_the_features_tell(kind, tmp_path):
     calls = []
     trained = {} if kind == "knn" else {"epochs": 8, "rates": (1e-6, 3e-2)}
-    found = probe(
+    found = probe_features(
         Known(kind),
         kind=kind,
         progress=lambda *counts: calls.append(counts),
@@ -291,7 +291,7 @@ def test_a_probe_finds_what_the_features_tell(kind, tmp_path):
 
 def test_the_seed_decides_everything():
     one, same, other = (
-        probe(Known("linear", 0.2), kind="linear", epochs=2, rates=[1e-2], seed=seed)
+        probe_features(Known("linear", 0.2), kind="linear", epochs=2, rates=[1e-2], seed=seed)
         for seed in (0, 0, 1)
     )
     assert one == same and one.results != other.results

@@ -13,11 +13,11 @@ from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
 from vmae_keras.evaluation import classification
-from vmae_keras.evaluation.features import extract
+from vmae_keras.evaluation.features import extract_features
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.evaluation.prediction import predict
 from vmae_keras.evaluation.probes.encoded import Encoding
-from vmae_keras.evaluation.probes.probing import probe
+from vmae_keras.evaluation.probes.probing import probe_features
 
 CONFIG = VideoMAEConfig.variant("tiny", depth=1, height=16, width=24)
 LABELS = ("up", "down", "left")
@@ -68,13 +68,13 @@ def test_evaluation_and_prediction_give_the_oracles_probabilities(classifier, fi
         assert result.predicted == tuple(best)
         assert_close(result.probabilities, expected[best], "class_probability")
     alone = predict(model, files[-1].path, **VIEWS, skipped=skipped)
-    assert_close(alone[best], result.probabilities, "class_probability")
+    assert_close(alone[files[-1].path][best], result.probabilities, "class_probability")
 
 
 @pytest.mark.clause("FEATURE-3", "FEATURE-4", "EVAL-5")
 def test_features_are_of_the_middle_of_each_frame(classifier, preset, files, skipped, tmp_path):
     encoder = FrozenEncoder.from_preset(preset)
-    found = extract(encoder, files, tmp_path / "features", skipped=skipped, stride=3)
+    found = extract_features(encoder, files, tmp_path / "features", skipped=skipped, stride=3)
     for file, (y, x) in ((files[0], (4, 0)), (files[-1], (0, 6))):
         video = read_frames(file.path, np.arange)[:, y : y + 16, x : x + 24]
         windows = video[probe_reference.windows(len(video), CONFIG.frames, 1, 3)]
@@ -87,4 +87,4 @@ def test_a_probe_runs(preset, files, skipped, tmp_path):
     sets = {"train": files[:3] * 2, "test": files[3:]}
     encoding = Encoding(encoder, sets, tmp_path / "encoded", **VIEWS)
     encoding.run(skipped)
-    assert probe(encoding, kind="knn", held_out=0.5).videos == 3
+    assert probe_features(encoding, kind="knn", held_out=0.5).videos == 3

@@ -240,7 +240,7 @@ def test_one_channel_is_brightness(files, skipped):
     (batch,) = batches(pretraining_dataset(files, config, batch_size=COUNT, skipped=skipped), 1)
     assert batch["video"].shape == (COUNT, 4, 16, 24, 1)
     assert sorted(which(batch)) == list(range(COUNT))
-    clip = read_clip(files[0].path, frames=2, height=8, width=8, channels=1, sampling="uniform")
+    clip = read_clip(files[0].path, frames=2, size=8, channels=1, sampling="uniform")
     assert clip.shape == (2, 8, 8, 1)
 
 
@@ -256,7 +256,7 @@ def test_one_channel_is_brightness(files, skipped):
         ({"sampling": "sparse"}, "`sampling` must be one of dense, uniform. Received: .*'sparse'"),
         ({"mask": "tubes"}, "must be one of tube"),
         ({"mask_ratio": 1.0}, "must leave at least one token visible"),
-        ({"files": []}, "`files` must name at least one video"),
+        ({"files": []}, "`videos` must name at least one video"),
         ({"config": SimpleNamespace(**{**vars(CONFIG), "channels": 4})}, "Received: 4"),
     ],
 )

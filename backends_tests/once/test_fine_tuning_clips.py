@@ -9,6 +9,7 @@ import pytest
 from backends_tests.odd_videos import numbers, picture, write_video
 from spec import augment_reference, evaluation_reference
 from spec.position_reference import linear, resize_axis
+from vmae_keras.data import fine_tuning
 from vmae_keras.data.clips import ClipReader
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.fine_tuning import FineTuningClips, centre_clips, fine_tuning_dataset
@@ -46,9 +47,9 @@ def test_training_draws_clips_as_official_fine_tuning_does(video):
     assert [number // 5 for number in numbers(parts)] == list(range(8))
 
 
-def test_every_clip_has_the_class_of_its_file(tmp_path):
+def test_every_clip_has_the_class_of_its_file(tmp_path, monkeypatch):
     """Check frames of video n, which encode its number, over files drawn in several epochs."""
-    files = [VideoFile(str(tmp_path / f"{number}.avi")) for number in range(4)]
+    files = [VideoFile(str(tmp_path / f"{n}.avi"), label) for n, label in enumerate("hfig")]
     for number, file in enumerate(files):
         write_video(file.path, [picture(number)] * 8, codec="rawvideo", pix_fmt="bgr24")
 
@@ -58,12 +59,11 @@ def test_every_clip_has_the_class_of_its_file(tmp_path):
     plain = FineTuningClips(
         ClipReader(SIZES, "dense", 1, spread=True), whole, Mixing(9, 0, mixup=0, cutmix=0)
     )
-    batches = fine_tuning_dataset(
-        files, [7, 5, 8, 6], plain, batch_size=6, skipped=SkippedFiles(tmp_path / "skipped.jsonl")
-    )
-    for batch in itertools.islice(batches, 3):
-        found = [numbers(video[:1] * 255)[0] for video in batch["video"]]
-        assert batch["target"].argmax(1).tolist() == [[7, 5, 8, 6][number] for number in found]
+    monkeypatch.setattr(fine_tuning, "fine_tuning_clips", lambda config, classes: plain)
+    batches = fine_tuning_dataset(files, SIZES, batch_size=6, labels="abcdefghi")
+    for videos, targets in itertools.islice(batches, 3):
+        found = [numbers(video[:1] * 255)[0] for video in videos]
+        assert targets.argmax(1).tolist() == [[7, 5, 8, 6][number] for number in found]
         assert len(found) == 6 and set(found) == {0, 1, 2, 3}
 
 

@@ -118,7 +118,7 @@ def test_validation_sees_the_centre(videos, channels, skipped):
         expected = plain(videos[path][14:26:STRIDE], box, channels)  # 14 frames before and after
         np.testing.assert_array_equal(clip, expected)
         given = {} if channels == 3 else {"channels": channels}
-        alone = read_clip(path, frames=4, height=16, width=24, stride=STRIDE, **given)
+        alone = read_clip(path, frames=4, size=(16, 24), stride=STRIDE, **given)
         np.testing.assert_array_equal(alone, expected)
 
 

@@ -13,7 +13,8 @@ from vmae_keras.data.files import VideoFile
 from vmae_keras.evaluation.probes import encoded, training
 from vmae_keras.evaluation.probes import probing as probing
 from vmae_keras.evaluation.probes.nearest import neighbour_votes
-from vmae_keras.evaluation.probes.probing import Sweep, check_sets, held_out_places, probe
+from vmae_keras.evaluation.probes.probing import check_sets, held_out_places, probe_features
+from vmae_keras.evaluation.probes.sweep import Sweep
 
 CLASSES = 3
 
@@ -191,7 +192,7 @@ def test_a_choice_is_made_on_videos_held_out_and_all_are_trained_on_with_it(kind
     if kind == "linear":
         values = (1e-3, 1e-2, 1e-1)
         trained = {"rates": values, "epochs": 7, "weight_decay": 0.3, "progress": print}
-    found = probe(encoding, kind=kind, held_out=0.25, seed=5, **trained)
+    found = probe_features(encoding, kind=kind, held_out=0.25, seed=5, **trained)
     assert found.sweep.values == values and found.sweep.best == 1
     assert found.sweep.what == ("neighbours" if kind == "knn" else "learning rate")
     train, test = encoding.features["train"], encoding.features["test"]
@@ -266,7 +267,7 @@ def test_every_choice_of_held_out_videos_is_equally_likely():
 )
 def test_wrong_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        probe(Encoded(), **{"kind": "linear", **change})
+        probe_features(Encoded(), **{"kind": "linear", **change})
 
 
 def test_videos_and_classes_of_the_test_are_checked():

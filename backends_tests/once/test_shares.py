@@ -5,6 +5,7 @@ import pytest
 
 from backends_tests.once.test_data_pipeline import CONFIG, write_video
 from spec import share_reference
+from vmae_keras import VideoMAEConfig
 from vmae_keras.data import fine_tuning
 from vmae_keras.data.augment import resize
 from vmae_keras.data.clips import ClipReader
@@ -67,12 +68,14 @@ def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
     files, skipped, repeats, monkeypatch
 ):
     monkeypatch.setattr(fine_tuning, "prefetch", lambda batches, workers: batches)
+    labelled = [VideoFile(file.path, str(number)) for number, file in enumerate(files)]
 
     def batch(mixing, part=0, parts=1, index=0):
+        clips = FineTuningClips(ClipReader(CONFIG, "dense", 4), plain, mixing)
+        monkeypatch.setattr(fine_tuning, "fine_tuning_clips", lambda config, classes: clips)
         batches = fine_tuning_dataset(
-            files,
-            range(len(files)),
-            FineTuningClips(ClipReader(CONFIG, "dense", 4), plain, mixing),
+            labelled,
+            CONFIG,
             batch_size=8,
             repeats=repeats,
             skipped=skipped,
@@ -84,31 +87,27 @@ def test_parts_of_a_mixed_batch_are_the_batch_with_partners_side_by_side(
 
     mixing = Mixing(len(files))
     whole = batch(mixing)
-    unmixed = batch(Mixing(len(files), mixup=0, cutmix=0))
+    videos, targets = batch(Mixing(len(files), mixup=0, cutmix=0))
     count = 8 * repeats
     choice = mixing.draw((16, 24), generator(0, Purpose.MIXING, 5))
-    own = unmixed["target"].argmax(axis=1)
     order = share_reference.mixed_order(count, 0, 1)
-    for key, value in zip(
-        ("video", "target"), mixing.mix(unmixed["video"], own, choice), strict=True
-    ):
-        np.testing.assert_array_equal(whole[key], value[order])
-        np.testing.assert_array_equal(batch(mixing, index=1)[key], whole[key])
+    mixed = mixing.mix(videos, targets.argmax(axis=1), choice)
+    for found, again, expected in zip(whole, batch(mixing, index=1), mixed, strict=True):
+        np.testing.assert_array_equal(found, expected[order])
+        np.testing.assert_array_equal(again, found)
     for parts in (2, 4):
-        made = [batch(mixing, part, parts) for part in range(parts)]
-        for key, value in whole.items():
-            np.testing.assert_array_equal(np.concatenate([part[key] for part in made]), value)
+        made = zip(*(batch(mixing, part, parts) for part in range(parts)), strict=True)
+        for arrays, expected in zip(made, whole, strict=True):
+            np.testing.assert_array_equal(np.concatenate(arrays), expected)
 
 
 @pytest.mark.clause("SHARD-1", "SHARD-2")
 def test_parts_that_do_not_divide_are_refused(files, skipped):
     with pytest.raises(ValueError, match=r"must be a multiple of `parts`\. Received: 7, parts=2"):
         pretraining_dataset(files, CONFIG, batch_size=7, parts=2, skipped=skipped)
-    clips = FineTuningClips(ClipReader(CONFIG, "dense", 4), plain, Mixing(3))
+    config = VideoMAEConfig.variant("tiny")
     with pytest.raises(ValueError, match=r"even number of videos\. Received: 3 .batch_size=6"):
-        fine_tuning_dataset(
-            [VideoFile("a.mp4")], [0], clips, batch_size=6, parts=2, skipped=skipped
-        )
+        fine_tuning_dataset([VideoFile("a.mp4", "a")], config, batch_size=6, parts=2)
     with pytest.raises(DistributionError, match=r"multiple of 4 .*batch_size=6, devices=4"):
         Devices(count=4).check(6)
     with pytest.raises(DistributionError, match=r"multiple of 4 .*in pairs of mixed clips"):

@@ -175,7 +175,7 @@ def test_one_channel_is_brightness(files, skipped):
         ({"clips": 0}, "`clips` must be at least 1. Received: clips=0"),
         ({"crops": 0}, "`crops` must be at least 1"),
         ({"workers": -1}, "`workers` must be at least 0"),
-        ({"files": []}, "`files` must name at least one video"),
+        ({"files": []}, "`videos` must name at least one video"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_read(files, skipped, change, message):

@@ -69,15 +69,8 @@ PRETRAINING = training(("dataset.", "validation.", "views.")) | {
     name: (value, {f"dataset.{name}": value, f"validation.{name}": value})
     for name, value in MASKS.items()
 }
-CHANGES, MIXES = "dataset.clips.augmentation.", "dataset.clips.mixing."
-FINE_TUNING = training(("dataset.clips.read.", "validation.clips.read.", "views.")) | {
-    "layer_decay": (0.41, {"AdamW.layer_decay": 0.41}),
-    "drop_path": (0.42, {"model.config.drop_path": 0.42}),
-    "head_dropout": (0.43, {"model.head_dropout": 0.43}),
-    "pooling": ("first", {"model.pooling": "first"}),
-    "init_scale": (0.44, {"model.init_scale": 0.44}),
-    "freeze_encoder": (True, {"trainable": stages.PATHS[2:], "lora_ranks": (None,) * 4}),
-    "lora_rank": (None, {"lora_ranks": (None,) * 4}),
+CHANGES, MIXES = "validation.clips.augmentation.", "validation.clips.mixing."
+AUGMENTATION = {
     "label_smoothing": (0.45, {f"{MIXES}label_smoothing": 0.45}),
     "mixup": (0.46, {f"{MIXES}mixup": 0.46}),
     "cutmix": (0.47, {f"{MIXES}cutmix": 0.47}),
@@ -95,6 +88,19 @@ FINE_TUNING = training(("dataset.clips.read.", "validation.clips.read.", "views.
     "crop_aspect": ((0.53, 0.54), {f"{CHANGES}crop_aspect": (0.53, 0.54)}),
     "flip_probability": (0.55, {f"{CHANGES}flip_probability": 0.55}),
     "erasing_probability": (0.56, {f"{CHANGES}erasing_probability": 0.56}),
+}
+FINE_TUNING = training(("dataset.", "validation.clips.read.", "views.")) | {
+    **{
+        name: (value, {f"dataset.{name}": value, **places})
+        for name, (value, places) in AUGMENTATION.items()
+    },
+    "layer_decay": (0.41, {"AdamW.layer_decay": 0.41}),
+    "drop_path": (0.42, {"model.config.drop_path": 0.42}),
+    "head_dropout": (0.43, {"model.head_dropout": 0.43}),
+    "pooling": ("first", {"model.pooling": "first"}),
+    "init_scale": (0.44, {"model.init_scale": 0.44}),
+    "freeze_encoder": (True, {"trainable": stages.PATHS[2:], "lora_ranks": (None,) * 4}),
+    "lora_rank": (None, {"lora_ranks": (None,) * 4}),
     "test_clips": (1, {"views.clips": 1}),
     "test_crops": (9, {"views.crops": 9}),
 }
@@ -102,7 +108,7 @@ LOGITS = stages.says(VIDEO[:1])
 SOFTENED = distillation_reference.softened(LOGITS, 2.5)
 WHITENED = distillation_reference.whitened(LOGITS)
 DISTILLATION = FINE_TUNING | {
-    "label_smoothing": (0.0, {f"{MIXES}label_smoothing": 0.0}),  # other values are refused
+    "label_smoothing": (0.0, {"dataset.label_smoothing": 0.0}),  # other values are refused
     "match": ("classes", {"predict.model": "VideoClassifier"}),
     "temperature": (2.5, {"loss.temperature": 2.5, "targets": SOFTENED, "validated": SOFTENED}),
     "precision": (
@@ -148,12 +154,14 @@ OF_STAGE = {
         "hold_out.by_class": False,
     },
     "fine-tuning": {
+        "dataset.labels": stages.LABELS,
         f"{MIXES}classes": 3,
         "model.labels": stages.LABELS,
         "hold_out.by_class": True,
         "model.classes": 3,
     },
     "distillation": {
+        "dataset.labels": [""],
         f"{MIXES}classes": 1,
         "hold_out.by_class": False,
         "teacher.preset": "hf://a/teacher",
@@ -163,8 +171,8 @@ AUGMENTED = {
     f"{CHANGES}size": (8, 12),
     f"{CHANGES}mean": (0.1, 0.2, 0.3),
     f"{CHANGES}std": (0.6, 0.7, 0.8),
-    "dataset.clips.read.sizes.frames": 4,
-    "dataset.clips.read.spread": True,
+    "dataset.config.frames": 4,
+    "validation.clips.read.spread": True,
 }
 
 
@@ -180,8 +188,8 @@ def settings(stage, recipe, folder, patch):
 
 def seen_of(stage, chosen, folder, patch, files=None):
     """Return the recorded values of a run that resumes after step 5 as the second of two processes."""
-    batch = {"video": VIDEO, "target": np.zeros((2, 3), "float32")}
-    data = ([batch], (VIDEO, batch["target"]))
+    batch = VIDEO, np.zeros((2, 3), "float32")
+    data = [batch], batch
     if stage == "pretraining":
         data = ([MASKED], [MASKED])
     seen = stages.run(

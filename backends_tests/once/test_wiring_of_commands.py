@@ -32,13 +32,13 @@ MODEL, BACKEND = "hf://a/model", keras.backend.backend()
 FEATURES = {
     "model": (MODEL, {"from_preset.preset": MODEL}),
     "data": ("{}/videos", {"files": ["a.mp4", "b.mp4", "c.mp4"]}),
-    "out": ("{}/out", {"extract.folder": "{}/out"}),
-    "stride": (3, {"extract.stride": 3}),
-    "sampling_stride": (2, {"extract.sampling_stride": 2}),
+    "out": ("{}/out", {"extract_features.folder": "{}/out"}),
+    "stride": (3, {"extract_features.stride": 3}),
+    "sampling_stride": (2, {"extract_features.sampling_stride": 2}),
     "pooling": ("none", {"from_preset.pooling": None}),
-    "format": ("safetensors", {"extract.format": "safetensors"}),
-    "crop": (False, {"extract.crop": False}),
-    "batch_windows": (5, {"extract.batch_windows": 5}),
+    "format": ("safetensors", {"extract_features.format": "safetensors"}),
+    "crop": (False, {"extract_features.crop": False}),
+    "batch_windows": (5, {"extract_features.batch_windows": 5}),
     "backend": (BACKEND, {"select.name": BACKEND}),
 }
 EVALUATION = {
@@ -57,16 +57,16 @@ PROBE = {
         "{}/others",
         {"asked": ["a.mp4", "b.mp4", "c.mp4"], "warn_of_one_class.labels": LABELS},
     ),
-    "kind": ("linear", {"from_preset.pooling": "mean", "probe.kind": "linear"}),
+    "kind": ("linear", {"from_preset.pooling": "mean", "probe_features.kind": "linear"}),
     "out": ("{}/out", {"Encoding.folder": "{}/out/pooled"}),
     "random": (True, {"from_preset.load_weights": False}),
-    "epochs": (9, {"probe.epochs": 9}),
-    "learning_rates": ("0.1,0.2", {"probe.rates": [0.1, 0.2]}),
+    "epochs": (9, {"probe_features.epochs": 9}),
+    "learning_rates": ("0.1,0.2", {"probe_features.rates": [0.1, 0.2]}),
     "clips": (2, {"Encoding.clips": 2}),
     "crops": (3, {"Encoding.crops": 3}),
     "sampling": ("uniform", {"Encoding.sampling": "uniform"}),
     "stride": (6, {"Encoding.stride": 6}),
-    "seed": (8, {"probe.seed": 8, "set_seed.seed": 8}),
+    "seed": (8, {"probe_features.seed": 8, "set_seed.seed": 8}),
     "backend": (BACKEND, {"select.name": BACKEND}),
     "workers": (4, {"encode.workers": 4}),
 }
@@ -90,9 +90,9 @@ def noted(patch, command, arguments):
     seen.spy(patch, VideoClassifier, "from_preset", gives=lambda _: encoder)
     seen.spy(patch, vmae_keras.backend, "set_seed", gives=lambda _: None)
     seen.spy(patch, terminal, "select")
-    seen.spy(patch, features, "extract", gives=refused)
+    seen.spy(patch, features, "extract_features", gives=refused)
     seen.spy(patch, classification, "evaluate", gives=refused)
-    seen.spy(patch, probing, "probe", gives=refused)
+    seen.spy(patch, probing, "probe_features", gives=refused)
     seen.spy(patch, labelled, "warn_of_one_class")
     encoding = SimpleNamespace(
         bytes=1, folder="", run=lambda skipped, workers, progress: seen.note("encode", locals())
@@ -101,7 +101,7 @@ def noted(patch, command, arguments):
     result = CliRunner().invoke(app, [command, *arguments])
     assert result.exit_code == 1 and "enough" in result.output, result.output
     sets = seen.get("Encoding.sets") or {
-        "train": seen.get("extract.files", seen.get("evaluate.files"))
+        "train": seen.get("extract_features.videos", seen.get("evaluate.videos"))
     }
     for name, files in zip(("files", "asked"), sets.values(), strict=False):
         seen[name] = [file.path.rsplit("/", 1)[-1] for file in files]

@@ -23,7 +23,10 @@ def main(
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Output folder; for `official`, a .pth file.")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Output folder or .keras file; for `official`, a .pth file."
+        ),
     ],
     to: Annotated[Target, typer.Option(help="Output format.")] = "keras",
     verify: Annotated[
@@ -50,10 +53,11 @@ def main(
     with errors_for_people(ValueError):
         select(backend)
     import_keras()
-    from vmae_keras.conversion.weight_files import convert
+    from vmae_keras.conversion.weight_files import convert, is_keras_file
     from vmae_keras.recipes.overrides import config_changes
 
-    folder = contextlib.nullcontext() if to == "official" else locked(out)
+    one_file = to == "official" or (to == "keras" and is_keras_file(out))
+    folder = contextlib.nullcontext() if one_file else locked(out)
     with folder, errors_for_people(ValueError, OSError), notes_for_people():
         changes = config_changes(change or [])
         for note in convert(source, out, to, **changes):

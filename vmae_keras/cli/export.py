@@ -99,12 +99,12 @@ def main(
             os.environ.update(environment(select(backend)))
         import_keras()
         from vmae_keras.export.comparison import InexactArtifact
-        from vmae_keras.export.exporter import export as run
+        from vmae_keras.export.exporter import export_model
 
         continued = continued_by(this_command(), folder)
         with continued, errors_for_people(ValueError), notes_for_people():
             try:
-                comparison = run(
+                comparison = export_model(
                     source,
                     folder,
                     format,

@@ -65,7 +65,7 @@ def main(
         import_keras_on(backend)
         from vmae_keras.data.files import list_videos
         from vmae_keras.data.skipped import SkippedFiles
-        from vmae_keras.evaluation.features import extract
+        from vmae_keras.evaluation.features import extract_features
         from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
         from vmae_keras.process.console import Console
 
@@ -79,7 +79,7 @@ def main(
             errors_for_people(ValueError, ArithmeticError),
             progress_of(console, "videos") as progress,
         ):
-            found = extract(
+            found = extract_features(
                 encoder,
                 files,
                 out,

@@ -44,7 +44,7 @@ def main(
         if classifier is None:
             classifier, views = load_classifier(models[0], clips, crops)
         skipped = SkippedFiles(Path(folder) / "skipped.jsonl")
-        probabilities = predict(classifier, clip, skipped=skipped, **views)
+        (probabilities,) = predict(classifier, [clip], skipped=skipped, **views).values()
     names = [one_line(name) for name in classifier.labels or []] or [
         str(number) for number in range(len(probabilities))
     ]

@@ -83,8 +83,8 @@ def main(
         from vmae_keras.data.splits import distinct
         from vmae_keras.data.views import CLIPS
         from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
-        from vmae_keras.evaluation.probes.encoded import Encoding, size
-        from vmae_keras.evaluation.probes.probing import check_sets, probe
+        from vmae_keras.evaluation.probes.encoded import Encoding, encoding_folder, size
+        from vmae_keras.evaluation.probes.probing import check_sets, probe_features
         from vmae_keras.process.console import Console
 
         console = Console()
@@ -104,7 +104,7 @@ def main(
             encoding = Encoding(
                 encoder,
                 sets,
-                out / ("tokens" if pooling is None else "pooled"),
+                encoding_folder(out, pooling),
                 clips=clips,
                 crops=crops,
                 **views,
@@ -118,7 +118,7 @@ def main(
             with progress_of(console, "videos") as progress:
                 encoding.run(skipped, workers, progress)
             with progress_of(console, "steps") as progress:
-                found = probe(
+                found = probe_features(
                     encoding,
                     kind=kind,
                     epochs=epochs,

@@ -10,6 +10,7 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.conversion.weight_files import is_keras_file
 from vmae_keras.model import VideoMAE
 from vmae_keras.presets import by_path, load
 from vmae_keras.runs.model_files import read_stored
@@ -94,7 +95,7 @@ def _in_transformers(
     outputs: np.ndarray,
     loss: float | None,
 ) -> list[Row]:
-    if place.is_dir() and (is_preset(place) or (place / "run.json").is_file()):
+    if is_keras_file(place) or is_preset(place) or (place / "run.json").is_file():
         return []  # this library's own format
     origin = read_stored(place, {}).origin if place.is_dir() else None
     if origin != HUGGING_FACE:

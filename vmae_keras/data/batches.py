@@ -37,7 +37,7 @@ class Videos:
     Args:
         files: Videos, from `list_videos`.
         read: Function (path, generator, on_damage) -> the frames of a sample. The generator may be None.
-        skipped: Record of unreadable files.
+        skipped: Record of unreadable files. None warns of them.
 
     Raises:
         ValueError: There is no file.
@@ -47,11 +47,11 @@ class Videos:
         self,
         files: Sequence[VideoFile],
         read: Callable[[str, np.random.Generator | None, OnDamage], np.ndarray],
-        skipped: SkippedFiles,
+        skipped: SkippedFiles | None = None,
     ) -> None:
         self.paths = paths_of(files)
         self.read = read
-        self.skipped = skipped
+        self.skipped = skipped or SkippedFiles()
         self.broken: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Videos:
         first = "; ".join(f"{path}: {reason}" for path, reason in list(self.broken.items())[:3])
         return NoReadableVideo(
             f"None of the {len(self.paths)} files can be read, so there is nothing to train on. "
-            f"The first reasons: {first}. The record {self.skipped.path} names them all."
+            f"The first reasons: {first}.{self.skipped.hint}"
         )
 
 
@@ -96,7 +96,7 @@ class Batches:
         seed: Random seed.
         start_step: Number of batches to skip, to resume a run.
         places: Indices of the videos of each batch to use, as from `part_of`.
-        finish: Function (batch, step) -> batch, applied to the stacked samples; None for none.
+        finish: Function (batch, step) -> element, applied to the stacked samples; None for none.
 
     Raises:
         ValueError: A setting is out of range.
@@ -112,7 +112,7 @@ class Batches:
         seed: int,
         start_step: int,
         places: Sequence[int],
-        finish: Callable[[Arrays, int], Arrays] | None = None,
+        finish: Callable[[Arrays, int], Any] | None = None,
     ) -> None:
         check_at_least(1, batch_size=batch_size, repeats=repeats)
         check_at_least(0, start_step=start_step)
@@ -124,7 +124,7 @@ class Batches:
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, index: int) -> Arrays:
+    def __getitem__(self, index: int) -> Any:
         step = self.start_step + index
         first = step * self.batch_size
         batch = stack([each for place in self.places for each in self.samples(first + place)])
@@ -221,5 +221,5 @@ def prefetch(elements: Sequence[Any], workers: int) -> grain.IterDataset:
 
 def paths_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
     if not files:
-        raise ValueError("`files` must name at least one video. Received none: see `list_videos`.")
+        raise ValueError("`videos` must name at least one video. Received none: see `list_videos`.")
     return tuple(file.path for file in files)

@@ -3,7 +3,7 @@
 import dataclasses
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vmae_keras.data.list_files import VIDEO_SUFFIXES, is_video, read_csv, read_list
 from vmae_keras.data.names import as_path
@@ -26,9 +26,10 @@ class VideoFile:
     row: int | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
-def list_videos(
-    source: str | os.PathLike, root: str | os.PathLike | None = None
-) -> list[VideoFile]:
+VideoSource = str | os.PathLike | Sequence[VideoFile | str | os.PathLike]
+
+
+def list_videos(source: VideoSource, root: str | os.PathLike | None = None) -> list[VideoFile]:
     """List the videos that `source` names. It is one of:
 
     - A folder: every video in it and its subfolders, by suffix, sorted. Other files and hidden files are
@@ -43,6 +44,7 @@ def list_videos(
       `video`, `file`, `filename`, ...) and optionally a column of labels (`label`, `class`, ...). Without a
       header, rows are `path,label` or as in a list. A field must not span rows. The quote (') that protects
       a field from being run as a spreadsheet formula is removed.
+    - A sequence of paths of video files, or of `VideoFile`s.
 
     Lists are UTF-8, or UTF-16 with a byte order mark. Empty rows and rows that begin with `# ` are skipped.
     Relative paths start from `root`, by default the list's folder. Backslashes count as folder separators
@@ -51,7 +53,17 @@ def list_videos(
     Raises:
         FileNotFoundError: `source` is missing, or every file that it lists.
         ValueError: `source` contains no video, has an unknown suffix, or has a row that cannot be parsed.
+
+    Example:
+        from vmae_keras import list_videos
+
+        for video in list_videos("train.csv"):
+            print(video.path, video.label)
     """
+    if not isinstance(source, str | os.PathLike):
+        return [
+            each if isinstance(each, VideoFile) else VideoFile(os.fspath(each)) for each in source
+        ]
     source = os.fspath(source)
     suffix = os.path.splitext(source)[1].lower()
     if os.path.isdir(source):

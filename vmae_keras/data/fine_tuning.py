@@ -1,13 +1,13 @@
 """Batches of augmented and mixed clips for fine-tuning, and the clips that it validates on.
 
-A batch is a dict of arrays: `video` float32 (B, T, H, W, 3) in [0, 1] and `target` float32 (B, classes),
-whose rows sum to 1.
+A batch is (videos, targets): float32 (B, T, H, W, 3) in [0, 1] and float32 (B, classes), whose rows sum
+to 1.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -17,6 +17,7 @@ from vmae_keras.data.batches import Arrays, Batches, EachVideo, Videos, part_of,
 from vmae_keras.data.clips import ClipReader, ClipSizes
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.finetune_augment import Augmentation
+from vmae_keras.data.labelled import LabelledSource, as_labelled, class_numbers, classes_of
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.rand_augment import RandAugment
 from vmae_keras.data.random_streams import Purpose, generator
@@ -37,8 +38,31 @@ class FineTuningClips:
         return self.read.sizes.height, self.read.sizes.width
 
 
-def fine_tuning_clips(config: ClipSizes, recipe: Any, classes: int) -> FineTuningClips:
-    """Build the clip settings of a `FineTuningRecipe` for a model configuration.
+class NormalisedClipSizes(ClipSizes, Protocol):
+    """Clip sizes, and mean and std of the pixels, the part of a model configuration used here."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def fine_tuning_clips(
+    config: NormalisedClipSizes,
+    classes: int,
+    *,
+    sampling: str = "dense",
+    stride: int = 4,
+    auto_augment: str | None = "rand-m7-n4-mstd0.5-inc1",
+    crop_area: Sequence[float] = (0.08, 1.0),
+    crop_aspect: Sequence[float] = (0.75, 1.3333),
+    flip_probability: float = 0.5,
+    erasing_probability: float = 0.25,
+    label_smoothing: float = 0.1,
+    mixup: float = 0.8,
+    cutmix: float = 1.0,
+    mixup_probability: float = 1.0,
+    cutmix_switch_probability: float = 0.5,
+) -> FineTuningClips:
+    """Build the clip settings for a model configuration. See `fine_tuning_dataset` for the arguments.
 
     Raises:
         ValueError: A setting is out of range, or the model's videos are not RGB.
@@ -46,61 +70,96 @@ def fine_tuning_clips(config: ClipSizes, recipe: Any, classes: int) -> FineTunin
     if config.channels != 3:
         raise ValueError(f"Augmentation needs RGB videos. Received: channels={config.channels}.")
     return FineTuningClips(
-        ClipReader(config, recipe.sampling, recipe.stride, spread=True),
+        ClipReader(config, sampling, stride, spread=True),
         Augmentation(
             size=(config.height, config.width),
-            rand_augment=RandAugment.parse(recipe.auto_augment) if recipe.auto_augment else None,
-            crop_area=tuple(recipe.crop_area),
-            crop_aspect=tuple(recipe.crop_aspect),
-            flip_probability=recipe.flip_probability,
-            erasing_probability=recipe.erasing_probability,
+            rand_augment=RandAugment.parse(auto_augment) if auto_augment else None,
+            crop_area=tuple(crop_area),
+            crop_aspect=tuple(crop_aspect),
+            flip_probability=flip_probability,
+            erasing_probability=erasing_probability,
             mean=config.mean,
             std=config.std,
         ),
         Mixing(
             classes=classes,
-            label_smoothing=recipe.label_smoothing,
-            mixup=recipe.mixup,
-            cutmix=recipe.cutmix,
-            probability=recipe.mixup_probability,
-            switch_probability=recipe.cutmix_switch_probability,
+            label_smoothing=label_smoothing,
+            mixup=mixup,
+            cutmix=cutmix,
+            probability=mixup_probability,
+            switch_probability=cutmix_switch_probability,
         ),
     )
 
 
 def fine_tuning_dataset(
-    files: Sequence[VideoFile],
-    numbers: Sequence[int],
-    clips: FineTuningClips,
+    videos: LabelledSource,
+    config: NormalisedClipSizes,
     *,
     batch_size: int,
-    skipped: SkippedFiles,
+    labels: Sequence[str] | None = None,
     repeats: int = 1,
     seed: int = 0,
     start_step: int = 0,
     part: int = 0,
     parts: int = 1,
     workers: int = 0,
+    skipped: SkippedFiles | None = None,
+    **augmentation: Any,
 ) -> grain.IterDataset:
     """Return endless batches of augmented and mixed clips with their targets, starting at `start_step`.
+
+    A batch is (videos, targets), which `VideoClassifier.fit` takes with a categorical cross-entropy:
+    float32 (B, T, H, W, 3) in [0, 1], and float32 (B, classes), whose rows sum to 1.
 
     Batch k depends only on the files, the settings, `seed` and k. If clips are mixed, the two clips of a
     pair are adjacent, and a part of a batch contains whole pairs. Clause SHARD-2.
 
     Args:
-        files: See `pretraining_dataset`, also for the arguments not listed here.
-        numbers: Class number of each file.
-        clips: Clip settings from `fine_tuning_clips`.
+        videos: Videos with labels; see `list_labelled`.
+        config: Size, mean and std of the model's clips: a `VideoMAEConfig`.
+        batch_size: Global batch size in videos. A batch has `batch_size * repeats` clips.
+        labels: Names of the classes in the order of the model's outputs; None sorts the videos' labels.
+        repeats: Number of clips made from each decoded video.
+        seed, start_step, part, parts, workers, skipped: See `pretraining_dataset`.
+        augmentation: Options by name, with the published defaults:
+            `sampling` ("dense") and `stride` (4), as in `pretraining_dataset`;
+            `auto_augment` ("rand-m7-n4-mstd0.5-inc1"), the RandAugment policy, or None;
+            `crop_area` (0.08, 1.0) and `crop_aspect` (0.75, 1.3333), ranges of the random crop's share of
+            the frame and of its aspect ratio, relative to that of the model's clips;
+            `flip_probability` (0.5) and `erasing_probability` (0.25), per clip;
+            `label_smoothing` (0.1), the share of a label that is spread over all classes;
+            `mixup` (0.8) and `cutmix` (1.0), parameters of their beta distributions, 0 for none;
+            `mixup_probability` (1.0), the share of batches that are mixed;
+            `cutmix_switch_probability` (0.5), the share of mixed batches that use cutmix.
 
     Raises:
-        ValueError: A setting is out of range, there is no file, or clips are mixed and a part has an odd
-            number of videos.
+        FileNotFoundError: See `list_videos`.
+        ValueError: A setting is out of range, there is no file, a label is none of `labels`, or clips are
+            mixed and a part has an odd number of videos.
         NoReadableVideo: None of the files can be read. Raised while iterating.
+
+    Example:
+        import keras
+        from vmae_keras import AdamW, VideoClassifier, fine_tuning_dataset
+
+        classifier = VideoClassifier.from_preset("pretrained", labels=["jump", "run"])
+        batches = fine_tuning_dataset(
+            "train.csv", classifier.config, labels=classifier.labels, batch_size=2, mixup=0.0
+        )
+        classifier.compile(
+            AdamW(1e-3, layer_decay=0.75), keras.losses.CategoricalCrossentropy(from_logits=True)
+        )
+        classifier.fit(batches, steps_per_epoch=2, shuffle=False)
     """
+    files = as_labelled(videos)
+    labels = classes_of(files) if labels is None else labels
+    clips = fine_tuning_clips(config, len(labels), **augmentation)
+    numbers = class_numbers(files, labels)
     mixed = clips.mixing.on and parts > 1
     batches = Batches(
         Videos(files, clips.read, skipped),
-        partial(_augmented_sample, augmentation=clips.augmentation, numbers=list(numbers)),
+        partial(_augmented_sample, augmentation=clips.augmentation, numbers=numbers),
         batch_size=batch_size,
         repeats=repeats,
         seed=seed,
@@ -135,7 +194,7 @@ def _augmented_sample(
     return {"video": augmentation(frames, generator), "number": np.int64(numbers[index])}
 
 
-def _mix(batch: Arrays, step: int, *, mixing: Mixing, seed: int) -> Arrays:
+def _mix(batch: Arrays, step: int, *, mixing: Mixing, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Mix the clips of a batch and their classes, and put the clips of a pair side by side."""
     videos = batch["video"]
     choice = mixing.draw(videos.shape[2:4], generator(seed, Purpose.MIXING, step))
@@ -144,7 +203,7 @@ def _mix(batch: Arrays, step: int, *, mixing: Mixing, seed: int) -> Arrays:
         order = np.arange(len(videos)).reshape(2, -1)
         order = np.stack([order[0], order[1, ::-1]], axis=1).reshape(-1)
         videos, targets = videos[order], targets[order]
-    return {"video": videos, "target": targets}
+    return videos, targets
 
 
 def centre_clips(

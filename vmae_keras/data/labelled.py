@@ -14,6 +14,7 @@ from vmae_keras.data.names import as_label
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NOT_TEXT = re.compile("[\ud800-\udfff]")
 _SEVERAL = re.compile(r"\[?\d+(\s*[,;|]\s*\d+)+\]?")
+LabelledSource = str | os.PathLike | Sequence[VideoFile]
 
 
 def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
@@ -47,6 +48,11 @@ def list_labelled(source: str | os.PathLike) -> list[VideoFile]:
     return files
 
 
+def as_labelled(videos: LabelledSource) -> list[VideoFile]:
+    """Return the videos of a source of `list_labelled`, or those of a sequence."""
+    return list_labelled(videos) if isinstance(videos, str | os.PathLike) else list(videos)
+
+
 def _check_labels(files: Sequence[VideoFile], source: str | os.PathLike) -> None:
     firsts: dict[str, VideoFile] = {}
     for file in files:
@@ -75,8 +81,14 @@ def _where(file: VideoFile) -> str:
 
 
 def classes_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
-    """Return the distinct labels, sorted as numbers if all are numbers, else as text."""
+    """Return the distinct labels, sorted as numbers if all are numbers, else as text.
+
+    Raises:
+        ValueError: A video has no label.
+    """
     found = {file.label for file in files}
+    if None in found:
+        raise ValueError("Each video needs a label. Received: videos without; see `list_labelled`.")
     numbers = all(label.isdecimal() for label in found)
     return tuple(sorted(found, key=lambda label: (Decimal(label) if numbers else 0, label)))
 
@@ -99,7 +111,7 @@ def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int
         ValueError: Labels of files are not in `labels`; the message names the first few.
     """
     places = {label: place for place, label in enumerate(labels)}
-    unknown = sorted({file.label for file in files} - places.keys())
+    unknown = sorted(map(str, {file.label for file in files} - places.keys()))
     if unknown:
         raise ValueError(
             f"{len(unknown)} labels are no class of the model. Received: {', '.join(unknown[:5])}. "

@@ -5,7 +5,7 @@ int32 and, with a decoder mask, `weight` (B, M) float32.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Protocol
@@ -18,7 +18,7 @@ from vmae_keras.data import augment
 from vmae_keras.data.batches import Arrays, Batches, EachVideo, Videos, part_of, prefetch, stack
 from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.clips import ClipReader, ClipSizes
-from vmae_keras.data.files import VideoFile
+from vmae_keras.data.files import VideoSource, list_videos
 from vmae_keras.data.random_streams import Purpose, check_seed, generator
 from vmae_keras.data.skipped import SkippedFiles
 
@@ -32,11 +32,10 @@ class MaskedClipSizes(ClipSizes, Protocol):
 
 
 def pretraining_dataset(
-    files: Sequence[VideoFile],
+    videos: VideoSource,
     config: MaskedClipSizes,
     *,
     batch_size: int,
-    skipped: SkippedFiles,
     sampling: str = "dense",
     stride: int = 4,
     repeats: int = 1,
@@ -48,17 +47,20 @@ def pretraining_dataset(
     part: int = 0,
     parts: int = 1,
     workers: int = 0,
+    skipped: SkippedFiles | None = None,
 ) -> grain.IterDataset:
     """Return endless batches of randomly cropped and masked clips, starting at batch `start_step`.
+
+    A batch is a dict, which `VideoMAE.fit` takes: `video` (B, T, H, W, C) uint8, `visible` (B, V) int32,
+    `decoded` (B, M) int32 and, with a decoder mask, `weight` (B, M) float32.
 
     Batch k depends only on the files, the settings, `seed` and k. The files are shuffled anew in each
     epoch. Batches cross epoch boundaries, so no video is left over.
 
     Args:
-        files: Videos, from `list_videos`.
-        config: Size of the clips and grid of the masks.
+        videos: Videos; see `list_videos`.
+        config: Size of the clips and grid of the masks: a `VideoMAEConfig`.
         batch_size: Global batch size in videos. A batch has `batch_size * repeats` clips.
-        skipped: Record of unreadable files. Another file replaces each of them.
         sampling: "dense" for a window of `frames * stride` ticks, "uniform" for one tick per segment.
         stride: Ticks between the frames of a dense clip.
         repeats: Number of crops and masks made from each decoded clip (V2's repeated augmentation).
@@ -72,15 +74,26 @@ def pretraining_dataset(
         workers: Number of worker processes; with 0, threads of this process make the batches. Workers are
             spawned and import the program's main module, so a script needs the usual
             `if __name__ == "__main__"`.
+        skipped: Record of unreadable files, each of which is replaced by another file. None warns of them.
 
     Raises:
+        FileNotFoundError: See `list_videos`.
         ValueError: A setting is out of range, or there is no file.
         NoReadableVideo: None of the files can be read. Raised while iterating.
+
+    Example:
+        from vmae_keras import AdamW, VideoMAE, VideoMAEConfig, pretraining_dataset
+
+        config = VideoMAEConfig.variant("tiny")
+        batches = pretraining_dataset("clips", config, batch_size=2, mask_ratio=0.75)
+        model = VideoMAE(config)
+        model.compile(AdamW(1e-3))
+        model.fit(batches, steps_per_epoch=2, shuffle=False)
     """
     read = ClipReader(config, sampling, stride)
     draw_masks = _mask_drawer(config, mask, mask_ratio, decoder_mask_ratio)
     batches = Batches(
-        Videos(files, read, skipped),
+        Videos(list_videos(videos), read, skipped),
         partial(_random_sample, size=(config.height, config.width), draw_masks=draw_masks),
         batch_size=batch_size,
         repeats=repeats,
@@ -92,11 +105,10 @@ def pretraining_dataset(
 
 
 def validation_dataset(
-    files: Sequence[VideoFile],
+    videos: VideoSource,
     config: MaskedClipSizes,
     *,
     batch_size: int,
-    skipped: SkippedFiles,
     sampling: str = "dense",
     stride: int = 4,
     mask: str = "tube",
@@ -104,10 +116,11 @@ def validation_dataset(
     decoder_mask_ratio: float | None = None,
     seed: int = 0,
     workers: int = 0,
+    skipped: SkippedFiles | None = None,
 ) -> grain.IterDataset:
     """Return one pass over the files in order, with centre clips, centre crops and fixed masks.
 
-    The mask of a file depends on `seed` and the file's index in `files`. Unreadable files are recorded and
+    The mask of a file depends on `seed` and the file's index in `videos`. Unreadable files are recorded and
     dropped. So there are ceil(readable files / batch_size) batches, and the last one may be smaller.
     Iterate again for another pass. The arguments are the same as in `pretraining_dataset`.
 
@@ -120,7 +133,7 @@ def validation_dataset(
     read = ClipReader(config, sampling, stride)
     draw_masks = _mask_drawer(config, mask, mask_ratio, decoder_mask_ratio)
     samples = EachVideo(
-        Videos(files, read, skipped),
+        Videos(list_videos(videos), read, skipped),
         partial(
             _centre_sample, size=(config.height, config.width), draw_masks=draw_masks, seed=seed
         ),
@@ -132,19 +145,34 @@ def validation_dataset(
 def read_clip(
     path: str | os.PathLike,
     *,
-    frames: int,
-    height: int,
-    width: int,
+    frames: int = 16,
+    size: int | tuple[int, int] = 224,
     channels: int = 3,
     stride: int = 4,
     sampling: str = "dense",
 ) -> np.ndarray:
     """Read the centre clip of a video, centre-cropped: (frames, height, width, channels) uint8.
 
+    Args:
+        path: A video file.
+        frames: Number of frames.
+        size: Height and width in pixels, or one number for both.
+        channels: 3 for RGB, 1 for brightness.
+        stride: Distance between the frames in dense sampling, in frames of the video.
+        sampling: "dense" for every `stride`-th frame, "uniform" for one frame per segment of the video.
+
     Raises:
         ValueError: A setting is out of range.
         UnreadableVideo: No frame can be read.
+
+    Example:
+        import numpy as np
+        from vmae_keras import read_clip
+
+        clips = [read_clip(path, frames=8, stride=2, size=64) for path in ("a.mp4", "b.mp4")]
+        videos = np.stack(clips)  # (2, 8, 64, 64, 3), uint8
     """
+    height, width = size if isinstance(size, tuple) else (size, size)
     sizes = SimpleNamespace(frames=frames, height=height, width=width, channels=channels)
     read = ClipReader(sizes, sampling, stride)
     return _centre_crop(read(path, None, lambda reason: None), (height, width))

@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import tempfile
+import warnings
+import weakref
 from pathlib import Path
 
 from vmae_keras.data.names import as_path
@@ -15,12 +19,18 @@ class SkippedFiles:
     same file does no harm, because incomplete lines are ignored.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike | None = None) -> None:
         """Create the record.
 
         Args:
-            path: File for the record. It and its folder are created at the first record.
+            path: File for the record. It and its folder are created at the first record. None takes a
+                temporary file, deleted with this object, and also warns of each broken file.
         """
+        self._temporary = path is None
+        if path is None:
+            folder = tempfile.mkdtemp(prefix="vmae-skipped-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = os.path.join(folder, "skipped.jsonl")
         self.path = os.fspath(path)
         self._recorded: set[str] = set()
 
@@ -37,6 +47,13 @@ class SkippedFiles:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+        if self._temporary:
+            warnings.warn(f"{path} is broken: {reason}", stacklevel=2)
+
+    @property
+    def hint(self) -> str:
+        """Return the end of an error message: where all broken files are named."""
+        return "" if self._temporary else f" The record {self.path} names them all."
 
     def report(self) -> dict[str, str]:
         """Return {path: reason} sorted by path, with the first reason recorded for each path."""

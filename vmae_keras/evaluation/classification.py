@@ -17,10 +17,10 @@ from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data.batches import NoReadableVideo, paths_of
 from vmae_keras.data.checks import check_at_least
-from vmae_keras.data.files import VideoFile
+from vmae_keras.data.labelled import LabelledSource, as_labelled
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.view_dataset import views_dataset
-from vmae_keras.data.views import average_views
+from vmae_keras.data.views import CLIPS, average_views
 from vmae_keras.evaluation.padded_batches import padded_batches
 from vmae_keras.evaluation.results import TOP, Result, ResultsTable
 from vmae_keras.pictures import charts
@@ -100,42 +100,59 @@ class Evaluation:
 
 def evaluate(
     model: VideoClassifier,
-    files: Sequence[VideoFile],
+    videos: LabelledSource,
     *,
-    labels: Sequence[str] | None,
-    sampling: str,
-    stride: int,
-    clips: int,
-    crops: int,
-    skipped: SkippedFiles,
+    labels: Sequence[str] | None = None,
+    sampling: str = "dense",
+    stride: int = 4,
+    clips: int | None = None,
+    crops: int = 3,
     batch_views: int = 8,
     workers: int = 0,
     folder: str | os.PathLike | None = None,
+    skipped: SkippedFiles | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on videos, averaging the probabilities of each video's views.
 
     Args:
-        files: Videos from `list_videos`, each with a label.
-        labels: Names of the classes in the order of the model's outputs; None if the files' labels are
-            class numbers.
-        sampling, stride, clips, crops, skipped, workers: See `views_dataset`.
+        model: A classifier.
+        videos: Videos with labels; see `list_labelled`.
+        labels: Names of the classes in the order of the model's outputs; None takes the model's. If it has
+            none, the videos' labels are class numbers.
+        sampling: "dense" for every `stride`-th frame, "uniform" for one frame per segment.
+        stride: Distance between the frames of a dense clip, in frames.
+        clips: Number of clips, spread over the video; None for the published 5, or 2 with uniform sampling.
+        crops: Number of crops of each clip, spread along the frame's longer side.
         batch_views: Number of views per batch. A batch may span videos, and the last one is padded: all
             have the same size, so that the model is compiled once.
+        workers: See `pretraining_dataset`.
         folder: Folder of results.csv, which gets each video's row as soon as it is done. Called again with
             the same folder, the evaluation resumes.
+        skipped: Record of unreadable files. None warns of them.
         progress: Function of the number of files done and of all files, called after each video.
 
     Raises:
+        FileNotFoundError: See `list_videos`.
         ValueError: A label is missing or unknown, or a setting is out of range. Raised before any work.
         RunError: The folder holds results of another model, other videos or other views.
         NoReadableVideo: None of the files can be read.
         ArithmeticError: The model's logits are not finite.
 
     Source: official `engine_for_finetuning.py`, `final_test` and `merge`; clause EVAL-4.
+
+    Example:
+        from vmae_keras import VideoClassifier, evaluate
+
+        classifier = VideoClassifier.from_preset("fine-tuned")
+        found = evaluate(classifier, "test.csv", clips=2, crops=1)
+        print(found.top_1, found.confusion)
+        found.write("evaluation")  # results.csv, metrics.json, confusion.png
     """
     check_at_least(1, batch_views=batch_views)
-    labels = None if labels is None else tuple(labels)
+    files, skipped = as_labelled(videos), skipped or SkippedFiles()
+    clips = clips or CLIPS.get(sampling, 1)
+    labels = model.labels if labels is None else tuple(labels)
     wanted = list(zip(paths_of(files), _numbers(files, labels, model.classes), strict=True))
     views = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
     settings = {
@@ -170,7 +187,7 @@ def evaluate(
         first = "; ".join(f"{path}: {reason}" for path, reason in list(broken.items())[:3])
         raise NoReadableVideo(
             f"None of the {len(files)} files can be read, so there is nothing to evaluate. "
-            f"The first reasons: {first}. The record {skipped.path} names them all."
+            f"The first reasons: {first}.{skipped.hint}"
         )
     return Evaluation(results, broken, model.classes, labels, settings)
 

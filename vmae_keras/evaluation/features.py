@@ -11,10 +11,11 @@ import numpy as np
 from vmae_keras import backend
 from vmae_keras.data.batches import paths_of
 from vmae_keras.data.checks import check_at_least
-from vmae_keras.data.files import VideoFile
+from vmae_keras.data.files import VideoSource, list_videos
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.video import UnreadableVideo
 from vmae_keras.data.window_stream import Windows, WindowStream
+from vmae_keras.encoder import VideoEncoder
 from vmae_keras.evaluation import FEATURE_FORMATS
 from vmae_keras.evaluation.classification import model_fingerprint
 from vmae_keras.evaluation.feature_files import FeatureFile
@@ -40,17 +41,18 @@ class Extraction:
     skipped: dict[str, str]
 
 
-def extract(
-    encoder: FrozenEncoder,
-    files: Sequence[VideoFile],
-    folder: str | os.PathLike,
+def extract_features(
+    encoder: VideoEncoder | FrozenEncoder,
+    videos: VideoSource,
+    folder: str | os.PathLike = "features",
     *,
-    skipped: SkippedFiles,
     stride: int = 4,
     sampling_stride: int = 1,
+    pooling: str | None = "mean",
     crop: bool = True,
     format: str = "npy",
     batch_windows: int = 8,
+    skipped: SkippedFiles | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> Extraction:
     """Write the features of every window of each video to one `FeatureFile` per video.
@@ -60,32 +62,49 @@ def extract(
     at most the frames of two batches of windows.
 
     Args:
-        stride, sampling_stride, crop: See `Windows`.
-        format: "npy" or "safetensors".
+        encoder: A pretrained encoder.
+        videos: Videos of any length; see `list_videos`.
+        folder: Folder for the files.
+        stride: Number of frames between the starts of consecutive windows.
+        sampling_stride: Distance between the sampled frames of a window, in frames.
+        pooling: "mean" or "first" for features (windows, D); None for all tokens, (windows, N, D). A
+            `FrozenEncoder` keeps its own.
+        crop: True crops the centre of frames; False resizes whole frames to the model's size.
+        format: "npy", float32 with the times of the windows in a .json beside it, or "safetensors".
         batch_windows: Number of windows per batch. All batches have the same size, so that the encoder is
             compiled once.
-        skipped: Record of videos that cannot be read, or only in part.
+        skipped: Record of videos that cannot be read, or only in part. None warns of them.
         progress: Function of the number of videos done and of all videos, called after each batch. Videos
             done by an earlier call do not count.
 
     Raises:
+        FileNotFoundError: See `list_videos`.
         ValueError: A setting is out of range, or there is no video. Raised before any work.
         RunError: The folder holds features of another model, other windows or other videos.
         ArithmeticError: Features are not finite.
 
     Source: official `extract_tad_feature.py`, which omits the normalisation by mean and std that training
     uses; here the encoder does it. Clauses FEATURE-1 to FEATURE-4.
+
+    Example:
+        import numpy as np
+        from vmae_keras import VideoEncoder, extract_features
+
+        encoder = VideoEncoder.from_preset("pretrained")
+        found = extract_features(encoder, "long.mp4", stride=8)
+        features = np.load(found.files["long.mp4"])  # (windows, D)
     """
     check_at_least(1, batch_windows=batch_windows)
     if format not in FEATURE_FORMATS:
         raise ValueError(
             f"`format` must be one of {', '.join(FEATURE_FORMATS)}. Received: format={format!r}."
         )
+    encoder, skipped = FrozenEncoder.of(encoder, pooling), skipped or SkippedFiles()
     windows = Windows(encoder.config, stride, sampling_stride, crop)
     folder = Path(folder)
     outputs = {
         path: FeatureFile(folder / f"{name}.{format}", path)
-        for path, name in feature_names(paths_of(files)).items()
+        for path, name in feature_names(paths_of(list_videos(videos))).items()
     }
     _begin(
         folder,

@@ -35,7 +35,6 @@ class FrozenEncoder(keras.Model):
                 f"{encoder.pooling!r}. Build it with the pooling wanted, or with pooling=None."
             )
         super().__init__(name="frozen_encoder", autocast=False, dtype=encoder.dtype_policy)
-        encoder.trainable = False
         self.encoder, self.pooling, self.config = encoder, pooling, encoder.config
         self.built = True
 
@@ -43,16 +42,21 @@ class FrozenEncoder(keras.Model):
     def from_preset(
         cls, preset: str | Path, pooling: str | None = "mean", load_weights: bool = True
     ) -> Self:
-        """Load the encoder of a run, a preset or a file. Raise the errors of `VideoEncoder.from_preset`."""
-        if pooling != "mean":
-            return cls(
-                VideoEncoder.from_preset(preset, load_weights=load_weights, pooling=pooling),
-                pooling,
-            )
-        encoder = VideoEncoder.from_preset(preset, load_weights=load_weights)
-        if encoder.pooling == "first":
+        """Load the encoder of a run, a preset or a file. Raise the errors of `VideoEncoder.from_preset`.
+
+        Its weights are not trainable.
+        """
+        given = {} if pooling == "mean" else {"pooling": pooling}
+        encoder = VideoEncoder.from_preset(preset, load_weights=load_weights, **given)
+        if pooling == "mean" and encoder.pooling == "first":
             encoder = VideoEncoder.from_preset(preset, load_weights=load_weights, pooling=None)
+        encoder.trainable = False
         return cls(encoder, pooling)
+
+    @classmethod
+    def of(cls, encoder: "VideoEncoder | FrozenEncoder", pooling: str | None) -> "FrozenEncoder":
+        """Return an encoder with a pooling; one that is frozen already keeps its own."""
+        return encoder if isinstance(encoder, cls) else cls(encoder, pooling)
 
     def call(self, video: AnyTensor, training: bool = False) -> AnyTensor:
         """Map (B, T, H, W, C) to (B, D), or to (B, N, D) without pooling."""

@@ -1,13 +1,12 @@
-"""Prediction of the class of a single video."""
+"""Prediction of the classes of videos without labels."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vmae_keras import backend
 from vmae_keras.data.batches import NoReadableVideo
-from vmae_keras.data.files import VideoFile
+from vmae_keras.data.files import VideoSource, list_videos
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import CLIPS, average_views
@@ -19,31 +18,44 @@ if TYPE_CHECKING:  # an artifact needs no Keras
 
 def predict(
     model: "VideoClassifier | Artifact",
-    path: str | Path,
+    videos: VideoSource,
     *,
     sampling: str = "dense",
     stride: int = 4,
     clips: int | None = None,
     crops: int = 3,
-    skipped: SkippedFiles,
-) -> np.ndarray:
-    """Return (K,) probabilities of the classes, averaged over the views of a video file.
+    skipped: SkippedFiles | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the probabilities of the classes, (K,) float64, by the path of each readable video.
 
-    An artifact that resizes frames itself gets whole frames and takes their centre crop.
+    The probabilities are averaged over the views of a video. An artifact that resizes frames itself gets
+    whole frames and takes their centre crop.
 
     Args:
-        clips: Number of clips; None for the published models' number with this sampling. For the other
-            arguments see `views_dataset`.
+        model: A classifier, or an exported one.
+        videos: Videos; see `list_videos`.
+        sampling, stride, clips, crops: See `evaluate`.
+        skipped: Record of unreadable files. None warns of them.
 
     Raises:
-        NoReadableVideo: The file cannot be decoded, or its frames do not have the artifact's size.
+        FileNotFoundError: See `list_videos`.
+        ValueError: A setting is out of range.
+        NoReadableVideo: No file can be decoded, or its frames do not have the artifact's size.
 
     Source: clauses EVAL-1 to EVAL-5.
+
+    Example:
+        from vmae_keras import VideoClassifier, predict
+
+        classifier = VideoClassifier.from_preset("fine-tuned")
+        for path, probabilities in predict(classifier, ["a.mp4", "b.mp4"]).items():
+            print(path, classifier.labels[probabilities.argmax()])
     """
+    files, skipped = list_videos(videos), skipped or SkippedFiles()
     sizes = model.contract if isinstance(model, Artifact) else model.config
     whole = isinstance(model, Artifact) and model.contract.resizes
     views = views_dataset(
-        [VideoFile(str(path))],
+        files,
         sizes,
         sampling=sampling,
         stride=stride,
@@ -51,10 +63,17 @@ def predict(
         crops=None if whole else crops,
         skipped=skipped,
     )
-    for element in views:
-        return average_views(_logits(model, element["views"]))
-    reasons = skipped.report()
-    raise NoReadableVideo(f"{path} cannot be read: {reasons.get(str(path), 'no reason known')}.")
+    found = {
+        files[int(element["index"])].path: average_views(_logits(model, element["views"]))
+        for element in views
+    }
+    if not found:
+        path, reasons = files[0].path, skipped.report()
+        others = f" Nor can the other {len(files) - 1}." if len(files) > 1 else ""
+        raise NoReadableVideo(
+            f"{path} cannot be read: {reasons.get(path, 'no reason known')}.{others}"
+        )
+    return found
 
 
 def _logits(model: "VideoClassifier | Artifact", views: np.ndarray) -> np.ndarray:

@@ -11,14 +11,19 @@ from vmae_keras.export.contract import ArtifactError, Contract
 class Artifact:
     """An exported model that is ready to run.
 
-        artifact = Artifact("exported")
-        logits = artifact({"video": video})["logits"]
-
     Args:
         path: The folder that `vmae export` wrote into, or the artifact in it.
 
     Raises:
         ArtifactError: The path holds no exported artifact, or its runtime is not installed.
+
+    Example:
+        from vmae_keras import Artifact, read_clip
+
+        artifact = Artifact("exported")
+        c = artifact.contract
+        clip = read_clip("clip.mp4", frames=c.frames, size=(c.height, c.width), stride=c.stride)
+        logits = artifact({"video": clip[None]})["logits"]  # (1, K)
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -28,7 +28,7 @@ from vmae_keras.export.comparison import (
 from vmae_keras.export.contract import ArtifactError, Contract, check_format
 from vmae_keras.export.samples import DRAWN, Sample, real_clips, sample, token_ids
 from vmae_keras.export.serving import stages
-from vmae_keras.presets import load
+from vmae_keras.presets import Preset, load
 from vmae_keras.runs.run import Run
 from vmae_keras.runs.settings import AnySettings, evaluation_views
 from vmae_keras.variants import CLASSES
@@ -37,8 +37,8 @@ from vmae_keras.variants import CLASSES
 CALIBRATION = 8
 
 
-def export(
-    source: str | Path,
+def export_model(
+    model: str | Path | Preset,
     out: str | Path,
     format: str,
     *,
@@ -57,10 +57,11 @@ def export(
     The artifact, README.md and comparison.json are moved into the folder `out` only at the end.
 
     Args:
-        source: A run or a preset; see `Preset.from_preset`.
-        format: One of `vmae_keras.export.FORMATS`.
-        kind: "pretraining", "encoder" or "classifier"; None for what the source holds.
-        quantize: A quantization that the format supports; None for float32.
+        model: A model, or the path of one: a run or a preset; see `Preset.from_preset`.
+        out: Folder for the artifact.
+        format: "savedmodel", "litert", "onnx" or "openvino".
+        kind: "pretraining", "encoder" or "classifier"; None for what the model is.
+        quantize: "fp16" (LiteRT, OpenVINO), "int8-dynamic" or "int8" (LiteRT); None for float32.
         dtype: Dtype of the video: "uint8", or "float32" in [0, 1].
         batch: Number of clips in a batch; None for any number.
         frame_size: (height, width) of the input frames, which the graph resizes and crops. None for the
@@ -68,7 +69,8 @@ def export(
         videos: Real clips for the comparison and for int8's ranges; see `list_videos`. None for the run's
             videos, or drawn clips if there are none.
         clips: Number of clips to compare on: half of them real, half of them noise.
-        tolerance: Largest allowed difference, as a share of the largest output; None for `TOLERANCES`.
+        tolerance: Largest allowed difference, as a share of the largest output; None for 1e-4 in float32,
+            .01 in fp16 and .1 in int8.
         say: Function that is called with a line before each step.
 
     Raises:
@@ -77,16 +79,24 @@ def export(
         InexactArtifact: The outputs differ by more than the tolerance. The message names the first layer
             that does. The artifact is kept for inspection.
         ValueError: A setting does not fit.
-        WeightsError, HubError: The source cannot be read.
+        WeightsError, HubError: The path cannot be read.
 
     Source: clauses EXPORT-1 to EXPORT-6.
+
+    Example:
+        from vmae_keras import VideoClassifier, export_model
+
+        classifier = VideoClassifier.from_preset("fine-tuned")
+        comparison = export_model(classifier, "exported", format="onnx")
+        print(comparison.largest)  # difference between artifact and model
     """
     check_format(format, quantize)
     formats.check_installed(format, writing=True)
     if clips < 2:
         raise ValueError(f"`clips` must be 2 or more. Received: clips={clips}.")
+    source = model.name if isinstance(model, Preset) else str(model)
     say(f"reading {source}")
-    model, settings = _read(source, kind)
+    model, settings = _read(model, kind)
     contract = _contract(
         model,
         settings,
@@ -95,7 +105,7 @@ def export(
         dtype=dtype,
         batch=batch,
         frame_size=frame_size,
-        source=str(source),
+        source=source,
     )
     real_count, calibration = (clips + 1) // 2, CALIBRATION if quantize == "int8" else 0
     origin, real = real_clips(videos, settings, contract, real_count + calibration, say)
@@ -143,10 +153,14 @@ def export(
     return comparison
 
 
-def _read(source: str | Path, kind: str | None) -> tuple[keras.Model, AnySettings | None]:
+def _read(source: str | Path | Preset, kind: str | None) -> tuple[keras.Model, AnySettings | None]:
     """Return the model in float32, and its run's settings; None if it is not from a run."""
     if kind not in (None, *CLASSES):
         raise ValueError(f"`kind` must be one of {', '.join(CLASSES)}. Received: kind={kind!r}.")
+    if isinstance(source, Preset):
+        with tempfile.TemporaryDirectory() as folder:
+            source.save_to_preset(folder)
+            return _read(folder, kind)
     read = getattr(vmae_keras, CLASSES[kind]).from_preset if kind else load
     run = Run(source)
     settings = run.settings() if run.exists() else None

@@ -104,7 +104,10 @@ def real_clips(
     Raises:
         OSError, ValueError: The given videos cannot be read.
     """
-    sizes = {name: getattr(contract, name) for name in ("frames", "height", "width", "channels")}
+    of_clip = {
+        name: getattr(contract, name) for name in ("frames", "channels", "sampling", "stride")
+    }
+    size = contract.height, contract.width
     chosen = videos or (settings and settings.data)
     generator = np.random.default_rng(0)
     files, clips = [], []
@@ -117,14 +120,10 @@ def real_clips(
     for index in generator.permutation(len(files)):
         if len(clips) < count:
             with contextlib.suppress(UnreadableVideo):
-                path = files[index].path
-                clips.append(
-                    read_clip(path, sampling=contract.sampling, stride=contract.stride, **sizes)
-                )
+                clips.append(read_clip(files[index].path, size=size, **of_clip))
     if clips:
         return f"videos of {chosen}", np.stack(clips)
     if videos:
         raise NoReadableVideo(f"None of the {len(files)} files of {videos} can be read.")
-    size = contract.height, contract.width
     clips = [moving_shapes(generator, contract.frames, size) for _ in range(count)]
     return DRAWN, np.stack(clips if contract.channels == 3 else [luma(clip) for clip in clips])

@@ -10,6 +10,21 @@ from vmae_keras.recipes.base import TrainingRecipe
 from vmae_keras.recipes.page_files import Recipes
 from vmae_keras.variants import POOLINGS
 
+_CLIP_OPTIONS = (
+    "sampling",
+    "stride",
+    "auto_augment",
+    "crop_area",
+    "crop_aspect",
+    "flip_probability",
+    "erasing_probability",
+    "label_smoothing",
+    "mixup",
+    "cutmix",
+    "mixup_probability",
+    "cutmix_switch_probability",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuningRecipe(TrainingRecipe):
@@ -89,6 +104,10 @@ class FineTuningRecipe(TrainingRecipe):
     def mixes_clips(self) -> bool:
         """Return whether the clips of a batch are mixed in pairs."""
         return bool(self.mixup or self.cutmix)
+
+    def clip_options(self) -> dict[str, Any]:
+        """Return the options of `data.fine_tuning.fine_tuning_clips`."""
+        return {name: getattr(self, name) for name in _CLIP_OPTIONS}
 
     def fitted(self, page: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
         """Fit as `TrainingRecipe.fitted` does, and limit `test_clips` to what the sampling allows."""

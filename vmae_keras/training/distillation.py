@@ -11,6 +11,7 @@ from vmae_keras import backend
 from vmae_keras.backend import AnyTensor
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.fine_tuning import centre_clips, fine_tuning_clips
 from vmae_keras.encoder import VideoEncoder
 from vmae_keras.recipes.distillation import DistillationRecipe
@@ -93,11 +94,13 @@ def distill(session: Session) -> loop.Outcome:
     settings, recipe, devices = session.settings, session.recipe, session.devices
     with devices.local():
         teacher = load_teacher(settings.teacher, settings.config, recipe)
-    clips = fine_tuning_clips(settings.config, recipe, classes=1)  # labels are not used
-    augmented = augmented_batches(session, [0] * len(session.training), clips)
+    clips = fine_tuning_clips(settings.config, 1, **recipe.clip_options())
+    # Labels are not used, so all videos get the same one.
+    alike = [VideoFile(file.path, "") for file in session.training]
+    augmented = augmented_batches(session, alike, [""])
 
     def batches(first: int) -> Iterator[tuple]:
-        return ((batch["video"], answer(batch["video"])) for batch in augmented(first))
+        return ((videos, answer(videos)) for videos, _ in augmented(first))
 
     def answer(videos: np.ndarray) -> np.ndarray:
         with devices.local():

@@ -1,19 +1,14 @@
 """Fine-tuning: train a classifier, from labelled files to a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 
 from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.data.batches import Arrays
-from vmae_keras.data.fine_tuning import (
-    FineTuningClips,
-    centre_clips,
-    fine_tuning_clips,
-    fine_tuning_dataset,
-)
+from vmae_keras.data.files import VideoFile
+from vmae_keras.data.fine_tuning import centre_clips, fine_tuning_clips, fine_tuning_dataset
 from vmae_keras.data.labelled import class_numbers
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
@@ -101,20 +96,20 @@ def _choose_trained(model: VideoClassifier, recipe: FineTuningRecipe) -> None:
 
 
 def augmented_batches(
-    session: Session, numbers: Sequence[int], clips: FineTuningClips
-) -> Callable[[int], Iterable[Arrays]]:
+    session: Session, files: Sequence[VideoFile], labels: Sequence[str]
+) -> Callable[[int], Iterable[tuple]]:
     """Return a function step -> this process's parts of the augmented batches from that step on.
 
     Args:
-        numbers: Class number of each training file.
-        clips: Sampling, augmentation and mixing of the clips.
+        files: Files to train on.
+        labels: Names of their classes.
     """
     recipe, devices = session.recipe, session.devices
     return lambda first: fine_tuning_dataset(
-        session.training,
-        numbers,
-        clips,
+        files,
+        session.settings.config,
         batch_size=recipe.batch_size,
+        labels=labels,
         repeats=recipe.repeats,
         seed=session.settings.seed,
         start_step=first,
@@ -122,6 +117,7 @@ def augmented_batches(
         skipped=session.skipped,
         part=devices.process,
         parts=devices.processes,
+        **recipe.clip_options(),
     )
 
 
@@ -131,14 +127,10 @@ def finetune(session: Session) -> loop.Outcome:
     Errors are those of `pretrain`, plus errors of loading the start.
     """
     settings, labels = session.settings, session.settings.labels
-    clips = fine_tuning_clips(settings.config, session.recipe, len(labels))
-    augmented = augmented_batches(session, class_numbers(session.training, labels), clips)
-
-    def batches(first: int) -> Iterator[tuple]:
-        return ((batch["video"], batch["target"]) for batch in augmented(first))
-
+    clips = fine_tuning_clips(settings.config, len(labels), **session.recipe.clip_options())
     held_out = session.held_out
     validation = centre_clips(held_out, class_numbers(held_out, labels), clips, session.skipped)
+    batches = augmented_batches(session, session.training, labels)
     with session.devices.scope():
         restored = session.run.has_checkpoint()
         model, schedule = build(settings, session.steps_per_epoch, restored)

@@ -94,7 +94,8 @@ def prepare_fine_tuning(
     else:
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
-    fine_tuning_clips(config, chosen, len(labels))  # raises before anything is written
+    # Raises before anything is written.
+    fine_tuning_clips(config, len(labels), **chosen.clip_options())
     videos = digest(files, FineTuningSettings.labelled)
     settings = FineTuningSettings(
         data, videos, _absolute(start), labels, config, chosen, seed, backend, head=head
@@ -142,7 +143,8 @@ def prepare_distillation(
     else:
         config = VideoMAEConfig.variant(variant or "demo", **of_model)
     config = config.replace(drop_path=chosen.drop_path)
-    fine_tuning_clips(config, chosen, 1)  # raises before anything is written
+    # Raises before anything is written.
+    fine_tuning_clips(config, 1, **chosen.clip_options())
     settings = DistillationSettings(
         data,
         videos,

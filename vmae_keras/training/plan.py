@@ -218,7 +218,7 @@ def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, Checked]) ->
     config, known, pooling = _of_start(stage, checked)
     config = config.replace(**of_model, drop_path=chosen.drop_path)
     merged = merge_labelled(stage.data, plan.aliases)
-    fine_tuning_clips(config, chosen, len(merged.classes))
+    fine_tuning_clips(config, len(merged.classes), **chosen.clip_options())
     if stage.head == "mapped":
         match_classes(known or (), merged.classes)
         chosen = fine_tuning.for_mapped_head(chosen, of_recipe, pooling)

@@ -161,6 +161,11 @@ class Encoding:
         return opened
 
 
+def encoding_folder(folder: str | os.PathLike, pooling: str | None) -> Path:
+    """Return the folder of the features with a pooling in the folder of a probe."""
+    return Path(folder) / ("tokens" if pooling is None else "pooled")
+
+
 def _reserve(path: Path) -> None:
     """Allocate the disk space of a sparse file.
 

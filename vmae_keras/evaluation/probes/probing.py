@@ -1,65 +1,37 @@
 """Probing: train a small classifier on a frozen encoder's features to measure their quality."""
 
-import dataclasses
+import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from vmae_keras.data.batches import NoReadableVideo
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.labelled import class_numbers, classes_of
+from vmae_keras.data.labelled import (
+    LabelledSource,
+    as_labelled,
+    class_numbers,
+    classes_of,
+    warn_of_one_class,
+)
 from vmae_keras.data.random_streams import Purpose, check_seed, generator
-from vmae_keras.evaluation.classification import Evaluation, result_of
+from vmae_keras.data.skipped import SkippedFiles
+from vmae_keras.data.splits import distinct
+from vmae_keras.data.views import CLIPS
+from vmae_keras.encoder import VideoEncoder
+from vmae_keras.evaluation.classification import result_of
+from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
 from vmae_keras.evaluation.probes import PROBES
-from vmae_keras.evaluation.probes.encoded import Encoding
+from vmae_keras.evaluation.probes.encoded import Encoding, encoding_folder
 from vmae_keras.evaluation.probes.nearest import neighbour_votes
+from vmae_keras.evaluation.probes.sweep import ProbeEvaluation, Sweep
 from vmae_keras.evaluation.probes.training import BATCH, Training
-from vmae_keras.pictures import charts
 
 RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
 EPOCHS = {"linear": 100, "attentive": 30}
 COUNTS = (1, 5, 10, 20, 50, 100, 200)  # numbers of neighbours
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """A sweep over learning rates or numbers of neighbours, judged on held-out videos.
-
-    Args:
-        what: Name of the values.
-        values: Values that were tried.
-        top_1, losses: Top-1 and loss of each value.
-    """
-
-    what: str
-    values: tuple[float, ...]
-    top_1: tuple[float, ...]
-    losses: tuple[float, ...]
-
-    @property
-    def best(self) -> int:
-        """Return the index of the value with the best top-1; ties go to the lowest loss."""
-        return min(range(len(self.values)), key=lambda i: (-self.top_1[i], self.losses[i]))
-
-
-@dataclasses.dataclass(frozen=True)
-class ProbeEvaluation(Evaluation):
-    """An `Evaluation` of a probe on the test videos, with the sweep on held-out training videos."""
-
-    sweep: Sweep
-
-    def metrics(self) -> dict:
-        """Return the metrics of `Evaluation`, with the sweep."""
-        sweep = {**dataclasses.asdict(self.sweep), "chosen": self.sweep.values[self.sweep.best]}
-        return {**super().metrics(), "sweep": sweep}
-
-    def write(self, folder: str | os.PathLike) -> None:
-        """Write the files of `Evaluation`, and sweep.png."""
-        super().write(folder)
-        s = self.sweep
-        charts.sweep_picture(Path(folder) / "sweep.png", s.what, s.values, s.top_1, s.best)
 
 
 def check_sets(train: Sequence[VideoFile], test: Sequence[VideoFile]) -> tuple[str, ...]:
@@ -82,6 +54,94 @@ def check_sets(train: Sequence[VideoFile], test: Sequence[VideoFile]) -> tuple[s
 
 
 def probe(
+    encoder: VideoEncoder | FrozenEncoder,
+    train: LabelledSource,
+    test: LabelledSource,
+    *,
+    kind: str = "attentive",
+    sampling: str = "dense",
+    stride: int = 4,
+    clips: int | None = None,
+    crops: int = 1,
+    epochs: int | None = None,
+    rates: Sequence[float] | None = None,
+    weight_decay: float = 0.05,
+    held_out: float = 0.2,
+    seed: int = 0,
+    workers: int = 0,
+    folder: str | os.PathLike | None = None,
+    skipped: SkippedFiles | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ProbeEvaluation:
+    """Encode labelled videos, train a probe on the features, and evaluate it on the test videos.
+
+    The learning rate (for "knn", the number of neighbours) is chosen on a held-out share of `train`.
+
+    Args:
+        encoder: A pretrained encoder, without pooling; a `FrozenEncoder` keeps its own.
+        train, test: Videos with labels; see `list_labelled`.
+        kind: "linear", one dense layer on standardised features; "attentive", attention with a learned
+            query, an MLP and a dense layer; "knn", votes of the nearest training videos.
+        sampling, stride, clips, crops: See `evaluate`.
+        epochs, rates: Number of epochs and learning rates to try. None takes 100 epochs for "linear" and 30
+            for "attentive", and four rates. Not allowed for "knn".
+        weight_decay: AdamW's weight decay of kernels.
+        held_out: Share of each class's training videos that is held out.
+        seed: Random seed for held-out videos, initial weights and training order.
+        workers: See `pretraining_dataset`.
+        folder: Folder that keeps the features, so that the next call with it encodes only other videos.
+            None deletes them.
+        skipped: Record of unreadable files. None warns of them.
+        progress: Function of the number of training steps done and of all steps.
+
+    Raises:
+        FileNotFoundError: See `list_videos`.
+        ValueError: A setting is out of range, a test video has another class or is also a training video,
+            or no video can be held out.
+        RunError: The folder holds features of another model, other videos or other views, or the disk has
+            too little space.
+        NoReadableVideo: There are no features to train on, or to test.
+        ArithmeticError: Features are not finite.
+
+    Source: clauses PROBE-1 to PROBE-4.
+
+    Example:
+        from vmae_keras import VideoEncoder, probe
+
+        encoder = VideoEncoder.from_preset("pretrained")
+        found = probe(encoder, "train.csv", "test.csv", kind="knn", clips=2, held_out=0.5)
+        print(found.top_1, found.sweep.values[found.sweep.best])
+    """
+    trained = {
+        "kind": kind,
+        "epochs": epochs,
+        "rates": rates,
+        "weight_decay": weight_decay,
+        "held_out": held_out,
+        "seed": seed,
+    }
+    _chosen(**trained)  # raises before any work
+    sets = {"train": distinct(as_labelled(train)), "test": as_labelled(test)}
+    warn_of_one_class(check_sets(**sets))
+    encoder = FrozenEncoder.of(encoder, None if kind == "attentive" else "mean")
+    skipped = skipped or SkippedFiles()
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        encoding = Encoding(
+            encoder,
+            sets,
+            encoding_folder(folder, encoder.pooling),
+            sampling=sampling,
+            stride=stride,
+            clips=clips or CLIPS.get(sampling, 1),
+            crops=crops,
+        )
+        encoding.run(skipped, workers)
+        return probe_features(encoding, **trained, skipped=skipped.report(), progress=progress)
+
+
+def probe_features(
     encoding: Encoding,
     *,
     kind: str,
@@ -98,38 +158,16 @@ def probe(
     Args:
         encoding: Completed encoding of the labelled sets "train" and "test": tokens for "attentive",
             otherwise pooled features.
-        kind: "linear", one dense layer on standardised features; "attentive", attention with a learned
-            query, an MLP and a dense layer; "knn", votes of the nearest training videos.
-        epochs, rates: Number of epochs and learning rates; EPOCHS and RATES by default. The heads of all
-            rates are trained in one `fit`, then the best rate is trained again on all training videos.
-            Not allowed for "knn".
-        weight_decay: AdamW's weight decay of kernels.
-        held_out: Share of each class's training videos that is held out.
-        seed: Random seed for held-out videos, initial weights and training order.
         skipped: Path -> reason for each video that could not be read, to be reported.
-        progress: Function of the number of training steps done and of all steps.
 
-    Raises:
-        ValueError: A setting is out of range, `check_sets` refuses the labels, or no video can be held out.
-        NoReadableVideo: There are no features to train on, or to test.
-
-    Source: clauses PROBE-1 to PROBE-4.
+    The other arguments and the errors are those of `probe`. The heads of all rates are trained in one
+    `fit`, then the best rate is trained again on all training videos.
     """
-    if kind not in PROBES:
-        raise ValueError(f"`kind` must be one of {', '.join(PROBES)}. Received: kind={kind!r}.")
+    epochs, rates = _chosen(kind, epochs, rates, weight_decay, held_out, seed)
     if (kind == "attentive") != (encoding.encoder.pooling is None):
         raise ValueError(
             "An attentive probe needs tokens, the others pooled features. Received: "
             f"kind={kind!r}, pooling={encoding.encoder.pooling!r}. Make the encoder with the other."
-        )
-    if kind == "knn" and (epochs or rates):
-        raise ValueError("Neighbours are not trained. Received: epochs or rates. Leave them out.")
-    epochs, rates = epochs or EPOCHS.get(kind), tuple(rates or RATES.get(kind, ()))
-    check_seed(seed)
-    if any(rate <= 0 for rate in rates) or weight_decay < 0 or not 0 < held_out < 1:
-        raise ValueError(
-            "Rates must be above 0, `weight_decay` at least 0, and `held_out` between 0 and 1. Received: "
-            f"rates={rates}, weight_decay={weight_decay}, held_out={held_out}."
         )
     train, test = encoding.sets["train"], encoding.sets["test"]
     labels = check_sets(train, test)
@@ -183,6 +221,22 @@ def probe(
     if rates:
         settings |= {"epochs": epochs, "batch": BATCH, "weight_decay": weight_decay}
     return ProbeEvaluation(results, skipped or {}, len(labels), labels, settings, sweep)
+
+
+def _chosen(kind, epochs, rates, weight_decay, held_out, seed) -> tuple[int | None, tuple]:
+    """Return the epochs and rates, by default those of the kind; raise ValueError for a wrong option."""
+    if kind not in PROBES:
+        raise ValueError(f"`kind` must be one of {', '.join(PROBES)}. Received: kind={kind!r}.")
+    if kind == "knn" and (epochs or rates):
+        raise ValueError("Neighbours are not trained. Received: epochs or rates. Leave them out.")
+    check_seed(seed)
+    epochs, rates = epochs or EPOCHS.get(kind), tuple(rates or RATES.get(kind, ()))
+    if any(rate <= 0 for rate in rates) or weight_decay < 0 or not 0 < held_out < 1:
+        raise ValueError(
+            "Rates must be above 0, `weight_decay` at least 0, and `held_out` between 0 and 1. Received: "
+            f"rates={rates}, weight_decay={weight_decay}, held_out={held_out}."
+        )
+    return epochs, rates
 
 
 def held_out_places(places: np.ndarray, numbers: np.ndarray, share: float, seed: int) -> np.ndarray:
