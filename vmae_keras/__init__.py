@@ -5,27 +5,45 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Imported lazily: the command line and the data pipeline's workers do not need Keras.
+# Imported lazily: the command line and the data pipeline's workers do not need Keras. `__init__.pyi` states
+# the same names for type checkers.
 _HOME = {
-    "VideoClassifier": "vmae_keras.classifier",
-    "VideoEncoder": "vmae_keras.encoder",
-    "VideoMAE": "vmae_keras.model",
-    "VideoMAEConfig": "vmae_keras.config",
-    "load": "vmae_keras.presets",
-    "masks": None,
+    "AdamW": "training.optimizer",
+    "Artifact": "export.artifact",
+    "Devices": "distribution",
+    "VideoClassifier": "classifier",
+    "VideoEncoder": "encoder",
+    "VideoMAE": "model",
+    "VideoMAEConfig": "config",
+    "WarmupCosine": "training.optimizer",
+    "convert": "conversion.weight_files",
     "data": None,
+    "distribution": None,
+    "evaluate": "evaluation.classification",
+    "export_model": "export.exporter",
+    "extract_features": "evaluation.features",
+    "fine_tuning_dataset": "data.fine_tuning",
+    "list_videos": "data.files",
+    "load": "presets",
+    "masks": None,
+    "predict": "evaluation.prediction",
+    "pretraining_dataset": "data.pretraining",
+    "probe": "evaluation.probes.probing",
+    "read_clip": "data.pretraining",
+    "reconstruct": "pictures.reconstruction",
 }
 
-__all__ = ["VideoClassifier", "VideoEncoder", "VideoMAE", "VideoMAEConfig", "data", "load", "masks"]
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vmae_keras' has no attribute {name!r}")
-    if _HOME[name] is None:
+    home = _HOME[name]
+    if home is None:
         return importlib.import_module(f"vmae_keras.{name}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"vmae_keras.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME})

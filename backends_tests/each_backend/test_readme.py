@@ -22,7 +22,7 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     VideoMAE(VideoMAEConfig.variant("tiny")).save_to_preset("pretrained")
     changes = {
         "hf://MCG-NJU/videomae-base": "pretrained",
-        "frames=16, height=224, width=224": "frames=4, height=16, width=24",
+        "frames=16, size=224": "frames=4, size=(16, 24)",
         "epochs=20": "epochs=2",
     }
     found = {}
@@ -37,8 +37,10 @@ def test_examples_of_pretraining_run(tmp_path, monkeypatch):
     clips = write_moving_shapes(tmp_path / "clips", 9)
     clips[0].rename(tmp_path / "clip.mp4")
     short = {"steps_per_epoch=100, epochs=10": "steps_per_epoch=2, epochs=1"}
-    exec(replaced(example("docs/guides/own-videos.md", "import keras\n"), **short), {})
-    exec(example("docs/guides/own-videos.md", "import keras, numpy as np"), {})
+    exec(
+        replaced(example("docs/guides/own-videos.md", "from vmae_keras import AdamW"), **short), {}
+    )
+    exec(example("docs/guides/own-videos.md", "from vmae_keras import load"), {})
     with Image.open(tmp_path / "rebuilt.png") as picture:
         assert picture.width > 500
 

@@ -17,6 +17,7 @@ from vmae_keras import backend
 from vmae_keras.classifier import VideoClassifier
 from vmae_keras.data.batches import NoReadableVideo, paths_of
 from vmae_keras.data.checks import check_at_least
+from vmae_keras.data.files import VideoFile
 from vmae_keras.data.labelled import LabelledSource, as_labelled
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.view_dataset import views_dataset
