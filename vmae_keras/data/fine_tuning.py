@@ -7,14 +7,15 @@ to 1.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import grain
 import numpy as np
 
+from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.augment import Size
 from vmae_keras.data.batches import Arrays, Batches, EachVideo, Videos, part_of, prefetch, stack
-from vmae_keras.data.clips import ClipReader, ClipSizes
+from vmae_keras.data.clips import ClipReader
 from vmae_keras.data.files import VideoFile
 from vmae_keras.data.finetune_augment import Augmentation
 from vmae_keras.data.labelled import LabelledSource, as_labelled, class_numbers, classes_of
@@ -38,15 +39,8 @@ class FineTuningClips:
         return self.read.sizes.height, self.read.sizes.width
 
 
-class NormalisedClipSizes(ClipSizes, Protocol):
-    """Clip sizes, and mean and std of the pixels, the part of a model configuration used here."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
 def fine_tuning_clips(
-    config: NormalisedClipSizes,
+    config: VideoMAEConfig,
     classes: int,
     *,
     sampling: str = "dense",
@@ -94,7 +88,7 @@ def fine_tuning_clips(
 
 def fine_tuning_dataset(
     videos: LabelledSource,
-    config: NormalisedClipSizes,
+    config: VideoMAEConfig,
     *,
     batch_size: int,
     labels: Sequence[str] | None = None,
@@ -117,7 +111,7 @@ def fine_tuning_dataset(
 
     Args:
         videos: Videos with labels; see `list_labelled`.
-        config: Size, mean and std of the model's clips: a `VideoMAEConfig`.
+        config: Configuration of the model.
         batch_size: Global batch size in videos. A batch has `batch_size * repeats` clips.
         labels: Names of the classes in the order of the model's outputs; None sorts the videos' labels.
         repeats: Number of clips made from each decoded video.

@@ -50,7 +50,7 @@ def export_model(
     videos: str | Path | None = None,
     clips: int = 8,
     tolerance: float | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Write a model as an artifact, run it in its own runtime, and compare it with the model.
 
@@ -94,6 +94,7 @@ def export_model(
     formats.check_installed(format, writing=True)
     if clips < 2:
         raise ValueError(f"`clips` must be 2 or more. Received: clips={clips}.")
+    say = say or (lambda line: None)
     source = model.name if isinstance(model, Preset) else str(model)
     say(f"reading {source}")
     model, settings = _read(model, kind)
