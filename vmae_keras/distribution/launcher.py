@@ -100,7 +100,7 @@ def _tf_config(given: Mapping[str, str]) -> Cluster | None:
         raise LauncherError(
             "All processes train alike; there is no work for an evaluator or a parameter server. "
             f"Received: TF_CONFIG of task {kind!r} in a cluster of {', '.join(sorted(jobs))}. Start "
-            "workers alone, one of which may be called chief."
+            "only workers, one of which may be called chief."
         )
     if not 0 <= index < len(jobs.get(kind, ())):
         raise LauncherError(

@@ -109,7 +109,7 @@ class _Hub:
         self.token = secrets.token_hex(16)
         self._awaited = {f"{self.token} {k} {processes}": k for k in range(1, processes)}
         self._members = {0: (own, socket.gethostname())}
-        self._left, self._told = set(), []
+        self._left, self._announced = set(), []
         ipv6 = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
         self._listener = socket.create_server(
@@ -147,7 +147,7 @@ class _Hub:
         connection.settimeout(None)
         _keep_alive(connection)
         self._members[process] = (connection, host)
-        for line in (socket.gethostname(), *self._told):
+        for line in (socket.gethostname(), *self._announced):
             _say(connection, line)
         return process
 
@@ -160,16 +160,16 @@ class _Hub:
         if word:  # the only message is "bye"
             self._left.add(process)
             if process == 0:
-                self._tell("left")
+                self._announce("left")
             return
         selector.unregister(connection)
         connection.close()
         del self._members[process]
         if process not in self._left:
-            self._tell(f"lost {process} {host}")
+            self._announce(f"lost {process} {host}")
 
-    def _tell(self, line: str) -> None:
-        self._told.append(line)  # for processes that connect later
+    def _announce(self, line: str) -> None:
+        self._announced.append(line)  # for processes that connect later
         # Process 0 comes last, because it may end then.
         for process in sorted(self._members, reverse=True):
             _say(self._members[process][0], line)

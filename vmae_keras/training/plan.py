@@ -101,7 +101,7 @@ def read_plan(path: str | Path) -> Plan:
         OSError, ValueError: The file cannot be read, has unknown keys, or stages that do not fit together.
     """
     path = Path(path).absolute()
-    with _told(str(path)):
+    with _prefix_errors(str(path)):
         content = read_toml(path)
         for key, value in content.items():
             check_key(key, _PLAN, "key of a plan")
@@ -117,9 +117,9 @@ def read_plan(path: str | Path) -> Plan:
                 typed(f"aliases.{old}", new, str)
     stages = []
     for number, table in enumerate(tables, 1):
-        with _told(f"{path}, stage {number}"):
+        with _prefix_errors(f"{path}, stage {number}"):
             name = typed("stage", table, dict).get("name", number)
-        with _told(f"{path}, stage {name!r}"):
+        with _prefix_errors(f"{path}, stage {name!r}"):
             stages.append(_stage(table, stages, path.parent))
     return Plan(path, seed, aliases, tuple(stages))
 
@@ -190,14 +190,14 @@ def check_plan(plan: Plan) -> list[Checked]:
     """
     checked: dict[str, Checked] = {}
     for stage in plan.stages:
-        with _told(f"{plan.path}, stage {stage.name!r}"):
+        with _prefix_errors(f"{plan.path}, stage {stage.name!r}"):
             checked[stage.name] = _check[stage.kind](plan, stage, checked)
     of_labels = [each.merged for each in checked.values() if each.merged]
     # Aliases of the package are for many data sets, so not all need to be used.
     for old in () if isinstance(plan.aliases, str) else plan.aliases:
         if all(old in merged.unused for merged in of_labels):
             labels = [label for m in of_labels for each in m.spellings.values() for label in each]
-            with _told(f"{plan.path}, aliases"):
+            with _prefix_errors(f"{plan.path}, aliases"):
                 check_key(old, labels, "class of its data")
     return list(checked.values())
 
@@ -293,7 +293,7 @@ _check = {
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
+def _prefix_errors(where: str) -> Iterator[None]:
     """Prefix errors with their location in the plan."""
     try:
         yield

@@ -144,6 +144,6 @@ def _end_together(devices: "Devices", again: str) -> None:
     devices.watch(lost)
 
 
-def wait_for_the_loss(devices: "Devices") -> None:
+def wait_for_peer_failure(devices: "Devices") -> None:
     """Wait after a backend error: if another process is gone, the watcher reports that and exits."""
     time.sleep(LOST_SECONDS if devices.processes > 1 else 0)

@@ -10,7 +10,7 @@ import typer
 
 from vmae_keras.backend import import_keras, installed, select, set_seed
 from vmae_keras.cli.shared.folder import continued_by, locked
-from vmae_keras.cli.shared.job import batch_changes, start_devices, wait_for_the_loss
+from vmae_keras.cli.shared.job import batch_changes, start_devices, wait_for_peer_failure
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, report_skipped
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def run_training(
         except (ValueError, ArithmeticError, OSError, Unfinished):
             raise
         except Exception:
-            wait_for_the_loss(devices)
+            wait_for_peer_failure(devices)
             raise
         devices.leave()
     report_skipped(console, outcome.skipped)
