@@ -146,7 +146,7 @@ CLIPPED = f"{DEVICES}::test_the_sum_of_all_replicas_gradients_is_clipped"
 LAID_OUT = f"{DEVICES}::test_keras_lays_weights_out_as_the_oracle_says"
 USED = f"{DEVICES}::test_as_many_devices_of_each_process_are_used"
 BUCKETS = f"{DEVICES}::test_gradients_are_averaged_in_buckets_within_the_backward_pass"
-JOINED = f"{DEVICES}::test_a_process_joins_with_its_number_and_its_card"
+JOINED = f"{DEVICES}::test_a_process_joins_with_its_number_and_its_card[other]"
 RESIZED = f"{VECTORS}::test_resized_positions[resize/0]"
 
 # On an entry's lines: its name and what is changed where; into what, and which test must notice.
@@ -741,17 +741,17 @@ MUTANTS = [
     Mutant(
         "every worker the first",
         "distribution/tensorflow_devices.py",
-        '"index": cluster.process}',
-        '"index": 0}',
-        f"{DEVICES}::test_the_cluster_is_told_to_the_strategy",
+        "task_id=cluster.process",
+        "task_id=0",
+        f"{DEVICES}::test_the_strategy_gets_the_cluster",
         ("tensorflow",),
     ),
     Mutant(
         "a given TF_CONFIG overwritten",
         "distribution/tensorflow_devices.py",
-        'if "TF_CONFIG" in os.environ:',
+        'if cluster.launcher == "TF_CONFIG":',
         "if False:",
-        f"{DEVICES}::test_the_cluster_is_told_to_the_strategy",
+        f"{DEVICES}::test_the_strategy_gets_the_cluster",
         ("tensorflow",),
     ),
     Mutant(
@@ -853,8 +853,8 @@ MUTANTS = [
     Mutant(
         "a rank on the machine for the job's",
         "distribution/torch_devices.py",
-        '("RANK", cluster.process)',
-        '("RANK", cluster.local_process)',
+        "rank=cluster.process",
+        "rank=cluster.local_process",
         JOINED,
         ("torch",),
     ),

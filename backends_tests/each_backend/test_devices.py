@@ -1,7 +1,6 @@
 """Tests of sums, averages and shares on simulated devices; `test_distribution.py` trains on real ones."""
 
-import json
-import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import keras
@@ -151,21 +150,17 @@ def test_a_local_model_is_not_distributed():
 
 
 @only["tensorflow"]
-def test_the_cluster_is_told_to_the_strategy(monkeypatch):
-    from vmae_keras.distribution.tensorflow_devices import _tell_cluster
+def test_the_strategy_gets_the_cluster():
+    from vmae_keras.distribution.tensorflow_devices import _workers
 
-    monkeypatch.setitem(os.environ, "TF_CONFIG", "given")
-    _tell_cluster(CLUSTER)
-    assert os.environ["TF_CONFIG"] == "given"
-    monkeypatch.delitem(os.environ, "TF_CONFIG")
-    _tell_cluster(CLUSTER)
-    assert json.loads(os.environ["TF_CONFIG"]) == {
-        "cluster": {"worker": list(CLUSTER.addresses)},
-        "task": {"type": "worker", "index": 3},
-    }
-    monkeypatch.delitem(os.environ, "TF_CONFIG")
+    workers = _workers(CLUSTER, ["gpu:0", "gpu:1"])
+    assert workers.cluster_spec().as_dict() == {"worker": list(CLUSTER.addresses)}
+    assert (workers.task_type, workers.task_id) == ("worker", 3)
+    assert workers.num_accelerators() == {"GPU": 2}
+    assert _workers(CLUSTER, ["cpu:0"]).num_accelerators() == {"GPU": 0}
+    assert _workers(replace(CLUSTER, launcher="TF_CONFIG"), []) is None
     with pytest.raises(DistributionError, match="Received: 4 processes by a test"):
-        _tell_cluster(Cluster(4, 3, ("one:7000",), 1, 2, "a test"))
+        _workers(replace(CLUSTER, addresses=("one:7000",)), [])
 
 
 @only["tensorflow"]
@@ -253,25 +248,28 @@ def test_gradients_are_averaged_in_buckets_within_the_backward_pass(processes, m
 
 
 @only["torch"]
-def test_a_process_joins_with_its_number_and_its_card(processes, monkeypatch):
+@pytest.mark.parametrize(
+    ("launcher", "method"),
+    [("torchrun", "env://"), ("a test", "tcp://[::1]:7000")],
+    ids=["torchrun", "other"],
+)
+def test_a_process_joins_with_its_number_and_its_card(launcher, method, processes, monkeypatch):
     import torch
     import torch.distributed as dist
 
     from vmae_keras.distribution.torch_devices import TorchDevices
 
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.setitem(os.environ, name, "")  # lets monkeypatch restore it
-        del os.environ[name]
     cards, started = [], []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", cards.append)
     monkeypatch.setattr(dist, "is_initialized", lambda: False)
-    monkeypatch.setattr(dist, "init_process_group", started.append)
-    cluster = Cluster(4, 3, ("[::1]:7000",), 1, 2, "a test")
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda name, **given: started.append((name, given))
+    )
+    cluster = Cluster(4, 3, ("[::1]:7000",), 1, 2, launcher)
     devices = TorchDevices(None, "data", cluster)
-    names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK")
-    assert [os.environ[name] for name in names] == ["::1", "7000", "3", "4", "1"]
-    assert (cards, started) == ([1], ["gloo"])
+    job = {"init_method": method, "rank": 3, "world_size": 4}
+    assert (cards, started) == ([1], [("gloo", job)])
     assert (devices.count, devices.process, devices.processes) == (4, 3, 4)
     np.testing.assert_array_equal(devices.sum([1, 2]), [7, 11])
     assert devices.mean({"loss": 0.5, "top_1": 2.0}) == {"loss": 1.25, "top_1": 2.75}

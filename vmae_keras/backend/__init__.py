@@ -18,7 +18,9 @@ from vmae_keras.backend.choice import (
     import_keras,
     installed,
     select,
+    set_environment,
     set_seed,
+    show_jax_one_device,
     without_remarks,
 )
 
@@ -38,7 +40,9 @@ __all__ = [
     "import_keras",
     "installed",
     "select",
+    "set_environment",
     "set_seed",
+    "show_jax_one_device",
     "without_remarks",
 ]
 

@@ -1,4 +1,8 @@
-"""Selection, quiet import and seeding of Keras's backend."""
+"""Selection, quiet import and seeding of Keras's backend.
+
+All of this is state of the whole process, because no argument would do: frameworks read environment
+variables once, their C++ code writes to file descriptor 2, and Keras draws seeds from a global generator.
+"""
 
 import contextlib
 import importlib.util
@@ -114,6 +118,19 @@ def without_remarks() -> Iterator[None]:
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
+
+
+def show_jax_one_device(number: int) -> None:
+    """Let JAX see one device of this machine only, unless $JAX_LOCAL_DEVICE_IDS is set already.
+
+    `keras.distribution.initialize` takes no numbers of devices.
+    """
+    os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", str(number))
+
+
+def set_environment(name: str) -> None:
+    """Set the variables of `environment` in this process. Call it before Keras is imported."""
+    os.environ.update(environment(name))
 
 
 def environment(name: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vmae_keras.backend import environment, import_keras, select
+from vmae_keras.backend import import_keras, select, set_environment
 from vmae_keras.cli.shared.folder import continued_by, locked, this_command
 from vmae_keras.cli.shared.options import BackendOption
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, say
@@ -79,7 +79,6 @@ def main(
     The artifact takes raw clips; scaling, mean and std are included. On any backend, SavedModel and LiteRT
     are written with TensorFlow, and ONNX and OpenVINO with PyTorch, in a separate process.
     """
-    import os
     import time
 
     began = time.monotonic()
@@ -96,7 +95,7 @@ def main(
             number = _batch(batch)
             size = frame_size and _size(frame_size)
             # On a GPU, compute the model in float32, not TF32, and leave memory for the converter.
-            os.environ.update(environment(select(backend)))
+            set_environment(select(backend))
         import_keras()
         from vmae_keras.export.comparison import InexactArtifact
         from vmae_keras.export.exporter import export_model

@@ -10,6 +10,8 @@ import numpy as np
 
 from vmae_keras.distribution.watch import Watch
 
+_LONGEST_TEXT = 300  # bytes; an address of `Watch` is a host name of at most 253 and 39 more
+
 
 class DistributionError(ValueError):
     """The requested devices do not exist, or cannot work together as requested."""
@@ -105,14 +107,21 @@ class Devices:
         Args:
             on_lost: Function of a process and its host, called as soon as that process is gone.
         """
-        mine = Watch.listen(self.processes, self.host) if self.first else None
-        address = mine.address.encode() if mine else b""
-        told = self.sum(np.frombuffer(address.ljust(256, b"\0"), "uint8"))
-        if mine is None:
-            address = told.astype("uint8").tobytes().rstrip(b"\0").decode()
-            mine = Watch.connect(address, self.process, self.processes)
-        mine.start(on_lost)
-        self._watch = mine
+        watch = Watch.listen(self.processes, self.host) if self.first else None
+        address = self._text_of_first(watch.address if watch else "")
+        watch = watch or Watch.connect(address, self.process, self.processes)
+        watch.start(on_lost)
+        self._watch = watch
+
+    def _text_of_first(self, text: str) -> str:
+        """Return process 0's text in every process. The others pass "", and all must call it.
+
+        Every backend can sum numbers, and not all can send a text. So process 0 adds the bytes of its text,
+        which float32 holds exactly, and the others add zeros.
+        """
+        padded = text.encode().ljust(_LONGEST_TEXT, b"\0")
+        total = self.sum(np.frombuffer(padded, "uint8"))
+        return total.astype("uint8").tobytes().rstrip(b"\0").decode()
 
     def leave(self) -> None:
         """End the watch: from now on, processes may end one by one."""

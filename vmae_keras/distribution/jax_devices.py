@@ -1,7 +1,6 @@
 """JAX: `keras.distribution` over the devices of one process or of all processes of a job."""
 
 import contextlib
-import os
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vmae_keras import backend
 from vmae_keras.backend import internals
 from vmae_keras.distribution.devices import Devices, DistributionError
 from vmae_keras.distribution.launcher import Cluster
@@ -29,7 +29,7 @@ class JaxDevices(Devices):
             keras.distribution.initialize()
         elif cluster:
             if (cluster.local_processes or 1) > 1:  # each process takes the GPU of its local rank
-                os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", str(cluster.local_process))
+                backend.show_jax_one_device(cluster.local_process)
             keras.distribution.initialize(cluster.addresses[0], cluster.processes, cluster.process)
         local = len(jax.local_devices())
         if devices and devices > local:

@@ -1,8 +1,6 @@
 """TensorFlow: `MirroredStrategy` in one process, `MultiWorkerMirroredStrategy` over several."""
 
 import contextlib
-import json
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,14 +19,12 @@ class TensorFlowDevices(Devices):
     def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None) -> None:
         if parallel != "data":
             raise DistributionError(
-                "Keras 3.15 splits weights over devices on JAX alone. "
+                "Keras 3.15 splits weights over devices only on JAX. "
                 f"Received: parallel={parallel!r} on tensorflow. Take --backend jax, or --parallel data."
             )
-        if cluster:
-            _tell_cluster(cluster)
         names = _device_names(devices, cluster)
         if cluster:
-            self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            self.strategy = tf.distribute.MultiWorkerMirroredStrategy(_workers(cluster, names))
             internals.average_metrics_of_workers()
         else:
             self.strategy = tf.distribute.MirroredStrategy(names)
@@ -114,19 +110,25 @@ def _device_names(devices: int | None, cluster: Cluster | None) -> list[str]:
     return [f"cpu:{number}" for number in range(wanted)]
 
 
-def _tell_cluster(cluster: Cluster) -> None:
-    """Set $TF_CONFIG, from which the strategy reads its workers."""
-    if "TF_CONFIG" in os.environ:
-        return
+def _workers(
+    cluster: Cluster, names: list[str]
+) -> tf.distribute.cluster_resolver.ClusterResolver | None:
+    """Return the job's workers, each with devices of these names; None for those in $TF_CONFIG."""
+    if cluster.launcher == "TF_CONFIG":
+        return None
     if len(cluster.addresses) != cluster.processes:
         raise DistributionError(
-            "TensorFlow needs the address of each worker, and the launcher tells that of the first "
-            f"alone. Received: {cluster.processes} processes by {cluster.launcher}. Set TF_CONFIG, or "
-            "start the job with Slurm's srun."
+            "TensorFlow needs the address of each worker, and the launcher gives only that of the first. "
+            f"Received: {cluster.processes} processes by {cluster.launcher}. Set TF_CONFIG, or start the "
+            "job with Slurm's srun."
         )
-    workers = {"worker": list(cluster.addresses)}
-    task = {"type": "worker", "index": cluster.process}
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": workers, "task": task})
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": cluster.addresses}),
+        task_type="worker",
+        task_id=cluster.process,
+        num_accelerators={"GPU": sum(name.startswith("gpu") for name in names)},
+        rpc_layer="grpc",
+    )
 
 
 def _split(batch: Any, parts: int) -> list:

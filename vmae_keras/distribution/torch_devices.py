@@ -5,7 +5,6 @@ which calls the model and not the wrapper. So this module does the same with PyT
 reduced in buckets as soon as they are ready, and the backward pass ends when all buckets are reduced.
 """
 
-import os
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ class TorchDevices(Devices):
     def __init__(self, devices: int | None, parallel: str, cluster: Cluster | None) -> None:
         if parallel != "data":
             raise DistributionError(
-                "Keras 3.15 splits weights over devices on JAX alone: PyTorch's `fully_shard` leaves "
+                "Keras 3.15 splits weights over devices only on JAX: PyTorch's `fully_shard` leaves "
                 f"Keras's variables whole. Received: parallel={parallel!r} on torch. Take --backend jax, "
                 "or --parallel data."
             )
@@ -49,18 +48,15 @@ class TorchDevices(Devices):
             )
         if cards:  # if a process sees a single GPU, it may be its own
             torch.cuda.set_device(cluster.local_process % cards)
-        address, port = cluster.addresses[0].rsplit(":", 1)
-        address = address.strip("[]")  # IPv6 addresses have brackets
-        for name, value in (
-            ("MASTER_ADDR", address),
-            ("MASTER_PORT", port),
-            ("RANK", cluster.process),
-            ("WORLD_SIZE", cluster.processes),
-            ("LOCAL_RANK", cluster.local_process),
-        ):
-            os.environ.setdefault(name, str(value))
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            # torchrun's own variables also say whether torchrun itself listens on the port.
+            torchrun = cluster.launcher == "torchrun"
+            dist.init_process_group(
+                "nccl" if torch.cuda.is_available() else "gloo",
+                init_method="env://" if torchrun else f"tcp://{cluster.addresses[0]}",
+                rank=cluster.process,
+                world_size=cluster.processes,
+            )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def join(self, model: Any) -> None:
