@@ -1,1 +1,1 @@
-"""The process of a command: signals, failures and output."""
+"""The process of a command: signals, failures, output and files."""
