@@ -1638,7 +1638,7 @@ MUTANTS = [
     Mutant(
         "a head for classes of other names",
         "classifier.py",
-        "or tuple(labels) == stored.labels",
+        "or tuple(labels or ()) == stored.labels",
         "or True",
         f"{PRESETS}::test_as_many_classes_of_other_names_are_other_classes",
     ),
@@ -2236,8 +2236,8 @@ MUTANTS = [
     Mutant(
         "another value marked as chosen",
         "pictures/charts.py",
-        "axes.plot(values[chosen], shares[chosen]",
-        "axes.plot(values[order][chosen], shares[order][chosen]",
+        "axes.plot(tried[chosen], shares[chosen]",
+        "axes.plot(tried[order][chosen], shares[order][chosen]",
         f"{CHARTS}::test_a_sweep_shows_all_values_in_order_and_the_chosen_one[1]",
     ),
     Mutant(
@@ -2368,7 +2368,7 @@ MUTANTS = [
         "range(part, batch_size, parts)",
         f"{SHARES}::test_parts_of_a_pretraining_batch_are_the_batch_and_their_masks_differ[2]",
     ),
-    Mutant("partners apart", "data/fine_tuning.py", "order[1, ::-1]", "order[1]", MIXED_PARTS),
+    Mutant("partners apart", "data/fine_tuning.py", "seconds[::-1]", "seconds", MIXED_PARTS),
     Mutant(
         "mixed with another than the mirror image",
         "data/fine_tuning.py",
@@ -2386,7 +2386,7 @@ MUTANTS = [
     Mutant(
         "parts of the whole set for parts of batches",
         "distribution/devices.py",
-        "range(batch_size, _length(arrays), batch_size)",
+        "range(batch_size, _length(kept), batch_size)",
         "[]",
         f"{SHARES}::test_shares_of_arrays_are_batches_divided[4-4]",
     ),
@@ -2819,7 +2819,7 @@ MUTANTS = [
     Mutant(
         "mean and std not the model's",
         "data/fine_tuning.py",
-        "mean=config.mean,\n            std=config.std,",
+        "mean=config.mean or (),\n            std=config.std or (),",
         "",
         WIRING,
     ),

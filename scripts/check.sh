@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quick check, in under a minute on two cores: format, lint, import layers, and tests that need no
+# The quick check, in under a minute on two cores: format, lint, import layers, types, and tests that need no
 # training: tables, masks, configurations, help and errors of the command line, documentation.
 #   bash scripts/check.sh
 # Uses the active virtual environment, else .venv, which it makes. `scripts/test.sh` runs everything.
@@ -14,6 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=suite OMP_NUM_THREADS=1
 ruff format --check .
 ruff check .
 lint-imports
+mypy
 tests=backends_tests
 pytest -q -n "$(nproc)" --timeout 60 \
     $tests/oracle/test_tables.py \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole suite: format, lint, import layers, golden vectors, then the tests of the oracle, of the library
-# without a backend and on each one, and of other implementations. Ends with the table of clauses.
+# The whole suite: format, lint, import layers, types, golden vectors, then the tests of the oracle, of the
+# library without a backend and on each one, and of other implementations. Ends with the table of clauses.
 #   bash scripts/test.sh [--nightly]     --nightly: many more random examples, others every day, and
 #                                        scripts/mutation.py, minimum.py
 #   SEED=20261128 bash scripts/test.sh --nightly     that day's examples again
@@ -32,6 +32,7 @@ if [ -z "$only" ]; then
     ruff format --check .
     ruff check .
     lint-imports
+    mypy
     python -m spec.vectors --check
 fi
 

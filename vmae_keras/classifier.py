@@ -101,7 +101,7 @@ class VideoClassifier(Backbone):
         return x * ops.cast(ops.cast(draw < survive, "float32") / survive, x.dtype)
 
     def with_classes(
-        self, rows: Sequence[int], labels: Sequence[str] | None = None
+        self, rows: Sequence[int] | np.ndarray, labels: Sequence[str] | None = None
     ) -> "VideoClassifier":
         """Return a classifier whose head is mapped to other classes, such as K710's to K400's.
 
@@ -155,12 +155,12 @@ class VideoClassifier(Backbone):
                 f"{stored.source} has no head: it holds a model of the kind {stored.kind!r}. Say how "
                 "many classes the new head has: classes=..., or labels=[...]."
             )
-        same_names = None in (labels, stored.labels) or tuple(labels) == stored.labels
+        same_names = None in (labels, stored.labels) or tuple(labels or ()) == stored.labels
         keeps_head = classes == stored.classes and same_names and not new_head
         arguments = {"pooling": stored.pooling or "mean", **arguments, "classes": classes}
         if keeps_head:
             arguments.setdefault("labels", stored.labels)
-        new = () if keeps_head else ("head/kernel", "head/bias")
+        new: tuple[str, ...] = () if keeps_head else ("head/kernel", "head/bias")
         if "fc_norm/gamma" not in stored.tensors:
             new += ("fc_norm/gamma", "fc_norm/beta")
         return config, arguments, new

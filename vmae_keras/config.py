@@ -192,13 +192,13 @@ class VideoMAEConfig:
                 )
         last = self.last_norm_epsilon
         epsilons = (self.layer_norm_epsilon, 1.0 if last is None else last)
-        if not all(0.0 < value < math.inf for value in (*self.std, *epsilons)):
+        if not all(0.0 < value < math.inf for value in (*(self.std or ()), *epsilons)):
             raise ValueError(
                 "`std` and epsilons must be positive. Received: "
                 f"std={self.std}, layer_norm_epsilon={self.layer_norm_epsilon}, "
                 f"last_norm_epsilon={self.last_norm_epsilon}."
             )
-        if not all(map(math.isfinite, self.mean)):
+        if not all(map(math.isfinite, self.mean or ())):
             raise ValueError(f"`mean` must be finite. Received: mean={self.mean}.")
         if not 0.0 <= self.layer_scale < math.inf:
             raise ValueError(

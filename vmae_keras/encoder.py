@@ -37,7 +37,7 @@ _EQUAL = (
 )
 
 
-class Backbone(Preset, keras.Model):
+class Backbone(Preset):
     """Base class of encoder and classifier; see `VideoEncoder`. Subclasses call `build` in `__init__`."""
 
     def __init__(
@@ -108,11 +108,11 @@ class Backbone(Preset, keras.Model):
         Raises:
             ValueError: The configurations of the two encoders differ, or a weight is missing.
         """
-        values = [
+        values: list[tuple[str, Any, Any]] = [
             (name, getattr(self.config, name), getattr(model.config, name)) for name in _EQUAL
         ]
         places = [(c.position_grid or c.grid)[1:] for c in (self.config, model.config)]
-        values.append(("height and width of the positions' grid", *places))
+        values.append(("height and width of the positions' grid", places[0], places[1]))
         differing = [
             f"{name}={mine!r} (the other's is {theirs!r})"
             for name, mine, theirs in values

@@ -11,7 +11,9 @@ from keras import ops
 
 from vmae_keras.backend import AnyTensor
 
-_FILL = contextvars.ContextVar("fill", default=None)
+_FILL: contextvars.ContextVar[Callable[[keras.layers.Layer], None] | None] = contextvars.ContextVar(
+    "fill", default=None
+)
 
 
 @contextlib.contextmanager
@@ -31,8 +33,8 @@ def filled_by(fill: Callable[[keras.layers.Layer], None]) -> Iterator[None]:
 
 def fill(block: keras.layers.Layer) -> None:
     """Fill a block that has just been built, inside of `filled_by`."""
-    if _FILL.get():
-        _FILL.get()(block)
+    if filler := _FILL.get():
+        filler(block)
 
 
 _P = 0.5 * (1.0 + math.erf(1.0 / math.sqrt(2.0)))  # P(z < 1) of a standard normal

@@ -20,7 +20,7 @@ from vmae_keras.weights.tensor_files import WeightsError
 
 
 @keras.saving.register_keras_serializable(package="vmae_keras")
-class VideoMAE(Preset, keras.Model):
+class VideoMAE(Preset):
     """Masked autoencoder of video with a built-in loss: call `compile(optimizer)` and `fit(batches)`.
 
     A batch is a dict:

@@ -30,8 +30,11 @@ from vmae_keras.weights.tensor_files import Tensor, WeightsError, listed, mismat
 _FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)}
 
 
-class Preset:
+class Preset(keras.Model):
     """Base class of models that can be loaded from and saved to presets."""
+
+    built: bool
+    optimizer: Any
 
     @classmethod
     def from_preset(cls, preset: str | Path, load_weights: bool = True, **changes: Any) -> Self:
@@ -64,8 +67,8 @@ class Preset:
         as_saved = saved is not None and not changes and load_weights
         if saved:
             arguments = {**saved.arguments, **arguments}
-        if as_saved and saved.name:
-            arguments["name"] = saved.name
+            if as_saved and saved.name:
+                arguments["name"] = saved.name
         model = _build(cls, stored, load_weights, overrides, arguments)
         if as_saved:
             compile_as_saved(model, stored)

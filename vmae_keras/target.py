@@ -17,7 +17,9 @@ def pixels(tubelets: AnyTensor) -> AnyTensor:
 def standardised(tubelets: AnyTensor, config: VideoMAEConfig) -> AnyTensor:
     """Normalise pixels (B, K, P) of any dtype by mean and std -> float32 (B, K, P). Clause INPUT-2."""
     repeat = config.tubelet_size // config.channels
-    mean, std = (np.tile(np.float32(values), repeat) for values in (config.mean, config.std))
+    mean, std = (
+        np.tile(np.asarray(values, np.float32), repeat) for values in (config.mean, config.std)
+    )
     return (pixels(tubelets) - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
 
 

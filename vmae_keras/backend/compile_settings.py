@@ -78,12 +78,12 @@ def compile_as_saved(model: keras.Model, stored: Stored) -> None:
     Raises:
         WeightsError: The optimizer's settings are invalid, or do not fit its state.
     """
-    compiled = stored.saved.compiled
-    if not compiled:
+    saved = stored.saved
+    if not saved or not saved.compiled:
         return
     unknown: set[str] = set()
     try:
-        compiled = _named_by_us(compiled, unknown)
+        compiled = _named_by_us(saved.compiled, unknown)
     except RecursionError:
         unknown.add("lists within lists")
     if unknown:
@@ -96,7 +96,7 @@ def compile_as_saved(model: keras.Model, stored: Stored) -> None:
         return
     try:
         model.compile_from_config(compiled)
-        _restore(model.optimizer, stored.saved.optimizer)
+        _restore(model.optimizer, saved.optimizer)
     except Exception as error:  # Keras's classes raise many kinds of errors for invalid arguments
         raise WeightsError(
             f"{stored.source}: its optimizer cannot be restored. {type(error).__name__}: {error}"

@@ -91,7 +91,7 @@ def recorded(layers: dict[str, keras.layers.Layer]) -> Iterator[dict[str, Any]]:
     outputs = {}
 
     def recording(name: str, call: Callable) -> Callable:
-        def run(*args, **kwargs) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
             outputs[name] = call(*args, **kwargs)
             return outputs[name]
 

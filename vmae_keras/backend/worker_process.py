@@ -39,7 +39,7 @@ def run_worker(
         ) as process:
             started(process)
             try:
-                for line in process.stdout:
+                for line in process.stdout or ():
                     say(line.strip())
             except BaseException:  # including Ctrl-C: the result is no longer needed
                 process.kill()

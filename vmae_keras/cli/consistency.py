@@ -50,7 +50,7 @@ def main(
         if changed != recipe:
             raise ValueError(
                 "There is no recipe here: --set changes only values of the variant. "
-                f"Received: {', '.join(change)}."
+                f"Received: {', '.join(change or ())}."
             )
         setup, names = Setup(config, steps, seed), choose_backends(backends)
     console = Console()

@@ -53,7 +53,7 @@ def main(
         from vmae_keras.data.labelled import list_labelled
 
         with errors_for_people(ValueError, OSError):
-            files = list_labelled(data)
+            files = list_labelled(str(data))
         measure(model, files, folder, this_command(), clips=clips, crops=crops, workers=workers)
 
 

@@ -93,7 +93,7 @@ def main(
     with locked(folder):
         with errors_for_people(ValueError):
             number = _batch(batch)
-            size = frame_size and _size(frame_size)
+            size = _size(frame_size) if frame_size else None
             # On a GPU, compute the model in float32, not TF32, and leave memory for the converter.
             set_environment(select(backend))
         import_keras()

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,8 +63,10 @@ def main(
             with locked(folder):
                 videos = stages.begin(folder, each, definitions[each.stage.name])
                 if each.stage.kind == "evaluate":
-                    start = str(out / each.stage.start)
-                    found = measure(start, each.files, folder, again, workers=workers, **each.views)
+                    start = str(out / str(each.stage.start))
+                    found = measure(
+                        start, each.files, folder, again, workers=workers, **(each.views or {})
+                    )
                     stages.finish_evaluation(folder, each, found)
                 else:
                     outcome = _train(each.stage, out, videos, read.seed, name, workers, again)
@@ -84,7 +86,7 @@ def _train(
     from vmae_keras.training.pretraining import pretrain
 
     run = Run(out / stage.name)
-    common = {
+    common: dict[str, Any] = {
         "recipe_name": stage.recipe,
         "changes": stage.changes,
         "seed": seed,
@@ -97,8 +99,9 @@ def _train(
         elif stage.kind == "pretrain":
             settings, files = new_run.prepare_pretraining(run, videos, **common)
         else:
-            mine = stage.start and (out / stage.start / "stage.json").exists()
-            start = str(out / stage.start) if mine else stage.start
+            start = stage.start
+            if start and (out / start / "stage.json").exists():
+                start = str(out / start)
             settings, files = new_run.prepare_fine_tuning(
                 run, videos, start=start, head=stage.head, **common
             )

@@ -81,7 +81,7 @@ def _largest_update(one: Result, other: Result, name: str, clear: float = 0.0) -
         chosen = slopes >= clear * slopes.max()
         found.append(Difference(_largest((a - b)[chosen]), weight))
         scales.append(_largest(a))
-        compared, entries = compared + np.count_nonzero(chosen), entries + a.size
+        compared, entries = compared + int(np.count_nonzero(chosen)), entries + a.size
     worst = _worst(found)
     return Difference(_ratio(worst.value, np.max(scales)), worst.weight, compared / entries)
 

@@ -41,7 +41,7 @@ def compute(
         ended: Function of a backend and its outcome; called from threads.
     """
     setup.save(folder / "setup.json")
-    running = []
+    running: list[Popen] = []
 
     def work(name: str) -> Outcome:
         outcome = _outcome(name, folder, say, running)

@@ -100,7 +100,7 @@ def verdict(rows: list[Row]) -> tuple[bool, str]:
 
 def _excess(row: Row) -> float:
     worst = row.worst[1].value
-    return math.inf if math.isnan(worst) else worst / row.tolerance
+    return math.inf if math.isnan(worst) else worst / (row.tolerance or math.inf)
 
 
 def _lines(*texts: Text) -> Text:

@@ -54,7 +54,7 @@ class Setup:
         for name in sorted(shapes):
             sigma = shapes[name][0] ** -0.5 if name.endswith("kernel") else SIGMA
             draw = sigma * draws.standard_normal(shapes[name], dtype=np.float32)
-            weights[name] = np.float32(draw + name.endswith("gamma"))
+            weights[name] = (draw + name.endswith("gamma")).astype(np.float32)
         return weights
 
     def batch(self, step: int) -> dict[str, np.ndarray]:

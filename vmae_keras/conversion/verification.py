@@ -113,7 +113,7 @@ def _rows(
 ) -> list[Row]:
     got, its_loss = found
     rows = [Row(f"{what}: outputs", float(np.abs(got - outputs).max() / np.abs(outputs).max()))]
-    if None not in (its_loss, loss):
+    if its_loss is not None and loss is not None:
         rows.append(Row(f"{what}: loss", abs(its_loss - loss) / abs(loss)))
     return rows
 

@@ -24,7 +24,7 @@ from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.video import OnDamage, UnreadableVideo
 from vmae_keras.data.workers import WorkerDataset
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]  # NumPy arrays and integers
 
 
 class NoReadableVideo(ValueError):
@@ -207,7 +207,7 @@ def stack(samples: Sequence[Arrays]) -> Arrays:
     return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
-def prefetch(elements: Sequence[Any], workers: int) -> grain.IterDataset:
+def prefetch(elements: grain.sources.RandomAccessDataSource, workers: int) -> grain.IterDataset:
     """Return the elements in order, prefetched by `workers` processes, or by threads if it is 0."""
     check_at_least(0, workers=workers)
     if workers:

@@ -14,10 +14,14 @@ from vmae_keras.data.video import OnDamage
 class ClipSizes(Protocol):
     """Clip sizes, the part of a model configuration that sampling needs."""
 
-    frames: int
-    height: int
-    width: int
-    channels: int
+    @property
+    def frames(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def fine_tuning_clips(
             crop_aspect=tuple(crop_aspect),
             flip_probability=flip_probability,
             erasing_probability=erasing_probability,
-            mean=config.mean,
-            std=config.std,
+            mean=config.mean or (),
+            std=config.std or (),
         ),
         Mixing(
             classes=classes,
@@ -194,8 +194,8 @@ def _mix(batch: Arrays, step: int, *, mixing: Mixing, seed: int) -> tuple[np.nda
     choice = mixing.draw(videos.shape[2:4], generator(seed, Purpose.MIXING, step))
     videos, targets = mixing.mix(videos, batch["number"], choice)
     if mixing.on:
-        order = np.arange(len(videos)).reshape(2, -1)
-        order = np.stack([order[0], order[1, ::-1]], axis=1).reshape(-1)
+        firsts, seconds = np.arange(len(videos)).reshape(2, -1)
+        order = np.stack([firsts, seconds[::-1]], axis=1).reshape(-1)
         videos, targets = videos[order], targets[order]
     return videos, targets
 

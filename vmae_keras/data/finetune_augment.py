@@ -44,8 +44,8 @@ class Augmentation:
 
     size: Size
     rand_augment: RandAugment | None = _OFFICIAL
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    crop_area: tuple[float, ...] = (0.08, 1.0)
+    crop_aspect: tuple[float, ...] = (0.75, 1.3333)
     flip_probability: float = 0.5
     erasing_probability: float = 0.25
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -83,8 +83,8 @@ class Augmentation:
 
 def random_crop(
     picture: Size,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
+    area: Sequence[float],
+    aspect: Sequence[float],
     generator: np.random.Generator,
 ) -> Box:
     """Draw a crop by its share of the picture's area and by its aspect ratio, width over height.
@@ -168,12 +168,12 @@ def erase(
 
 def _area_and_aspect(
     picture: Size,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
+    area: Sequence[float],
+    aspect: Sequence[float],
     generator: np.random.Generator,
 ) -> tuple[float, float]:
     """Draw an area in pixels, and an aspect ratio for which r is as likely as 1 / r."""
-    pixels = generator.uniform(*area) * (picture[0] * picture[1])
+    pixels = generator.uniform(area[0], area[1]) * (picture[0] * picture[1])
     return pixels, math.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1])))
 
 
@@ -185,7 +185,7 @@ def neighbours(count: int, new_count: int) -> tuple[np.ndarray, np.ndarray, np.n
     return np.clip(first, 0, count - 1), np.clip(first + 1, 0, count - 1), weight
 
 
-def _check_range(name: str, values: tuple[float, float], most: float) -> None:
+def _check_range(name: str, values: Sequence[float], most: float) -> None:
     least, largest = values
     if not 0 < least <= largest <= most:
         raise ValueError(

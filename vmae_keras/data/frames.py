@@ -81,10 +81,10 @@ class ToRgb:
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
-        self.width = self.height = None
+        self.width = self.height = 0  # of the first frame
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        if self.width is None:
+        if not self.width:
             self.width, self.height = frame.width, frame.height
         # One thread, because starting more takes longer than converting a frame.
         converted = self.reformatter.reformat(

@@ -78,9 +78,9 @@ def merge_labelled(
     if not listed:
         raise ValueError("`sources` must name at least one data set. Received: none.")
     chosen = dict(renamed.values())  # normal form -> spelling
-    spellings = {}
+    spellings: dict[str, dict[str, str]] = {}
     for source, files in listed.items():
-        labels = sorted({file.label for file in files})
+        labels = sorted({file.label or "" for file in files})
         spellings[source] = {}
         for label in labels:
             name, spelling = renamed.get(
@@ -129,7 +129,8 @@ def write_list(path: str | os.PathLike, files: Sequence[VideoFile]) -> None:
 
 def _renamed(aliases: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return {normal form of an old name: (normal form of its new name, the new name)}."""
-    renamed, spelled = {}, {}
+    renamed: dict[str, str] = {}
+    spelled: dict[str, str] = {}
     for old, new in aliases.items():
         if (
             spelled.setdefault(normalise_name(new), new) != new
@@ -156,11 +157,13 @@ def _each_once(
     listed: Mapping[str, Sequence[VideoFile]], spellings: Mapping[str, Mapping[str, str]]
 ) -> tuple[list[VideoFile], int]:
     """Return the files, each once, and the number of repeated rows."""
-    found, conflicts, rows = {}, {}, 0
+    found: dict[str, str] = {}
+    conflicts: dict[str, list[str]] = {}
+    rows = 0
     for source, files in listed.items():
         for file in files:
             rows += 1
-            path, label = os.path.abspath(file.path), spellings[source][file.label]
+            path, label = os.path.abspath(file.path), spellings[source][file.label or ""]
             if found.setdefault(path, label) != label:
                 conflicts.setdefault(path, [found[path]]).append(label)
     if conflicts:

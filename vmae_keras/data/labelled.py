@@ -56,7 +56,7 @@ def as_labelled(videos: LabelledSource) -> list[VideoFile]:
 def _check_labels(files: Sequence[VideoFile], source: str | os.PathLike) -> None:
     firsts: dict[str, VideoFile] = {}
     for file in files:
-        firsts.setdefault(file.label, file)
+        firsts.setdefault(file.label or "", file)
     spellings: dict[Decimal, str] = {}
     for label, file in firsts.items():
         number = Decimal(label) if _NUMBER.fullmatch(label) else None
@@ -86,8 +86,8 @@ def classes_of(files: Sequence[VideoFile]) -> tuple[str, ...]:
     Raises:
         ValueError: A video has no label.
     """
-    found = {file.label for file in files}
-    if None in found:
+    found = {file.label or "" for file in files}
+    if "" in found:
         raise ValueError("Each video needs a label. Received: videos without; see `list_labelled`.")
     numbers = all(label.isdecimal() for label in found)
     return tuple(sorted(found, key=lambda label: (Decimal(label) if numbers else 0, label)))
@@ -117,4 +117,4 @@ def class_numbers(files: Sequence[VideoFile], labels: Sequence[str]) -> list[int
             f"{len(unknown)} labels are no class of the model. Received: {', '.join(unknown[:5])}. "
             f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}."
         )
-    return [places[file.label] for file in files]
+    return [places[file.label or ""] for file in files]

@@ -120,7 +120,7 @@ def _unit(video: np.ndarray) -> np.ndarray:
     return video / np.float32(255) if video.dtype == np.uint8 else video
 
 
-def _box_around(picture: Size, ratio: float, y: int, x: int) -> Box:
+def _box_around(picture: Size, ratio: float, y: np.integer, x: np.integer) -> Box:
     side = math.sqrt(1 - ratio)
     height, width = int(picture[0] * side) // 2, int(picture[1] * side) // 2
     return (

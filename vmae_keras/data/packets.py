@@ -5,6 +5,7 @@ Each frame carries the index of its packet. The index is passed through the deco
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import av
 from av.packet import Packet
@@ -15,7 +16,7 @@ from vmae_keras.data.timeline import MOST_REORDERED
 OnDamage = Callable[[str], None]
 Numbered = Iterator[tuple[int, VideoFrame]]
 # Packet index, frame, and fault: the reason why the frame is damaged or missing.
-Decoded = Iterator[tuple[int, VideoFrame | None, str | None]]
+Decoded = Iterator[tuple[int, Any, str | None]]  # packet index, VideoFrame or None, fault
 
 
 class NotAsFromTheStart(Exception):

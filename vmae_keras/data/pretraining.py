@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -28,7 +28,8 @@ DrawMasks = Callable[[np.random.Generator], Arrays]
 class MaskedClipSizes(ClipSizes, Protocol):
     """Clip sizes and mask grid, the part of a model configuration that the pipeline needs."""
 
-    grid: tuple[int, int, int]
+    @property
+    def grid(self) -> tuple[int, int, int]: ...
 
 
 def pretraining_dataset(
@@ -175,14 +176,18 @@ def read_clip(
     height, width = size if isinstance(size, tuple) else (size, size)
     sizes = SimpleNamespace(frames=frames, height=height, width=width, channels=channels)
     read = ClipReader(sizes, sampling, stride)
-    return _centre_crop(read(path, None, lambda reason: None), (height, width))
+    return _centre_crop(read(os.fspath(path), None, lambda reason: None), (height, width))
 
 
 def _mask_drawer(
     config: MaskedClipSizes, mask: str, mask_ratio: float, decoder_mask_ratio: float | None
 ) -> DrawMasks:
     """Return the function that draws the masks of a clip. Raise ValueError if a setting is out of range."""
-    settings = {"kind": mask, "ratio": mask_ratio, "decoder_ratio": decoder_mask_ratio}
+    settings: dict[str, Any] = {
+        "kind": mask,
+        "ratio": mask_ratio,
+        "decoder_ratio": decoder_mask_ratio,
+    }
     masks.count_tokens(config.grid, **settings)  # raises if the masks do not fit
     return partial(masks.pretraining, config.grid, **settings)
 

@@ -93,7 +93,7 @@ def apply_operations(frames: np.ndarray, operations: Sequence[Told]) -> np.ndarr
     images = [Image.fromarray(frame) for frame in frames]
     for name, argument in operations:
         images = [_OPERATIONS[name](image, argument) for image in images]
-    return np.stack(images)
+    return np.stack([np.asarray(image) for image in images])
 
 
 def _argument(name: str, level: float, sign: float) -> float | None:

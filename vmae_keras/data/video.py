@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -157,7 +158,7 @@ class Video:
 
     def __init__(self, path: str, container: InputContainer, stream: VideoStream) -> None:
         self.path, self._container, self._stream = path, container, stream
-        self._first: Packet | None = None
+        self._first: Any = None  # packet
         self._sent_once = False
         rows = []
         hides = HIDES.get(stream.codec_context.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
@@ -90,7 +91,7 @@ class ViewReader:
     ) -> np.ndarray:
         """Read all views of a video: (S * R, T, H, W, C) uint8."""
         size = self.sizes.height, self.sizes.width
-        places = None
+        places: Any = None
 
         def choose(ticks: int) -> np.ndarray:
             # Clips overlap and a short video repeats its last frame, so read each frame only once.
@@ -100,7 +101,9 @@ class ViewReader:
 
         frames = read_frames(path, choose, on_damage)
         if self.crops is not None:
-            frames = resize_without_antialiasing(frames, views.view_size(*frames.shape[1:3], size))
+            rows, columns = frames.shape[1:3]
+            new_size = views.view_size(rows, columns, size)
+            frames = resize_without_antialiasing(frames, new_size)
         elif frames.shape[1:3] != size:
             raise UnreadableVideo(
                 path,
@@ -113,7 +116,8 @@ class ViewReader:
         places = places.reshape(self.clips, self.sizes.frames)
         if self.crops is None:
             return frames[places]
-        corners = views.view_crops(*frames.shape[1:3], size, self.crops)
+        rows, columns = frames.shape[1:3]
+        corners = views.view_crops(rows, columns, size, self.crops)
         height, width = size
         return np.stack(
             [frames[clip, y : y + height, x : x + width] for clip in places for y, x in corners]
@@ -125,8 +129,9 @@ def centre_view(frames: np.ndarray, size: Size) -> np.ndarray:
 
     Clauses EVAL-3, EVAL-5.
     """
-    frames = resize_without_antialiasing(frames, views.view_size(*frames.shape[1:3], size))
-    ((y, x),) = views.view_crops(*frames.shape[1:3], size, 1)
+    rows, columns = views.view_size(frames.shape[1], frames.shape[2], size)
+    ((y, x),) = views.view_crops(rows, columns, size, 1)
+    frames = resize_without_antialiasing(frames, (rows, columns))
     return frames[:, y : y + size[0], x : x + size[1]]
 
 

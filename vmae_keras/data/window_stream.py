@@ -84,14 +84,14 @@ class WindowStream:
             ticks = range(start, start + self._span, self.windows.sampling_stride)
             held = {tick: picture for tick, picture in held.items() if tick >= start}
             while ticks[-1] not in held:
-                tick, picture = next(pictures, (None, None))
-                if tick is None:
+                shown = next(pictures, None)
+                if shown is None:
                     if start == 0:
                         last = max(held)
                         self.times[0, 1] = (last + 1) / self.rate
                         yield np.stack([held[min(tick, last)] for tick in ticks])
                     return
-                held[tick] = picture
+                held[shown[0]] = shown[1]
             yield np.stack([held[tick] for tick in ticks])
 
     def _pictures(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -118,8 +118,9 @@ class WindowStream:
             if in_a_window(tick, self._starts, self._span, self.windows.sampling_stride)
             or (last and tick == ticks[-1])
         ]
-        picture = self.windows.picture(to_rgb(frame)) if taken else None
-        yield from ((tick, picture) for tick in taken)
+        if taken:
+            picture = self.windows.picture(to_rgb(frame))
+            yield from ((tick, picture) for tick in taken)
 
     def _note(self, reason: str) -> None:
         self.damage = reason

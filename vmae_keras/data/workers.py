@@ -72,7 +72,8 @@ class WorkerIterator(grain.DatasetIterator):
     def __init__(self, source: Sequence[Any], workers: int) -> None:
         super().__init__()
         self._source, self._count = source, workers
-        self._next, self._workers = 0, []
+        self._next = 0
+        self._workers: list[_Worker] = []
         # Also stops the workers if the program exits without closing the iterator. It must run before
         # Python waits for its child processes.
         self._finalize = util.Finalize(self, _end, args=(self._workers,), exitpriority=10)
@@ -123,7 +124,7 @@ class _Worker:
         )
         self.process.start()
         writer.close()  # so that the pipe ends with the process
-        self._elements = queue.Queue(AHEAD)
+        self._elements: queue.Queue[Any] = queue.Queue(AHEAD)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -171,7 +172,8 @@ def _work(source: Sequence, numbers: range, writer: Connection) -> None:
             break
         if isinstance(element, Exception):
             break
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(0)
 
 
@@ -196,7 +198,7 @@ def _receive(reader: Connection) -> Any:
         if not _RAW:
             reader.recv_bytes_into(array)
             continue
-        rest = memoryview(array)
+        rest = array.data
         while rest:
             count = os.readv(reader.fileno(), [rest])
             if not count:

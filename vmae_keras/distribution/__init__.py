@@ -59,7 +59,7 @@ def start(
     if name == "jax":
         from vmae_keras.distribution.jax_devices import JaxDevices
 
-        started = JaxDevices(devices, parallel, cluster, auto)
+        started: Devices = JaxDevices(devices, parallel, cluster, auto)
     elif name == "torch":
         from vmae_keras.distribution.torch_devices import TorchDevices
 

@@ -33,9 +33,11 @@ class Devices:
     def __init__(
         self, count: int = 1, parallel: str = "data", process: int = 0, processes: int = 1
     ) -> None:
-        self.count, self.parallel, self.host = count, parallel, None
+        self.count, self.parallel = count, parallel
+        self.host: str | None = None
         self.process, self.processes = process, processes
-        self._watch, self.left = None, False
+        self._watch: Watch | None = None
+        self.left = False
 
     @property
     def first(self) -> bool:
@@ -87,14 +89,12 @@ class Devices:
         All processes call it with the same arrays. Rows that cannot be divided over the devices are
         dropped; the result is None if no rows are left.
         """
-        arrays = self.divisible(arrays)
-        if arrays is None or self.processes == 1:
-            return arrays, batch_size
-        batches = np.split(
-            np.arange(_length(arrays)), range(batch_size, _length(arrays), batch_size)
-        )
+        kept = self.divisible(arrays)
+        if kept is None or self.processes == 1:
+            return kept, batch_size
+        batches = np.split(np.arange(_length(kept)), range(batch_size, _length(kept), batch_size))
         mine = [np.split(batch, self.processes)[self.process] for batch in batches]
-        return _rows(arrays, np.concatenate(mine)), batch_size // self.processes
+        return _rows(kept, np.concatenate(mine)), batch_size // self.processes
 
     def divisible(self, arrays: tuple) -> tuple | None:
         """Return as many rows as can be divided over the devices; None if there are none."""

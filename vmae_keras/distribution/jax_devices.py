@@ -99,7 +99,8 @@ def keras_distribution(devices: list, parallel: str, processes: int = 1) -> Layo
     of a process, which are close to each other, and the batch over processes.
     """
     names = [f"{device.platform}:{device.id}" for device in devices]
-    shape, axes = (len(names),), ["batch"]
+    shape: tuple[int, ...] = (len(names),)
+    axes = ["batch"]
     if parallel == "tensor":
         shape, axes = (processes, len(names) // processes), ["batch", "model"]
     return Layouts(keras.distribution.DeviceMesh(shape, axes, names), parallel)

@@ -195,7 +195,7 @@ def expand_hosts(text: str) -> list[str]:
     Raises:
         LauncherError: The list does not have this form.
     """
-    hosts = []
+    hosts: list[str] = []
     for entry in re.split(r",(?![^\[]*\])", text):  # at commas outside brackets
         parts = re.findall(r"[^][]+|\[[^][]+\]", entry)
         choices = [_expand_ranges(part[1:-1]) if part[0] == "[" else [part] for part in parts]

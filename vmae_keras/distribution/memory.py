@@ -137,7 +137,7 @@ def _copies(
     width: int,
     remat: bool,
 ) -> int:
-    sizes = collections.Counter()
+    sizes: collections.Counter[str | None] = collections.Counter()
     for path, shape in multiplied.items():
         if path.endswith("kernel") and (width < 4 or shape != parts[path]):
             block = re.match(r"\w+/block_\d+", path)

@@ -80,7 +80,9 @@ class Buckets:
     """Hooks that average the parameters' gradients over processes, in buckets, in the backward pass."""
 
     def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
-        self.ready, self.bytes, self.sent, self.open = [], 0, [], False
+        self.ready: list[torch.Tensor] = []
+        self.sent: list[Any] = []
+        self.bytes, self.open = 0, False
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self.add)
 

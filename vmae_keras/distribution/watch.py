@@ -36,7 +36,8 @@ class Watch:
         self.address = address
         self._connection, self._lines = connection, _lines(connection)
         self._first_host = ""
-        self._thread, self._left = None, False
+        self._thread: threading.Thread | None = None
+        self._left = False
         os.register_at_fork(after_in_child=connection.close)  # a forked child would keep it open
 
     @classmethod
@@ -86,11 +87,14 @@ class Watch:
             self._connection.shutdown(socket.SHUT_WR)
         if self._thread is None:
             self.start(lambda *_: None)
-        if self._thread is not threading.current_thread():
+        if self._thread and self._thread is not threading.current_thread():
             self._thread.join(PATIENCE)  # it ends when process 0 has received "bye"
 
     def _follow(self, on_lost: Callable[[int, str], None]) -> None:
-        lost = (0, self._first_host)  # if the connection ends without a message
+        lost: tuple[int, str] | None = (
+            0,
+            self._first_host,
+        )  # if the connection ends without a message
         with self._connection:
             for line in self._lines:
                 word, *rest = line.split(" ", 2)
@@ -109,7 +113,8 @@ class _Hub:
         self.token = secrets.token_hex(16)
         self._awaited = {f"{self.token} {k} {processes}": k for k in range(1, processes)}
         self._members = {0: (own, socket.gethostname())}
-        self._left, self._announced = set(), []
+        self._left: set[int] = set()
+        self._announced: list[str] = []
         ipv6 = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
         self._listener = socket.create_server(

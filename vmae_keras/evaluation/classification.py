@@ -8,7 +8,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import grain
 import keras
 import numpy as np
 from keras import ops
@@ -155,7 +157,7 @@ def evaluate(
     clips = clips or CLIPS.get(sampling, 1)
     labels = model.labels if labels is None else tuple(labels)
     wanted = list(zip(paths_of(files), _numbers(files, labels, model.classes), strict=True))
-    views = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
+    views: dict[str, Any] = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
     settings = {
         "model": model_fingerprint(model),
         "precision": model.dtype_policy.name,
@@ -210,17 +212,17 @@ def _numbers(files: Sequence[VideoFile], labels: Sequence[str] | None, classes: 
             f"{len(files)} files without, the first of them {first}. Correct the list"
             + (", or give `labels` as it writes them." if labels else ", or give `labels`.")
         )
-    return [known[file.label] for file in files]
+    return [known[file.label or ""] for file in files]
 
 
 def predicted_views(
-    model: keras.Model, dataset: Iterable, views: int, batch_views: int
+    model: keras.Model, dataset: grain.IterDataset, views: int, batch_views: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each video's index in the data set and the model's outputs for its views, (views, ...)."""
-    places = deque()
+    places: deque[int] = deque()
     with contextlib.closing(iter(dataset)) as elements:
 
-        def every_view():
+        def every_view() -> Iterator[np.ndarray]:
             for element in elements:
                 places.append(int(element["index"]))
                 yield from element["views"]

@@ -31,7 +31,7 @@ class FeatureFile:
         # Notes must be UTF-8, but file names need not be.
         self.video = video.encode(errors="surrogateescape").decode(errors="replace")
         self._partial = path.with_name(path.name + ".partial")
-        self._file = None
+        self._file: Any = None
 
     def source(self) -> str | None:
         """Return the video that a complete file belongs to; None if there is no file."""

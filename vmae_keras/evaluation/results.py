@@ -64,8 +64,8 @@ class ResultsTable:
         return [self.result(row) for row in rows[1:] if len(row) == len(self.columns)]
 
     def result(self, row: list[str]) -> Result:
-        path, label, *rest = map(unguarded, row)
-        label, *predicted = (self.numbers[name] for name in (label, *rest[::2]))
+        path, name, *rest = map(unguarded, row)
+        label, *predicted = (self.numbers[each] for each in (name, *rest[::2]))
         return Result(as_path(path), label, tuple(predicted), tuple(map(float, rest[1::2])))
 
     def write(self, results: Iterable[Result]) -> None:
@@ -76,7 +76,7 @@ class ResultsTable:
         self._save(self.path, "a", [self.row(result)])
 
     def row(self, result: Result) -> list:
-        row = [guarded(result.path), guarded(self.names[result.label])]
+        row: list[str | float] = [guarded(result.path), guarded(self.names[result.label])]
         for number, probability in zip(result.predicted, result.probabilities, strict=True):
             row += [guarded(self.names[number]), probability]
         return row

@@ -73,5 +73,5 @@ class Artifact:
         beside = {"onnx": f"{self.path.name}.data", "openvino": f"{self.path.stem}.bin"}
         files = {self.path, self.path.with_name(beside.get(self.format, self.path.name))}
         if self.path.is_dir():
-            files = self.path.rglob("*")
+            files = set(self.path.rglob("*"))
         return sum(file.stat().st_size for file in files if file.is_file())

@@ -97,11 +97,11 @@ print(contract["labels"][number] if contract["labels"] else number)
 
 def program(contract: Contract, file: str) -> str:
     """Return a short program that runs the artifact in its own runtime, from the artifact's folder."""
-    inputs = [
+    zeros = [
         f'    "{name}": np.zeros({_shape(shape, "1")}, "{dtype}"),'
         for name, (dtype, shape) in contract.inputs.items()
     ]
-    inputs = "\n".join(["inputs = {  # replace the zeros with your data", *inputs, "}"])
+    inputs = "\n".join(["inputs = {  # replace the zeros with your data", *zeros, "}"])
     return (
         Template(_PROGRAMS[contract.format]).substitute(inputs=inputs, file=file, key=KEY)
         + _LAST[contract.kind]

@@ -100,7 +100,7 @@ def latencies(*ways: Callable[[], object]) -> list[float]:
 
     The functions take turns.
     """
-    taken = [[] for _ in ways]
+    taken: list[list[float]] = [[] for _ in ways]
     for _ in range(_ROUNDS + 1):
         for way, seconds in zip(ways, taken, strict=True):
             began = time.perf_counter()

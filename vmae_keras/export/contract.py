@@ -104,7 +104,7 @@ class Contract:
     def inputs(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
         """Return dtype and shape of each input by name. Clauses EXPORT-1, EXPORT-3."""
         clip = (self.batch, self.frames, self.height, self.width, self.channels)
-        inputs = {"video": (self.dtype, clip)}
+        inputs: dict[str, tuple[str, tuple[int | None, ...]]] = {"video": (self.dtype, clip)}
         if self.kind == "pretraining":
             inputs["visible"] = ("int32", (self.batch, self.visible))
             inputs["decoded"] = ("int32", (self.batch, self.decoded))

@@ -97,9 +97,9 @@ def export_model(
     say = say or (lambda line: None)
     source = model.name if isinstance(model, Preset) else str(model)
     say(f"reading {source}")
-    model, settings = _read(model, kind)
+    exported, settings = _read(model, kind)
     contract = _contract(
-        model,
+        exported,
         settings,
         format=format,
         quantize=quantize,
@@ -117,17 +117,17 @@ def export_model(
         )
     shape = (clips // 2, *real.shape[1:])
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    ids = token_ids(model.config, settings, real_count) if model.kind == "pretraining" else {}
+    ids = token_ids(exported.config, settings, real_count) if exported.kind == "pretraining" else {}
     samples = [
         sample(origin, real[:real_count], ids, contract),
         sample("noise", noise, ids, contract),
     ]
     say(f"computing with {keras.backend.backend()}")
-    wanted = [_outputs(model, each) for each in samples]
+    wanted = [_outputs(exported, each) for each in samples]
     with tempfile.TemporaryDirectory() as folder:
         job, made = Path(folder), Path(folder) / "made"
         made.mkdir()
-        model.save_to_preset(job / "model")
+        exported.save_to_preset(job / "model")
         (job / "contract.json").write_text(contract.to_json(), "utf-8")
         if calibration:  # if there are enough, other clips than those to compare on
             measured = real[real_count:] if len(real) > real_count else real
@@ -136,13 +136,13 @@ def export_model(
         say(f"writing {format} with {formats.BACKENDS[format]}")
         _write(contract, job, path, Path(out), say)
         say(f"comparing with what {format}'s own runtime computes")
-        comparison, worst = _compared(model, Artifact(path), samples, wanted, tolerance)
+        comparison, worst = _compared(exported, Artifact(path), samples, wanted, tolerance)
         comparison.save(made / "comparison.json")
         write_card(made / "README.md", path, contract, comparison)
         fault = ""
         if not comparison.passes:
             say("looking for the first layer that differs")
-            fault = _first_layer(model, contract, job, worst, comparison.tolerance, Path(out))
+            fault = _first_layer(exported, contract, job, worst, comparison.tolerance, Path(out))
         _move(made, Path(out))
     if fault:
         raise InexactArtifact(
@@ -177,6 +177,7 @@ def _contract(
 ) -> Contract:
     c = model.config
     ids = token_ids(c, settings, 1) if model.kind == "pretraining" else {}
+    counts: dict[str, Any] = {name: array.shape[1] for name, array in ids.items()}
     height, width = frame_size or (c.height, c.width)
     return Contract(
         kind=model.kind,
@@ -188,7 +189,7 @@ def _contract(
         labels=getattr(model, "labels", None),
         **evaluation_views(settings),
         version=vmae_keras.__version__,
-        **{name: ids[name].shape[1] if ids else 0 for name in ("visible", "decoded")},
+        **{"visible": 0, "decoded": 0, **counts},
         **others,
     )
 

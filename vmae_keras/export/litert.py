@@ -53,7 +53,7 @@ def write(
         archive.writestr(_ENTRY, contract.to_json())
 
 
-def _dense_layers_in_int8(converter: Any, contract: Contract, clips: np.ndarray) -> bytes:
+def _dense_layers_in_int8(converter: Any, contract: Contract, clips: Any) -> bytes:
     import tensorflow as tf
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 

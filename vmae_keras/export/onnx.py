@@ -31,7 +31,7 @@ def write(
             outputs.update(serve(dict(zip(names, tensors, strict=True))))
             return tuple(outputs.values())
 
-    outputs = {}
+    outputs: dict[str, AnyTensor] = {}
     # Two clips: with one, the tracer would treat the batch size as a constant.
     examples = tuple(
         torch.zeros((contract.batch or 2, *shape[1:]), dtype=getattr(torch, dtype))

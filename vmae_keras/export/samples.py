@@ -13,7 +13,7 @@ from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.data.augment import luma
 from vmae_keras.data.batches import NoReadableVideo
-from vmae_keras.data.files import list_videos
+from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.finetune_augment import resize_linearly
 from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.synthetic import moving_shapes
@@ -43,7 +43,7 @@ class Sample:
         return len(self.inputs["video"])
 
     def chosen(self, indices: Any) -> "Sample":
-        def select(arrays):
+        def select(arrays: Any) -> Any:
             if isinstance(arrays, dict):
                 return {name: array[indices] for name, array in arrays.items()}
             return arrays[indices]
@@ -82,7 +82,7 @@ def token_ids(
     if isinstance(settings, PretrainingSettings):
         draw = settings.recipe.draw_masks
     else:
-        mask = {"kind": "random", "ratio": 0.75} if config.mae_target else {}
+        mask: dict[str, Any] = {"kind": "random", "ratio": 0.75} if config.mae_target else {}
         draw = partial(masks.pretraining, **mask)
     generator = np.random.default_rng(0)
     clips = [draw(config.grid, generator) for _ in range(count)]
@@ -110,7 +110,8 @@ def real_clips(
     size = contract.height, contract.width
     chosen = videos or (settings and settings.data)
     generator = np.random.default_rng(0)
-    files, clips = [], []
+    files: list[VideoFile] = []
+    clips: list[np.ndarray] = []
     try:
         files = list_videos(chosen) if chosen else []
     except (OSError, ValueError):

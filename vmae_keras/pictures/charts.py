@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +57,8 @@ def confusion_picture(
         names = [_shortened(str(name)) for name in (labels or range(classes))]
         size = 8 if classes <= 30 else 6
         # Otherwise "$" would start a formula.
-        style = {"fontsize": size, "parse_math": False}
-        turned = {"rotation": 90} if max(map(len, names)) > 3 else {}
+        style: dict[str, Any] = {"fontsize": size, "parse_math": False}
+        turned: dict[str, Any] = {"rotation": 90} if max(map(len, names)) > 3 else {}
         axes.set_xticks(range(classes), names, **style, **turned)
         axes.set_yticks(range(classes), names, **style)
     if classes <= _NUMBERS:
@@ -91,9 +92,9 @@ def sweep_picture(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel=what, ylabel="top-1 of held-out videos, %")
     order = np.argsort(values)
-    values, shares = np.asarray(values), 100 * np.asarray(top_1)
-    axes.plot(values[order], shares[order], color="#1f5fa8", marker="o", markersize=4)
-    axes.plot(values[chosen], shares[chosen], "o", markersize=9, fillstyle="none", color=INK)
+    tried, shares = np.asarray(values), 100 * np.asarray(top_1)
+    axes.plot(tried[order], shares[order], color="#1f5fa8", marker="o", markersize=4)
+    axes.plot(tried[chosen], shares[chosen], "o", markersize=9, fillstyle="none", color=INK)
     axes.annotate(
         f"chosen: {values[chosen]:g}",
         (values[chosen], shares[chosen]),

@@ -49,7 +49,7 @@ def rows_picture(
     lines = sum(map(len, labels)) + len(ending)
     total = lines * line + len(rows) * (height + 2 * gap) + 2 * gap
     size = (inner + 2 * gap, total)
-    canvas = Image.new("RGB", tuple(side + side % 2 for side in size), PAPER)
+    canvas = Image.new("RGB", [side + side % 2 for side in size], PAPER)
     draw = ImageDraw.Draw(canvas)
     top = gap
     for label, (_, video) in zip(labels, rows, strict=True):

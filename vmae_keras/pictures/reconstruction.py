@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -90,7 +91,11 @@ def reconstruct(
     """
     c = model.config
     if not isinstance(clip, np.ndarray):
-        sizes = {"frames": c.frames, "size": (c.height, c.width), "channels": c.channels}
+        sizes: dict[str, Any] = {
+            "frames": c.frames,
+            "size": (c.height, c.width),
+            "channels": c.channels,
+        }
         clip = read_clip(clip, **sizes, stride=stride, sampling=sampling)
     draws = generator(seed, Purpose.RECONSTRUCTION_MASK)
     ids = masks.pretraining(c.grid, draws, kind=mask, ratio=mask_ratio)
@@ -104,7 +109,7 @@ def reconstruct(
         prediction,
         c.tubelet,
         statistics,
-        (c.mean, c.std) if c.mae_target else None,
+        (c.mean or (), c.std or ()) if c.mae_target else None,
     )
     masked = patch_statistics.masked_clip(clip, ids["visible"], c.tubelet)
     seen = f"what the model saw: {len(ids['visible'])} of {c.num_tokens} tubelets"
@@ -141,7 +146,7 @@ def reconstruct_file(
         RunError, WeightsError: See `load_model`.
         UnreadableVideo: The file cannot be decoded.
     """
-    settings = run.settings()
+    settings: Any = run.settings()  # of pretraining, or `load_model` raises
     recipe = settings.recipe
     model, step = load_model(run)
     found = reconstruct(

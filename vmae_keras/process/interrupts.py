@@ -117,6 +117,6 @@ def _end(number: int) -> NoReturn:
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """End the process if Python swallows `Stopped`, as in a `__del__`."""
-    if isinstance(unraisable.exc_value, Stopped):
+    if _received and isinstance(unraisable.exc_value, Stopped):
         _end(_received[0])
     sys.__unraisablehook__(unraisable)

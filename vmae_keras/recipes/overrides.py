@@ -67,7 +67,7 @@ def _changes(overrides: Sequence[str], *owners: type) -> dict[type, dict[str, An
         owner: {field.name: field.type for field in dataclasses.fields(owner)} for owner in owners
     }
     known = [name for names in fields.values() for name in names]
-    changes = {owner: {} for owner in owners}
+    changes: dict[type, dict[str, Any]] = {owner: {} for owner in owners}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:

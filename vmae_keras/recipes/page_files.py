@@ -8,14 +8,17 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmae_keras.recipes.values import check_key, read_toml, typed
 
 FOLDER = Path(__file__).resolve().parent / "pages"
 STAGES = ("pretraining", "fine-tuning", "distillation")
 
-Recipe = TypeVar("Recipe")
+if TYPE_CHECKING:
+    from vmae_keras.recipes.base import TrainingRecipe
+
+Recipe = TypeVar("Recipe", bound="TrainingRecipe")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

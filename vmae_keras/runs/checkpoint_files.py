@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-_NAME = re.compile(r"step-(\d+)\.safetensors$")
+_NAME = re.compile(r"step-\d+\.safetensors$")
 
 
 def checkpoint_name(step: int) -> str:
@@ -13,7 +13,7 @@ def checkpoint_name(step: int) -> str:
 
 def step_of(path: Path) -> int:
     """Return the step in the name of a checkpoint."""
-    return int(_NAME.search(path.name)[1])
+    return int(path.stem.removeprefix("step-"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from vmae_keras.config import VideoMAEConfig
 from vmae_keras.runs.checkpoint_files import step_of
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import stage_of
+from vmae_keras.variants import Kind
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import read_settings
 from vmae_keras.weights.source import read_weights
@@ -56,7 +57,7 @@ def _read_run(run: Run) -> Stored:
     tensors = _model_of_run(file.tensors, model, averaged)
     # Infer the pooling from the weights: earlier versions stored a wrong one for mapped heads.
     pooling = ("mean" if "fc_norm/gamma" in tensors else "first") if classifier else None
-    kind = "classifier" if classifier else "pretraining"
+    kind: Kind = "classifier" if classifier else "pretraining"
     classes = None
     if classifier:
         head = tensors.get("head/bias")
@@ -92,6 +93,7 @@ def _model_of_run(tensors: dict[str, Tensor], model: str, averaged: bool) -> dic
         )
         if (
             kernel
+            and a
             and b
             and kernel.shape == a.shape[:1] + b.shape[1:]
             and a.shape[1:] == b.shape[:1]

@@ -151,7 +151,7 @@ class DistillationSettings:
 
 
 AnySettings = PretrainingSettings | FineTuningSettings | DistillationSettings
-RECIPES_OF = {
+RECIPES_OF: dict[type[AnySettings], type] = {
     PretrainingSettings: PretrainingRecipe,
     FineTuningSettings: FineTuningRecipe,
     DistillationSettings: DistillationRecipe,
@@ -192,13 +192,18 @@ def settings_as_json(settings: AnySettings) -> dict[str, Any]:
     return {"stage": settings.stage, **dataclasses.asdict(settings)}
 
 
-def evaluation_views(settings: AnySettings | None) -> dict[str, str | int]:
+def evaluation_views(settings: AnySettings | None) -> dict[str, Any]:
     """Return the views for evaluating a model: those of its run's recipe, else those of the papers."""
     if settings is None:
         return {"sampling": "dense", "stride": 4, "clips": CLIPS["dense"], "crops": 3}
     r = settings.recipe
-    views = {"sampling": r.sampling, "stride": r.stride, "clips": CLIPS[r.sampling], "crops": 3}
-    if settings.is_classifier:
+    views: dict[str, Any] = {
+        "sampling": r.sampling,
+        "stride": r.stride,
+        "clips": CLIPS[r.sampling],
+        "crops": 3,
+    }
+    if settings.is_classifier and isinstance(r, FineTuningRecipe):
         views |= {"clips": r.test_clips, "crops": r.test_crops}
         if r.sampling == "uniform":  # recipes of earlier versions could have more, which fails
             views["clips"] = min(r.test_clips, CLIPS["uniform"])

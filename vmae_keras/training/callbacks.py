@@ -94,7 +94,8 @@ class Progress(keras.callbacks.Callback):
         self.writer = TensorBoard(run.tensorboard, start + 1 if start else 0, run.writes)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.began, self.began_step, self.ended = time.monotonic(), self.step, None
+        self.began, self.began_step = time.monotonic(), self.step
+        self.ended: float | None = None
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         # Exclude validation from the throughput, but wait for steps that JAX still has to finish.
@@ -118,7 +119,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.step == self.began_step:  # the batches had ended
             return
-        logs = self.devices.mean(logs)
+        logs = self.devices.mean(logs or {})
         self._check_finite("loss", logs["loss"])
         self._check_finite("validation loss", logs.get("val_loss", 0.0))
         steps, ended = self.step - self.began_step, self.ended or time.monotonic()
@@ -229,7 +230,7 @@ class Progress(keras.callbacks.Callback):
     @property
     def exhausted(self) -> bool:
         """True once a validation is at least `patience` epochs later than the best one. Clause FT-10."""
-        if self.best is None or self.validated is None:
+        if self.patience is None or self.best is None or self.validated is None:
             return False
         return self.validated - self.best.step >= self.patience * self.steps_per_epoch
 

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vmae_keras import backend
 from vmae_keras.distribution import Devices
@@ -31,7 +31,7 @@ class Display:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = None
+        self.task = TaskID(0)
         self.lined_at = 0.0
         self.validation = ""
 

@@ -1,6 +1,6 @@
 """Distillation: train a student to match a teacher on the same clips, from files to a run folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.runs.settings import DistillationSettings
 from vmae_keras.training import loop
 from vmae_keras.training.fine_tuning import augmented_batches, classifier
-from vmae_keras.training.optimizer import WarmupCosine, build_optimizer
+from vmae_keras.training.optimizer import build_optimizer
 from vmae_keras.training.session import Session
 
 EPSILON = 1e-6  # in the normalisation of features
@@ -47,7 +47,7 @@ def load_teacher(
     Raises:
         WeightsError, HubError: The preset cannot be loaded; see `Preset.from_preset`.
     """
-    clip = {"frames": config.frames, "height": config.height, "width": config.width}
+    clip: dict[str, Any] = {"frames": config.frames, "height": config.height, "width": config.width}
     if recipe.match == "classes":
         return VideoClassifier.from_preset(preset, dtype=recipe.precision, **clip)
     return VideoEncoder.from_preset(preset, pooling="mean", dtype=recipe.precision, **clip)
@@ -70,7 +70,7 @@ def answers(teacher: keras.Model, videos: np.ndarray, recipe: DistillationRecipe
 
 def build(
     settings: DistillationSettings, steps_per_epoch: int, restored: bool = False
-) -> tuple[VideoClassifier, WarmupCosine]:
+) -> tuple[VideoClassifier, Callable[[int], float]]:
     """Return the compiled student and its learning-rate schedule; see `fine_tuning.build`."""
     recipe = settings.recipe
     student = classifier(settings, restored)
@@ -86,12 +86,13 @@ def build(
     return student, schedule
 
 
-def distill(session: Session) -> loop.Outcome:
+def distill(session: Session[DistillationSettings]) -> loop.Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
     Errors are those of `pretrain`, plus errors of loading the teacher and the start.
     """
-    settings, recipe, devices = session.settings, session.recipe, session.devices
+    settings, devices = session.settings, session.devices
+    recipe = settings.recipe
     with devices.local():
         teacher = load_teacher(settings.teacher, settings.config, recipe)
     clips = fine_tuning_clips(settings.config, 1, **recipe.clip_options())

@@ -252,14 +252,14 @@ def _bytes(part: "jax.ShapeDtypeStruct") -> int:
 def _host_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # on Linux, `getrusage` includes the parent process's peak
-        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text("utf-8"))[1]) * 1024
+        return int(re.findall(r"VmHWM:\s*(\d+)", status.read_text("utf-8"))[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
     """Return the collectives in the text of a compiled program, in no particular order."""
-    found = collections.Counter()
+    found: collections.Counter[tuple[str, tuple[int, ...], str]] = collections.Counter()
     operation = rf"= (\(.*?\)|\S+) ({'|'.join(COLLECTIVES)})\("
     for results, kind in re.findall(operation, text):
         for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", results):
@@ -270,7 +270,8 @@ def collectives(text: str) -> tuple[Collective, ...]:
 
 def exchanged(found: tuple[Collective, ...]) -> dict[str, tuple[int, int]]:
     """Return, for each kind, the number of arrays and their bytes on each device."""
-    counts, sizes = collections.Counter(), collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
+    sizes: collections.Counter[str] = collections.Counter()
     for each in found:
         counts[each.kind] += each.count
         sizes[each.kind] += each.bytes

@@ -13,7 +13,7 @@ from vmae_keras.data.labelled import class_numbers
 from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 from vmae_keras.runs.settings import DistillationSettings, FineTuningSettings
 from vmae_keras.training import loop
-from vmae_keras.training.optimizer import WarmupCosine, build_optimizer
+from vmae_keras.training.optimizer import build_optimizer
 from vmae_keras.training.session import Session
 from vmae_keras.weights.classes import match_classes
 
@@ -31,7 +31,7 @@ def classifier(
     """
     recipe = settings.recipe
     backend.set_seed(settings.seed)
-    arguments = {
+    arguments: dict[str, Any] = {
         "classes": settings.classes,
         "labels": settings.labels,
         "pooling": recipe.pooling,
@@ -41,7 +41,7 @@ def classifier(
         "dtype": recipe.precision,
     }
     if settings.start and not restored:
-        model = _started(settings, arguments)
+        model = _started(settings, settings.start, arguments)
     else:
         model = VideoClassifier(settings.config, **arguments)
     model.trainable = True  # the start may have been saved with frozen weights
@@ -51,7 +51,7 @@ def classifier(
 
 def build(
     settings: FineTuningSettings, steps_per_epoch: int, restored: bool = False
-) -> tuple[VideoClassifier, WarmupCosine]:
+) -> tuple[VideoClassifier, Callable[[int], float]]:
     """Return the compiled classifier and its learning-rate schedule.
 
     Arguments and errors are those of `classifier`.
@@ -70,14 +70,15 @@ def build(
 
 
 def _started(
-    settings: FineTuningSettings | DistillationSettings, arguments: dict[str, Any]
+    settings: FineTuningSettings | DistillationSettings, start: str, arguments: dict[str, Any]
 ) -> VideoClassifier:
     config = settings.config.to_dict()
     if settings.head == "new":  # always the case in distillation
-        return VideoClassifier.from_preset(settings.start, new_head=True, **arguments, **config)
+        return VideoClassifier.from_preset(start, new_head=True, **arguments, **config)
     whole = {name: arguments[name] for name in ("head_dropout", "remat", "dtype")}
-    model = VideoClassifier.from_preset(settings.start, **whole, **config)
-    return model.with_classes(match_classes(model.labels, settings.labels), settings.labels)
+    model = VideoClassifier.from_preset(start, **whole, **config)
+    labels = settings.labels or ()
+    return model.with_classes(match_classes(model.labels or (), labels), labels)
 
 
 def _choose_trained(model: VideoClassifier, recipe: FineTuningRecipe) -> None:
@@ -96,7 +97,9 @@ def _choose_trained(model: VideoClassifier, recipe: FineTuningRecipe) -> None:
 
 
 def augmented_batches(
-    session: Session, files: Sequence[VideoFile], labels: Sequence[str]
+    session: Session[FineTuningSettings] | Session[DistillationSettings],
+    files: Sequence[VideoFile],
+    labels: Sequence[str],
 ) -> Callable[[int], Iterable[tuple]]:
     """Return a function step -> this process's parts of the augmented batches from that step on.
 
@@ -104,7 +107,7 @@ def augmented_batches(
         files: Files to train on.
         labels: Names of their classes.
     """
-    recipe, devices = session.recipe, session.devices
+    recipe, devices = session.settings.recipe, session.devices
     return lambda first: fine_tuning_dataset(
         files,
         session.settings.config,
@@ -121,13 +124,13 @@ def augmented_batches(
     )
 
 
-def finetune(session: Session) -> loop.Outcome:
+def finetune(session: Session[FineTuningSettings]) -> loop.Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
     Errors are those of `pretrain`, plus errors of loading the start.
     """
     settings, labels = session.settings, session.settings.labels
-    clips = fine_tuning_clips(settings.config, len(labels), **session.recipe.clip_options())
+    clips = fine_tuning_clips(settings.config, len(labels), **settings.recipe.clip_options())
     held_out = session.held_out
     validation = centre_clips(held_out, class_numbers(held_out, labels), clips, session.skipped)
     batches = augmented_batches(session, session.training, labels)

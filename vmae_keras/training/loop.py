@@ -124,7 +124,7 @@ def train(
         if validation is not None and progress.step == total_steps != progress.validated:
             _record_validation(model, validation, validation_size, progress)
     if progress.failure is not None:
-        raise _unfinished(progress)
+        raise _unfinished(progress, progress.failure)
     devices.wait()  # a launcher may kill a process that is still writing as soon as another one ends
     best_step = progress.best and progress.best.step
     return Outcome(
@@ -157,13 +157,13 @@ def _fit(
             if progress.failure is None:
                 raise
             if progress.devices.processes > 1:
-                raise _unfinished(progress) from error
+                raise _unfinished(progress, progress.failure) from error
             # Otherwise Keras raised because there was no first batch; the caller reports the failure.
 
 
-def _unfinished(progress: Progress) -> Exception:
+def _unfinished(progress: Progress, reason: Exception) -> Exception:
     """Return an error that says why training ended early, and up to which step it is saved."""
-    reason, saved = progress.failure, progress.saved_step
+    saved = progress.saved_step
     if not isinstance(reason, OSError | NoReadableVideo | Unfinished):
         return reason  # a bug, to be shown with its traceback
     lost = progress.step - saved

@@ -12,7 +12,7 @@ from vmae_keras.data.labelled import classes_of, list_labelled, warn_of_one_clas
 from vmae_keras.recipes import distillation, fine_tuning, pretraining
 from vmae_keras.recipes.distillation import DistillationRecipe
 from vmae_keras.recipes.overrides import fine_tuning_changes, pretraining_changes
-from vmae_keras.recipes.page_files import Recipes
+from vmae_keras.recipes.page_files import Recipe, Recipes
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import (
     DistillationSettings,
@@ -46,7 +46,7 @@ def prepare_pretraining(
         ValueError, OSError: An argument is invalid. Nothing is written.
     """
     of_recipe, of_model = pretraining_changes(list(changes))
-    chosen = _recipe(run, data, recipe_name, pretraining.RECIPES, of_recipe)
+    chosen, data = _recipe(run, data, recipe_name, pretraining.RECIPES, of_recipe)
     config = VideoMAEConfig.variant(variant or "demo", **of_model)
     data = str(Path(data).absolute())
     files = list_videos(data)
@@ -76,7 +76,7 @@ def prepare_fine_tuning(
         head: "new", or "mapped" for the start's head with its rows matched by the names of the classes.
     """
     of_recipe, of_model = fine_tuning_changes(list(changes))
-    chosen = _recipe(run, data, recipe_name, fine_tuning.RECIPES, of_recipe)
+    chosen, data = _recipe(run, data, recipe_name, fine_tuning.RECIPES, of_recipe)
     _check_start(start, variant)
     data = str(Path(data).absolute())
     files = list_labelled(data)
@@ -98,7 +98,7 @@ def prepare_fine_tuning(
     fine_tuning_clips(config, len(labels), **chosen.clip_options())
     videos = digest(files, FineTuningSettings.labelled)
     settings = FineTuningSettings(
-        data, videos, _absolute(start), labels, config, chosen, seed, backend, head=head
+        data, videos, start and _absolute(start), labels, config, chosen, seed, backend, head=head
     )
     run.save(settings)
     return settings, files
@@ -124,7 +124,7 @@ def prepare_distillation(
         start: Preset that the student starts from; None starts from random weights of `variant`.
     """
     of_recipe, of_model = fine_tuning_changes(list(changes), DistillationRecipe)
-    chosen = _recipe(run, data, recipe_name, distillation.RECIPES, of_recipe)
+    chosen, data = _recipe(run, data, recipe_name, distillation.RECIPES, of_recipe)
     if teacher is None:
         raise ValueError("--teacher is missing: a run, a folder, a file or hf://owner/name.")
     _check_start(start, variant)
@@ -149,7 +149,7 @@ def prepare_distillation(
         data,
         videos,
         _absolute(teacher),
-        _absolute(start),
+        start and _absolute(start),
         classes,
         labels,
         config,
@@ -168,14 +168,15 @@ def _check_start(start: str | None, variant: str | None) -> None:
         )
 
 
-def _absolute(preset: str | None) -> str | None:
+def _absolute(preset: str) -> str:
     """Make the path of a local preset absolute, so that the run can resume from any folder."""
-    return str(Path(preset).absolute()) if preset and Path(preset).exists() else preset
+    return str(Path(preset).absolute()) if Path(preset).exists() else preset
 
 
 def _recipe(
-    run: Run, data: str | None, name: str | None, recipes: Recipes, changes: dict[str, Any]
-) -> Any:
+    run: Run, data: str | None, name: str | None, recipes: Recipes[Recipe], changes: dict[str, Any]
+) -> tuple[Recipe, str]:
+    """Return the recipe, and the absolute path of the data."""
     if data is None:
         raise ValueError("DATA is missing: a folder of videos, a glob, a list or a CSV.")
     chosen = recipes.choose(name or "demo", changes)
@@ -183,4 +184,4 @@ def _recipe(
         raise RunError(
             f"{run.folder} already holds a run. Continue it with --resume, or choose another --out."
         )
-    return chosen
+    return chosen, str(Path(data).absolute())

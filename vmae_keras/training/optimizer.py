@@ -136,7 +136,7 @@ class AdamW(internals.Optimizer):
         self.momentums, self.velocities = self.add_optimizer_variables(
             variables, ["momentum", "velocity"]
         )
-        self.averages = None
+        self.averages: Any = None
         if self.average_decay is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
 

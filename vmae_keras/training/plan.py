@@ -115,7 +115,7 @@ def read_plan(path: str | Path) -> Plan:
         else:
             for old, new in aliases.items():
                 typed(f"aliases.{old}", new, str)
-    stages = []
+    stages: list[Stage] = []
     for number, table in enumerate(tables, 1):
         with _prefix_errors(f"{path}, stage {number}"):
             name = typed("stage", table, dict).get("name", number)
@@ -221,7 +221,7 @@ def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, Checked]) ->
     fine_tuning_clips(config, len(merged.classes), **chosen.clip_options())
     if stage.head == "mapped":
         match_classes(known or (), merged.classes)
-        chosen = fine_tuning.for_mapped_head(chosen, of_recipe, pooling)
+        chosen = fine_tuning.for_mapped_head(chosen, of_recipe, pooling or "mean")
     return Checked(
         stage=stage,
         files=merged.files,
@@ -238,8 +238,7 @@ def _of_start(
     """Return (configuration, labels, pooling) of the model that a stage starts from."""
     if stage.start is None:
         return VideoMAEConfig.variant(stage.variant or "demo"), None, None
-    if stage.start in checked:
-        start = checked[stage.start]
+    if start := checked.get(stage.start):
         return start.config, start.labels, getattr(start.recipe, "pooling", None)
     from vmae_keras.presets import preset_config, preset_head
 
@@ -255,7 +254,7 @@ def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> 
         if not value.isdecimal() or not int(value):
             raise ValueError(f"`{key}` must be a whole number, at least 1. Received: {text}.")
         views[key.removeprefix("test_")] = int(value)
-    model = checked[stage.start]
+    model = checked[stage.start or ""]
     if model.recipe.sampling == "uniform" and views.get("clips", 1) > CLIPS["uniform"]:
         raise ValueError(
             f"{stage.start!r} samples uniformly, which has at most {CLIPS['uniform']} clips of a video. "
@@ -264,7 +263,7 @@ def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> 
     merged = merge_labelled(stage.data, plan.aliases)
     return Checked(
         stage=stage,
-        files=_spelled(merged.files, model.labels),
+        files=_spelled(merged, model.labels or ()),
         config=model.config,
         labels=model.labels,
         views=views,
@@ -272,17 +271,17 @@ def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> 
     )
 
 
-def _spelled(files: Sequence[VideoFile], labels: Sequence[str]) -> list[VideoFile]:
-    """Return the files with their labels spelled as in the model."""
+def _spelled(merged: Merged, labels: Sequence[str]) -> list[VideoFile]:
+    """Return the merged files with their labels spelled as in the model."""
     known = {normalise_name(label): label for label in labels}
-    unknown = sorted({file.label for file in files if normalise_name(file.label) not in known})
+    unknown = [each for each in merged.classes if normalise_name(each) not in known]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of its classes are not in the model. Received: {', '.join(unknown[:5])}. "
             f"It knows {', '.join(list(labels)[:5])}{', ...' if len(labels) > 5 else ''}. Give aliases, or "
             "other data."
         )
-    return [VideoFile(file.path, known[normalise_name(file.label)]) for file in files]
+    return [VideoFile(file.path, known[normalise_name(file.label or "")]) for file in merged.files]
 
 
 _check = {

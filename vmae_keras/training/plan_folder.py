@@ -119,7 +119,7 @@ def report(out: Path, plan: Plan, backend: str) -> str:
         "plan": plan.path.name,
         "seed": plan.seed,
         "backend": backend,
-        "stages": [{"name": name, **found} for name, found in stages.items()],
+        "stages": [{"name": name, **(found or {})} for name, found in stages.items()],
     }
     write_json(out / "report.json", values)
     text = _in_words(values)
@@ -141,7 +141,7 @@ def _begun(out: Path) -> dict[str, Any]:
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{inner}": each for inner, each in value.items()}
@@ -173,7 +173,7 @@ def _in_words(values: dict[str, Any]) -> str:
     parts = [f"# {values['plan']}, seed {values['seed']}, {values['backend']}"]
     trained = [stage for stage in values["stages"] if stage["kind"] != "evaluate"]
     evaluated = [stage for stage in values["stages"] if stage["kind"] == "evaluate"]
-    head = (
+    head: tuple[str, ...] = (
         "stage",
         "from",
         "videos",

@@ -1,6 +1,6 @@
 """Pretraining: train a `VideoMAE`, from files to a run folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vmae_keras import backend
@@ -11,11 +11,13 @@ from vmae_keras.data.pretraining import pretraining_dataset, validation_dataset
 from vmae_keras.model import VideoMAE
 from vmae_keras.runs.settings import PretrainingSettings
 from vmae_keras.training import loop
-from vmae_keras.training.optimizer import WarmupCosine, build_optimizer
+from vmae_keras.training.optimizer import build_optimizer
 from vmae_keras.training.session import Session
 
 
-def build(settings: PretrainingSettings, steps_per_epoch: int) -> tuple[VideoMAE, WarmupCosine]:
+def build(
+    settings: PretrainingSettings, steps_per_epoch: int
+) -> tuple[VideoMAE, Callable[[int], float]]:
     """Return the compiled model, with weights drawn by the run's seed, and its learning-rate schedule."""
     recipe = settings.recipe
     backend.set_seed(settings.seed)
@@ -26,7 +28,7 @@ def build(settings: PretrainingSettings, steps_per_epoch: int) -> tuple[VideoMAE
     return model, schedule
 
 
-def pretrain(session: Session) -> loop.Outcome:
+def pretrain(session: Session[PretrainingSettings]) -> loop.Outcome:
     """Train until the recipe's end or an interrupt, resuming from the run's last checkpoint.
 
     Raises:
@@ -34,8 +36,9 @@ def pretrain(session: Session) -> loop.Outcome:
         NonFiniteLoss: The loss became NaN or infinite. Earlier checkpoints remain.
         CheckpointError: The last checkpoint does not fit the settings.
     """
-    settings, recipe, devices = session.settings, session.recipe, session.devices
-    common = {
+    settings, devices = session.settings, session.devices
+    recipe = settings.recipe
+    common: dict[str, Any] = {
         "sampling": recipe.sampling,
         "stride": recipe.stride,
         "mask": recipe.mask,

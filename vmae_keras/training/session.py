@@ -1,6 +1,7 @@
 """Training session: a run with its files, and with the workers and devices that train it."""
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.labelled import list_labelled
@@ -11,10 +12,12 @@ from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import AnySettings, digest
 from vmae_keras.training.display import Display
 
+Settings = TypeVar("Settings", bound=AnySettings)
+
 VALIDATION_VIDEOS = 128  # kept in memory: 300 MB at 16 x 224 x 224
 
 
-class Session:
+class Session(Generic[Settings]):
     """A run to train from its start, or from its last checkpoint, to its end.
 
     The batch of step k depends only on the settings and k. So the data pipeline has no state to save, and
@@ -42,7 +45,7 @@ class Session:
 
     def __init__(
         self,
-        settings: AnySettings,
+        settings: Settings,
         run: Run,
         display: Display,
         *,

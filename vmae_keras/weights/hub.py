@@ -182,7 +182,9 @@ class _Online:
                     files_metadata=True,
                     timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 )
-                self._commit = _COMMIT.fullmatch(listing.sha)[0]
+                if not (commit := _COMMIT.fullmatch(listing.sha)):
+                    raise ValueError("no commit")
+                self._commit = commit[0]
                 # The sha256 of a large file is also its ETag.
                 self.names = {
                     file.rfilename: file.lfs.sha256 if file.lfs else None

@@ -78,7 +78,7 @@ def _part(path: Path, file: BinaryIO, entry: zipfile.ZipInfo, end: int) -> Part:
 class Window(io.RawIOBase):
     """File object for a region of an open file, to be read by h5py."""
 
-    def __init__(self, file: BinaryIO, part: Part) -> None:
+    def __init__(self, file: io.BufferedReader, part: Part) -> None:
         self._file, self._part, self._place = file, part, 0
 
     def readable(self) -> bool:

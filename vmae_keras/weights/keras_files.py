@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.variants import CLASSES, POOLINGS
+from vmae_keras.variants import CLASSES, POOLINGS, Kind
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import LARGEST_SETTINGS, parse_settings, read_settings
 from vmae_keras.weights.keras_archives import Part, Window, read_archive
@@ -97,7 +97,7 @@ def _is_ours(settings: dict[str, Any]) -> bool:
 # Settings ----------------------------------------------------------------------------------------
 
 
-def _kind(settings: dict[str, Any], source: str) -> str:
+def _kind(settings: dict[str, Any], source: str) -> Kind:
     name = settings.get("class_name")
     for kind, known in CLASSES.items():
         if name == known and settings.get("registered_name") == _PACKAGE + known:
@@ -124,9 +124,9 @@ def _is_number(value: Any, most: float) -> bool:
 
 
 _OF_ALL: dict[str, Callable[[Any], bool]] = {
-    "name": lambda value: isinstance(value, str) and re.fullmatch(r"[^/]{1,200}", value),
+    "name": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[^/]{1,200}", value)),
     "trainable": lambda value: type(value) is bool,
-    "dtype": _policy,
+    "dtype": lambda value: bool(_policy(value)),
     "remat": lambda value: type(value) is bool,
 }
 _OF_KIND: dict[str, dict[str, Callable[[Any], bool]]] = {
@@ -209,7 +209,8 @@ def _tensors(
 
 def _places(paths: Iterable[str]) -> dict[str, tuple[str, int]]:
     """Return path -> (HDF5 group, index). Keras names groups by layer attribute and numbers the weights."""
-    counts, places = Counter(), {}
+    counts: Counter[str] = Counter()
+    places = {}
     for path in paths:
         layer = path.rpartition("/")[0]
         layer = re.sub(r"/block_(\d+)", lambda found: f"/blocks/block_{found[1]}", layer)

@@ -147,7 +147,7 @@ def shapes(
         )
         found |= _norm("decoder/norm", c.decoder_dim)
         found |= {"head/kernel": (c.decoder_dim, c.tubelet_size), "head/bias": (c.tubelet_size,)}
-    if kind == "classifier":
+    if kind == "classifier" and classes is not None:
         found |= {"head/kernel": (c.dim, classes), "head/bias": (classes,)}
     return found
 

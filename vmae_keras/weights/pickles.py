@@ -94,7 +94,10 @@ def inspect(stream: BinaryIO, most: int = MOST_OPCODES) -> tuple[Any, dict[str, 
 
 
 def _inspect(stream: BinaryIO, most: int) -> tuple[Any, dict[str, int]]:
-    stack, outer, memo, storages = [], [], {}, {}
+    stack: list[Any] = []
+    outer: list[list[Any]] = []
+    memo: dict[Any, Any] = {}
+    storages: dict[str, int] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if count == most:
             raise RefusedPickle(f"it has more than {most} opcodes")
@@ -103,7 +106,7 @@ def _inspect(stream: BinaryIO, most: int) -> tuple[Any, dict[str, int]]:
             if argument != 2:
                 raise RefusedPickle(f"it is of pickle protocol {argument}; torch writes 2")
         elif name == "GLOBAL":
-            stack.append(_allowed(argument.replace(" ", ".")))
+            stack.append(_allowed(str(argument).replace(" ", ".")))
         elif name in _LITERALS:
             stack.append(argument)
         elif name in _CONSTANTS:
@@ -128,9 +131,10 @@ def _inspect(stream: BinaryIO, most: int) -> tuple[Any, dict[str, int]]:
                 del stack[start:]
             _apply(name, taken, stack, storages)
         elif name == "STOP":
-            return stack[-1], storages
+            break
         else:
             raise RefusedPickle(f"it uses the opcode {name}, which torch does not write")
+    return stack[-1], storages
 
 
 def _apply(name: str, taken: list, stack: list, storages: dict[str, int]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.positions import fixed
+from vmae_keras.variants import Kind
 from vmae_keras.weights import names
 from vmae_keras.weights.settings import configuration, labels
 from vmae_keras.weights.stored_model import Stored
@@ -161,7 +162,7 @@ def _first_names(upstream: str) -> list[str]:
     return list(dict.fromkeys(name for each in of_kinds for name in each))
 
 
-def _kind(upstream: str, tensors: Iterable[str]) -> tuple[str, str | None]:
+def _kind(upstream: str, tensors: Iterable[str]) -> tuple[Kind, str | None]:
     """Return (kind, pooling). One tensor of a part reveals it, so that missing ones can be reported."""
 
     def has(part: str) -> bool:
@@ -194,7 +195,9 @@ def _ours(
     model: str,
 ) -> dict[str, Tensor]:
     """Return our weights, each made from all its tensors. Every tensor of the file must be used once."""
-    found, used, faults = {}, set(), []
+    found: dict[str, Tensor] = {}
+    used: set[str] = set()
+    faults = []
     for path, shape in expected.items():
         wanted = names.upstream_names(path, upstream, kind, pooling)
         if not wanted:

@@ -1,5 +1,6 @@
 """Reader for the model behind a handle: a folder, a file or `hf://owner/name`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _WEIGHTS = (
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def locate(handle: str | Path) -> Path:
+def locate(handle: str | os.PathLike) -> Path:
     """Return the local folder or file of a handle, and download it if necessary.
 
     Raises:

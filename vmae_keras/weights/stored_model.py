@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.variants import Kind
 from vmae_keras.weights.tensor_files import Tensor
 
 
@@ -39,7 +40,7 @@ class Stored:
     """
 
     config: VideoMAEConfig
-    kind: str
+    kind: Kind
     pooling: str | None
     classes: int | None
     labels: tuple[str, ...] | None

@@ -103,7 +103,8 @@ def write_hugging_face(stored: Stored, folder: Path) -> list[str]:
 
 
 def _tensors(stored: Stored, upstream: str, whose: str) -> dict[str, np.ndarray]:
-    found, nameless = {}, []
+    found: dict[str, np.ndarray] = {}
+    nameless = []
     for path, tensor in stored.tensors.items():
         wanted = names.upstream_names(path, upstream, stored.kind, stored.pooling)
         if not wanted:
@@ -131,7 +132,7 @@ def _refuse(stored: Stored, whose: str, options: dict[str, bool]) -> None:
 
 def _settings(stored: Stored) -> dict[str, Any]:
     c = stored.config
-    settings = {
+    settings: dict[str, Any] = {
         "architectures": [_ARCHITECTURES[stored.kind]],
         "model_type": "videomae",
         "image_size": c.height if c.height == c.width else [c.height, c.width],
@@ -157,7 +158,7 @@ def _settings(stored: Stored) -> dict[str, Any]:
         "dtype": "float32",
     }
     if stored.kind == "classifier":
-        labels = stored.labels or [f"LABEL_{i}" for i in range(stored.classes)]
+        labels = stored.labels or [f"LABEL_{i}" for i in range(stored.classes or 0)]
         settings["id2label"] = {str(i): label for i, label in enumerate(labels)}
         settings["label2id"] = {label: i for i, label in enumerate(labels)}
     return settings
@@ -174,8 +175,8 @@ def _preprocessing(c: VideoMAEConfig) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(c.mean),
-        "image_std": list(c.std),
+        "image_mean": c.mean,
+        "image_std": c.std,
     }
 
 

@@ -72,5 +72,5 @@ def continued_by(again: str, folder: Path, first: bool = True) -> Iterator[None]
     except (interrupts.Stopped, KeyboardInterrupt) as stopped:
         if first and not getattr(stopped, "told", False):
             say(f"Stopped.\nContinue with: {again}")
-        stopped.told = True
+        stopped.told = True  # type: ignore[union-attr]  # any exception takes attributes
         raise

@@ -37,7 +37,7 @@ def start_devices(backend: str, devices: int | None, parallel: str | None, again
     from vmae_keras import distribution
 
     if backend == "torch" and (devices or 1) > 1 and distribution.detect() is None:
-        raise typer.Exit(_in_processes(devices))
+        raise typer.Exit(_in_processes(devices or 1))
     started = distribution.start(backend, devices, parallel or "data")
     if started.processes > 1:
         _end_together(started, again)
@@ -82,7 +82,8 @@ def _with_port(count: int, port: int) -> int:
         "LOCAL_WORLD_SIZE": str(count),
     }
     command = [sys.executable, "-m", "vmae_keras", *sys.argv[1:]]
-    processes, received = [], []
+    processes: list[subprocess.Popen] = []
+    received: list[int] = []
 
     def pass_on(
         number: int, _: object
@@ -91,8 +92,8 @@ def _with_port(count: int, port: int) -> int:
         for process in processes:
             process.send_signal(number)
 
-    for number in interrupts.SIGNALS:
-        signal.signal(number, pass_on)
+    for each in interrupts.SIGNALS:
+        signal.signal(each, pass_on)
     for rank in range(count):
         environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         processes.append(subprocess.Popen(command, env=environment))

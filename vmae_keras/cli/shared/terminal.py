@@ -61,7 +61,7 @@ def import_keras_on(backend: str | None) -> None:
 
 
 @contextlib.contextmanager
-def progress_of(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_of(console: "Console", what: str) -> Iterator[Callable[[float, int], None]]:
     """Yield a function of (done, total) that updates a progress bar, or prints lines without a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -72,7 +72,7 @@ def progress_of(console: "Console", what: str) -> Iterator[Callable[[int, int], 
     ) as bar:
         task = bar.add_task(what, total=None)
 
-        def update(done: int, total: int) -> None:
+        def update(done: float, total: int) -> None:
             nonlocal lined
             interrupts.check()
             bar.update(task, completed=done, total=total)

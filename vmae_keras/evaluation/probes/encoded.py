@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -60,7 +61,12 @@ class Encoding:
         check_at_least(1, clips=clips, crops=crops, batch_views=batch_views)
         self.encoder, self.sets, self.folder = encoder, dict(sets), Path(folder)
         self.batch_views = batch_views
-        self.views = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}
+        self.views: dict[str, Any] = {
+            "sampling": sampling,
+            "stride": stride,
+            "clips": clips,
+            "crops": crops,
+        }
         self.settings = {
             "model": model_fingerprint(encoder),
             "precision": encoder.dtype_policy.name,
@@ -98,7 +104,7 @@ class Encoding:
         total, before = sum(map(len, left.values())), 0
         for name, places in left.items():
             if len(places):
-                files = [self.sets[name][place] for place in places]
+                files = [self.sets[name][int(place)] for place in places]
                 dataset = views_dataset(
                     files, self.encoder.config, **self.views, skipped=skipped, workers=workers
                 )
@@ -146,7 +152,7 @@ class Encoding:
         path = self.folder / f"{name}.done.npy"
         return np.load(path) if path.exists() else np.zeros(len(self.sets[name]), bool)
 
-    def _open(self, name: str, mode: str = "r+") -> list[np.ndarray]:
+    def _open(self, name: str, mode: Literal["r", "r+"] = "r+") -> list[np.ndarray]:
         """Open a set's features and `done` flags. Create missing files, the flags last."""
         opened = []
         for path, shape, dtype in (

@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,10 @@ from vmae_keras.evaluation.probes.nearest import neighbour_votes
 from vmae_keras.evaluation.probes.sweep import ProbeEvaluation, Sweep
 from vmae_keras.evaluation.probes.training import BATCH, Training
 
-RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
+RATES: dict[str, tuple[float, ...]] = {
+    "linear": (1e-3, 3e-3, 1e-2, 3e-2),
+    "attentive": (1e-4, 3e-4, 1e-3, 3e-3),
+}
 EPOCHS = {"linear": 100, "attentive": 30}
 COUNTS = (1, 5, 10, 20, 50, 100, 200)  # numbers of neighbours
 
@@ -112,7 +116,7 @@ def probe(
         found = probe(encoder, "train.csv", "test.csv", kind="knn", clips=2, held_out=0.5)
         print(found.top_1, found.sweep.values[found.sweep.best])
     """
-    trained = {
+    trained: dict[str, Any] = {
         "kind": kind,
         "epochs": epochs,
         "rates": rates,
@@ -179,22 +183,25 @@ def probe_features(
     held = held_out_places(places, numbers, held_out, seed)
     kept = np.setdiff1d(places, held)
 
+    counts: Sequence[Any]
     if kind == "knn":
         counts = [k for k in COUNTS if k <= len(kept)]
 
         def judge(
-            known: np.ndarray, tried: Sequence[float], queries: np.ndarray, where: np.ndarray
+            known: np.ndarray, tried: Sequence[Any], queries: np.ndarray, where: np.ndarray
         ) -> np.ndarray:
             bank, query = (_of_videos(*each) for each in ((features, known), (queries, where)))
             return neighbour_votes(bank, numbers[known], query, len(labels), tried)
 
     else:
         counts = rates
-        trained = Training(kind, numbers, len(labels), epochs, weight_decay, seed, progress)
+        trained = Training(
+            kind, numbers, len(labels), epochs or EPOCHS[kind], weight_decay, seed, progress
+        )
         trained.expect(len(kept) * features.shape[1], len(places) * features.shape[1])
 
         def judge(
-            known: np.ndarray, tried: Sequence[float], queries: np.ndarray, where: np.ndarray
+            known: np.ndarray, tried: Sequence[Any], queries: np.ndarray, where: np.ndarray
         ) -> np.ndarray:
             return trained.judge(features, known, tried, queries, where)
 
@@ -223,7 +230,14 @@ def probe_features(
     return ProbeEvaluation(results, skipped or {}, len(labels), labels, settings, sweep)
 
 
-def _chosen(kind, epochs, rates, weight_decay, held_out, seed) -> tuple[int | None, tuple]:
+def _chosen(
+    kind: str,
+    epochs: int | None,
+    rates: Sequence[float] | None,
+    weight_decay: float,
+    held_out: float,
+    seed: int,
+) -> tuple[int | None, tuple[float, ...]]:
     """Return the epochs and rates, by default those of the kind; raise ValueError for a wrong option."""
     if kind not in PROBES:
         raise ValueError(f"`kind` must be one of {', '.join(PROBES)}. Received: kind={kind!r}.")
