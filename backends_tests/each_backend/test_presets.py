@@ -491,9 +491,9 @@ def test_conversions_compute_the_same(to, tmp_path):
     notes = convert(str(tmp_path / "in"), out, to)
     assert bool(notes) == (to != "keras")
     rows = verify(str(tmp_path / "in"), out)
-    assert rows[0].what == "weights, read again" and rows[0].difference == 0
+    assert rows[0].name == "weights, read again" and rows[0].difference == 0
     assert all(row.passes for row in rows)
-    assert any("transformers: outputs" in row.what for row in rows) == (to == "hf")
+    assert any("transformers: outputs" in row.name for row in rows) == (to == "hf")
     assert load(out, **(UNSAID if to == "official" else {})).labels == (
         None if to == "official" else tuple(LABELS)
     )
@@ -507,7 +507,7 @@ def test_a_wrong_conversion_is_noticed(tmp_path):
     tensors = {name: tensor.read() for name, tensor in read_tensors(file).tensors.items()}
     tensors["classifier.bias"] = tensors["classifier.bias"] + np.float32(1)
     write_safetensors(file, tensors, {"format": "pt"})
-    failed = [row.what for row in verify(str(tmp_path / "in"), tmp_path / "out") if not row.passes]
+    failed = [row.name for row in verify(str(tmp_path / "in"), tmp_path / "out") if not row.passes]
     assert failed == [
         "weights, read again",
         "result, read again: outputs",

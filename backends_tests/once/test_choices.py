@@ -18,7 +18,9 @@ from vmae_keras.export.comparison import TOLERANCES
 from vmae_keras.export.contract import OUTPUTS
 from vmae_keras.pictures import STATISTICS
 from vmae_keras.pictures.patch_statistics import LABELS
+from vmae_keras.recipes.page_files import STAGES
 from vmae_keras.runs import HEADS
+from vmae_keras.runs.settings import SETTINGS_OF
 from vmae_keras.variants import CLASSES, POOLINGS
 
 TRAINING = ("pretrain", "finetune", "distill")
@@ -73,4 +75,5 @@ def test_the_tables_of_the_library_have_an_entry_for_each_choice():
     assert formats.BACKENDS.keys() == FORMATS.keys()
     assert TOLERANCES.keys() == {None, *QUANTIZATIONS}
     assert CLIPS.keys() == set(SAMPLINGS)
+    assert tuple(SETTINGS_OF) == STAGES
     assert LABELS.keys() == {*STATISTICS, "pixels"}

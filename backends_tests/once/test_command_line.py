@@ -131,6 +131,7 @@ def test_a_run_imports_no_other_backend_than_keras_and_seeds_as_it_does(name):
         (["pretrain", ".", "--set", "epoch=3"], "Did you mean 'epochs'?"),
         (["pretrain", str(ROOT / "README.md")], "README.md"),
         (["pretrain", "--resume", "--out", "nowhere"], "nowhere holds no run"),
+        (["distill", "--resume", "--out", "nowhere"], "vmae pretrain, vmae finetune, vmae distill"),
         (["pretrain", "--resume", "--set", "epochs=9"], "Received: --set. Leave that out"),
         (["pretrain", "--resume", "--seed", "0"], "Received: --seed"),
         (["reconstruct", "nowhere", "clip.mp4"], "nowhere holds no run"),

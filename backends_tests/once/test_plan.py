@@ -91,7 +91,12 @@ def test_a_plan_names_aliases_of_the_package(tmp_path):
 
 def test_the_example_goes_from_clips_without_labels_to_figures():
     plan = read_plan(ROOT / "docs" / "progressive.toml")
-    assert [stage.kind for stage in plan.stages] == ["pretrain", "finetune", "finetune", "evaluate"]
+    assert [stage.command for stage in plan.stages] == [
+        "pretrain",
+        "finetune",
+        "finetune",
+        "evaluate",
+    ]
     assert [stage.head for stage in plan.stages[1:3]] == ["new", "mapped"]
     assert plan.stages[1].data[1] == str(ROOT / "docs" / "second.csv")
 

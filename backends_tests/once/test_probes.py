@@ -194,7 +194,7 @@ def test_a_choice_is_made_on_videos_held_out_and_all_are_trained_on_with_it(kind
         trained = {"rates": values, "epochs": 7, "weight_decay": 0.3, "progress": print}
     found = probe_features(encoding, kind=kind, held_out=0.25, seed=5, **trained)
     assert found.sweep.values == values and found.sweep.best == 1
-    assert found.sweep.what == ("neighbours" if kind == "knn" else "learning rate")
+    assert found.sweep.quantity == ("neighbours" if kind == "knn" else "learning rate")
     train, test = encoding.features["train"], encoding.features["test"]
     if kind == "knn":
         train, test = train.mean(1), test.mean(1)

@@ -136,7 +136,7 @@ def test_a_page_s_command_is_one_and_names_the_page(stage):
         vmae, command, *arguments = page.command.split()
         context = commands[command].make_context(command, arguments)
         assert vmae == "vmae" and context.params["recipe"] == name
-        assert runs_settings.STAGES[stage].command == command
+        assert runs_settings.SETTINGS_OF[stage].command == command
         if context.params["variant"]:
             assert context.params["variant"] == page.variant
         settings = [text.partition("=")[0] for text in context.params["change"] or ()]

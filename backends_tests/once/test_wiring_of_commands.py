@@ -147,7 +147,7 @@ STAGE = {
         "tuned",
         {"prepare_fine_tuning.run.folder": "{}/tuned", "run_training.run.folder": "{}/tuned"},
     ),
-    "kind": ("finetune", {"run_training.train": fine_tuning.finetune}),
+    "command": ("finetune", {"run_training.train": fine_tuning.finetune}),
     "data": (
         ("a",),
         {"prepare_fine_tuning.data": "{}/videos.csv"},

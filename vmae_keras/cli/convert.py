@@ -76,7 +76,7 @@ def _verify(source: str, out: Path, changes: dict[str, Any]) -> None:
     table = Table("compared with the source, run here", "difference", box=None)
     rows = verify(source, out, **changes)
     for row in rows:
-        table.add_row(row.what, f"not run: {row.why}" if row.why else f"{row.difference:.1e}")
+        table.add_row(row.name, f"not run: {row.reason}" if row.reason else f"{row.difference:.1e}")
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)

@@ -131,7 +131,7 @@ def main(
     report_skipped(console, found.skipped)
     sweep = found.sweep
     console.print(
-        f"{kind} probe, {sweep.what} {sweep.values[sweep.best]:g} (of {len(sweep.values)} tried), "
+        f"{kind} probe, {sweep.quantity} {sweep.values[sweep.best]:g} (of {len(sweep.values)} tried), "
         f"{found.videos} test videos: top-1 {100 * found.top_1:.1f} %, top-5 {100 * found.top_5:.1f} %, "
         f"mean class {100 * found.mean_class:.1f} %\n{out / 'sweep.png'}",
         soft_wrap=True,

@@ -55,14 +55,14 @@ def main(
     with locked(out), continued_by(again, out):
         for number, each in enumerate(checked, 1):
             folder = out / each.stage.name
-            _say(f"\n{number}/{len(checked)} {each.stage.name}: {each.stage.kind}")
+            _say(f"\n{number}/{len(checked)} {each.stage.name}: {each.stage.command}")
             if stages.result(folder) is not None:
                 _say(f"Done before: {folder}")
                 continue
             _forget_models()
             with locked(folder):
                 videos = stages.begin(folder, each, definitions[each.stage.name])
-                if each.stage.kind == "evaluate":
+                if each.stage.command == "evaluate":
                     start = str(out / str(each.stage.start))
                     found = measure(
                         start, each.files, folder, again, workers=workers, **(each.views or {})
@@ -96,7 +96,7 @@ def _train(
     with errors_for_people(ValueError, OSError), notes_for_people():
         if run.has_checkpoint():
             settings, files = dataclasses.replace(run.settings(), data=videos), None
-        elif stage.kind == "pretrain":
+        elif stage.command == "pretrain":
             settings, files = new_run.prepare_pretraining(run, videos, **common)
         else:
             start = stage.start
@@ -105,7 +105,7 @@ def _train(
             settings, files = new_run.prepare_fine_tuning(
                 run, videos, start=start, head=stage.head, **common
             )
-    train = pretrain if stage.kind == "pretrain" else finetune
+    train = pretrain if stage.command == "pretrain" else finetune
     return run_training(train, run, settings, workers, files=files, again=again)
 
 

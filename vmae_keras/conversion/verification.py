@@ -34,14 +34,14 @@ class Row:
     """A comparison with the source as this library computes it.
 
     Args:
-        what: Description of the comparison.
+        name: Description of the comparison.
         difference: Relative difference; None if the comparison was not run.
-        why: Reason why it was not run.
+        reason: Reason why it was not run.
     """
 
-    what: str
+    name: str
     difference: float | None
-    why: str = ""
+    reason: str = ""
 
     @property
     def passes(self) -> bool:

@@ -24,7 +24,7 @@ from vmae_keras.data.labelled import LabelledSource, as_labelled
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.view_dataset import views_dataset
 from vmae_keras.data.views import CLIPS, average_views
-from vmae_keras.evaluation.padded_batches import padded_batches
+from vmae_keras.evaluation.padded_batches import pad_batches
 from vmae_keras.evaluation.results import TOP, Result, ResultsTable
 from vmae_keras.pictures import charts
 from vmae_keras.process.files import write_json
@@ -229,7 +229,7 @@ def predicted_views(
 
         outputs = (
             output
-            for batch, count in padded_batches(every_view(), batch_views)
+            for batch, count in pad_batches(every_view(), batch_views)
             for output in backend.predict(model, batch)[:count]
         )
         while of_video := list(itertools.islice(outputs, views)):

@@ -20,7 +20,7 @@ from vmae_keras.evaluation import FEATURE_FORMATS
 from vmae_keras.evaluation.classification import model_fingerprint
 from vmae_keras.evaluation.feature_files import FeatureFile
 from vmae_keras.evaluation.frozen_encoder import FrozenEncoder
-from vmae_keras.evaluation.padded_batches import padded_batches
+from vmae_keras.evaluation.padded_batches import pad_batches
 from vmae_keras.process.files import write_json
 from vmae_keras.runs.run import RunError
 from vmae_keras.runs.same_settings import different_settings, refuse_different
@@ -182,7 +182,7 @@ def _extracted(
     stream = WindowStream(path, windows)
     done = 0
     try:
-        for batch, count in padded_batches(stream, batch_windows):
+        for batch, count in pad_batches(stream, batch_windows):
             features = backend.predict(encoder, batch)[:count]
             if not np.isfinite(features).all():
                 raise ArithmeticError(

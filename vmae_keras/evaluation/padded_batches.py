@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 
-def padded_batches(clips: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
+def pad_batches(clips: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yield batches (size, T, H, W, C) and the number of clips in each; pad the last with black."""
     held = []
     for clip in clips:

@@ -64,13 +64,15 @@ class Page:
         """Text of the file."""
         return self.path.read_text("utf-8")
 
-    def recipe(self, kind: type[Recipe], changes: Mapping[str, Any] | None = None) -> Recipe:
-        """Return the recipe, a dataclass `kind`, with some values changed.
+    def recipe(
+        self, recipe_class: type[Recipe], changes: Mapping[str, Any] | None = None
+    ) -> Recipe:
+        """Return the recipe, a dataclass of the given class, with some values changed.
 
         Raises:
             ValueError: Keys are unknown, values are missing, of the wrong type or out of range.
         """
-        fields = {field.name: field for field in dataclasses.fields(kind)}
+        fields = {field.name: field for field in dataclasses.fields(recipe_class)}
         try:
             for key in self.values:
                 check_key(key, fields, "value of a recipe")
@@ -87,7 +89,7 @@ class Page:
                 f"The recipe {self.name!r} does not say: {', '.join(dict.fromkeys(missing))}. "
                 f"Give them, as in --set {missing[0]}=VALUE."
             )
-        return kind(**values).fitted(self.values, changes or {})
+        return recipe_class(**values).fitted(self.values, changes or {})
 
 
 @functools.cache
@@ -125,14 +127,14 @@ class Recipes(Mapping[str, Recipe]):
     Pages with unknown values are left out. They can only be used with `choose`.
     """
 
-    def __init__(self, stage: str, kind: type[Recipe]) -> None:
-        self.stage, self.kind = stage, kind
+    def __init__(self, stage: str, recipe_class: type[Recipe]) -> None:
+        self.stage, self.recipe_class = stage, recipe_class
 
     def __getitem__(self, name: str) -> Recipe:
         path = FOLDER / self.stage / f"{name}.toml"
         if not path.is_file() or read_page(path, self.stage).unknown:
             raise KeyError(name)
-        return read_page(path, self.stage).recipe(self.kind)
+        return read_page(path, self.stage).recipe(self.recipe_class)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, page in list_pages(self.stage).items() if not page.unknown)
@@ -156,4 +158,4 @@ class Recipes(Mapping[str, Recipe]):
                     f"Received: {name!r}."
                 )
             page = known[name]
-        return page.recipe(self.kind, changes)
+        return page.recipe(self.recipe_class, changes)

@@ -9,7 +9,7 @@ import numpy as np
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.runs.checkpoint_files import step_of
 from vmae_keras.runs.run import Run, RunError
-from vmae_keras.runs.settings import stage_of
+from vmae_keras.runs.settings import find_settings_class
 from vmae_keras.variants import Kind
 from vmae_keras.weights import names
 from vmae_keras.weights.json_files import read_settings
@@ -44,7 +44,7 @@ def _read_run(run: Run) -> Stored:
     settings = run.settings_file
     values = read_settings(settings)
     try:
-        classifier = stage_of(values).is_classifier
+        classifier = find_settings_class(values).is_classifier
         config = VideoMAEConfig(**values["config"])
         named = classifier and values["labels"] is not None
         labels = tuple(map(str, values["labels"])) if named else None

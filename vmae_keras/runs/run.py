@@ -8,7 +8,13 @@ from pathlib import Path
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.process.files import write_atomically, write_json
 from vmae_keras.runs.checkpoint_files import latest
-from vmae_keras.runs.settings import AnySettings, parse_settings, settings_as_json, stage_of
+from vmae_keras.runs.settings import (
+    SETTINGS_OF,
+    AnySettings,
+    find_settings_class,
+    parse_settings,
+    settings_as_json,
+)
 from vmae_keras.weights.json_files import read_settings
 
 COLUMNS = (
@@ -68,7 +74,7 @@ class Run:
         """
         if path := latest(self.best) or latest(self.checkpoints):
             return path
-        command = stage_of(read_settings(self.settings_file)).command
+        command = find_settings_class(read_settings(self.settings_file)).command
         raise RunError(
             f"{self.folder} holds no checkpoint yet. Train it: {resume_command(command, self.folder)}"
         )
@@ -93,8 +99,8 @@ class Run:
         """
         if not self.exists():
             raise RunError(
-                f"{self.folder} holds no run (no run.json). Give the folder that `vmae pretrain --out` "
-                "wrote."
+                f"{self.folder} holds no run (no run.json). Give the folder that a run was written to: "
+                f"--out of {', '.join(f'vmae {each.command}' for each in SETTINGS_OF.values())}."
             )
         try:
             return parse_settings(read_settings(self.settings_file))

@@ -156,18 +156,18 @@ RECIPES_OF: dict[type[AnySettings], type] = {
     FineTuningSettings: FineTuningRecipe,
     DistillationSettings: DistillationRecipe,
 }
-STAGES = {settings.stage: settings for settings in RECIPES_OF}
+SETTINGS_OF = {settings.stage: settings for settings in RECIPES_OF}
 
 
-def stage_of(values: dict[str, Any]) -> type[AnySettings]:
+def find_settings_class(values: dict[str, Any]) -> type[AnySettings]:
     """Return the class of the settings in the JSON of a run. Without a stage, it is pretraining.
 
     Raises:
         ValueError: The stage is unknown.
     """
     stage = values.get("stage", PretrainingSettings.stage)
-    check_key(str(stage), STAGES, "stage")
-    return STAGES[stage]
+    check_key(str(stage), SETTINGS_OF, "stage")
+    return SETTINGS_OF[stage]
 
 
 def parse_settings(values: dict[str, Any]) -> AnySettings:
@@ -176,15 +176,15 @@ def parse_settings(values: dict[str, Any]) -> AnySettings:
     Raises:
         ArithmeticError, AttributeError, LookupError, TypeError, ValueError: The values are invalid.
     """
-    kind = stage_of(values)
+    settings_class = find_settings_class(values)
     values = {name: value for name, value in values.items() if name != "stage"}
     values.setdefault("draws", 1)
     for name in ("data", "start", "teacher"):
         if isinstance(values.get(name), str):
             values[name] = as_path(values[name])  # the run may have begun under another locale
     values["config"] = VideoMAEConfig(**values["config"])
-    values["recipe"] = _from_json(RECIPES_OF[kind], values["recipe"])
-    return _from_json(kind, values)
+    values["recipe"] = _from_json(RECIPES_OF[settings_class], values["recipe"])
+    return _from_json(settings_class, values)
 
 
 def settings_as_json(settings: AnySettings) -> dict[str, Any]:
@@ -217,9 +217,9 @@ def digest(files: Sequence[VideoFile], labelled: bool) -> str:
     return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _from_json(kind: type, values: dict[str, Any]) -> Any:
+def _from_json(dataclass: type, values: dict[str, Any]) -> Any:
     """Construct a dataclass from JSON values, each checked against the type of its field."""
-    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    types = {field.name: field.type for field in dataclasses.fields(dataclass)}
     for key in values:
         check_key(key, types)
-    return kind(**{key: typed(key, value, types[key]) for key, value in values.items()})
+    return dataclass(**{key: typed(key, value, types[key]) for key, value in values.items()})

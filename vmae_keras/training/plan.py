@@ -24,12 +24,12 @@ from vmae_keras.weights.classes import match_classes
 
 _EVERY = {"name": str, "kind": str, "data": str | list, "set": dict}
 _TRAINING = {"variant": str | None, "recipe": str | None}
-KINDS = {
+# Keys of a stage in the file, by the command that runs it.
+KEYS = {
     "pretrain": _EVERY | _TRAINING,
     "finetune": _EVERY | _TRAINING | {"start": str | None, "head": str},
     "evaluate": _EVERY | {"start": str | None},
 }
-TRAINING = ("pretrain", "finetune")
 _PLAN = {"seed": int, "aliases": dict | str, "stage": list}
 _VIEWS = {"test_clips": int, "test_crops": int}
 
@@ -40,7 +40,7 @@ class Stage:
 
     Args:
         name: Name of the stage and of its folder.
-        kind: One of `KINDS`.
+        command: Command that runs the stage, one of `KEYS`; the key `kind` in the file.
         data: Data sets. Labelled ones are merged by the names of their classes.
         start: Stage or preset whose weights the stage starts from or evaluates.
         head: "new" or "mapped"; see `vmae_keras.training.new_run.prepare_fine_tuning`.
@@ -49,7 +49,7 @@ class Stage:
     """
 
     name: str
-    kind: str
+    command: str
     data: tuple[str, ...]
     start: str | None = None
     head: str = "new"
@@ -73,7 +73,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedStage:
     """Validated stage, with all that is known before it begins.
 
     Args:
@@ -125,16 +125,15 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def _stage(table: dict[str, Any], before: list[Stage], folder: Path) -> Stage:
-    check_key(str(table.get("kind", "")), KINDS, "kind of stage")
-    kinds = KINDS[table["kind"]]
+    check_key(str(table.get("kind", "")), KEYS, "kind of stage")
+    types = KEYS[table["kind"]]
     for key in table:
-        check_key(key, kinds, f"key of a stage that is to {table['kind']}")
-    table = {key: typed(key, value, kinds[key]) for key, value in table.items()}
+        check_key(key, types, f"key of a stage that is to {table['kind']}")
+    table = {key: typed(key, value, types[key]) for key, value in table.items()}
     name, data = table.get("name", ""), table.get("data", [])
     data = [data] if isinstance(data, str) else data
-    if not re.fullmatch(r"\w[\w.-]*", name) or name.casefold() in {
-        stage.name.casefold() for stage in before
-    }:
+    taken = {stage.name.casefold() for stage in before}
+    if not re.fullmatch(r"\w[\w.-]*", name) or name.casefold() in taken:
         raise ValueError(
             "`name` must be a folder's name (letters, digits, dots, hyphens) that no stage before has. "
             f"Received: {name!r}."
@@ -146,7 +145,7 @@ def _stage(table: dict[str, Any], before: list[Stage], folder: Path) -> Stage:
     page = table.get("recipe")
     stage = Stage(
         name=name,
-        kind=table["kind"],
+        command=table["kind"],
         data=tuple(str(folder / as_path(each)) for each in data),
         start=table.get("start") and as_path(table["start"]),
         head=table.get("head", "new"),
@@ -154,15 +153,15 @@ def _stage(table: dict[str, Any], before: list[Stage], folder: Path) -> Stage:
         recipe=str(folder / as_path(page)) if page and page.endswith(".toml") else page,
         changes=tuple(f"{key}={value}" for key, value in table.get("set", {}).items()),
     )
-    return stage if stage.kind == "pretrain" else _started(stage, before, folder)
+    return stage if stage.command == "pretrain" else _started(stage, before, folder)
 
 
 def _started(stage: Stage, before: list[Stage], folder: Path) -> Stage:
     """Return the stage with its start, by default the last earlier stage that trains."""
-    trained = {each.name: each.kind for each in before if each.kind in TRAINING}
+    trained = {each.name: each.command for each in before if each.command != "evaluate"}
     start = stage.start or next(reversed(trained), None)
-    if stage.kind == "evaluate":
-        able = [name for name, kind in trained.items() if kind == "finetune"]
+    if stage.command == "evaluate":
+        able = [name for name, command in trained.items() if command == "finetune"]
         if start not in able:
             raise ValueError(
                 f"`start` must be a stage before it that fine-tunes, one of: {', '.join(able) or 'none'}. "
@@ -182,16 +181,16 @@ def _started(stage: Stage, before: list[Stage], folder: Path) -> Stage:
     return replace(stage, start=start)
 
 
-def check_plan(plan: Plan) -> list[Checked]:
+def check_plan(plan: Plan) -> list[CheckedStage]:
     """Validate videos, labels, recipes, sizes and classes of all stages before the first one begins.
 
     Raises:
         ValueError: Something does not fit. The message names the stage.
     """
-    checked: dict[str, Checked] = {}
+    checked: dict[str, CheckedStage] = {}
     for stage in plan.stages:
         with _prefix_errors(f"{plan.path}, stage {stage.name!r}"):
-            checked[stage.name] = _check[stage.kind](plan, stage, checked)
+            checked[stage.name] = _check[stage.command](plan, stage, checked)
     of_labels = [each.merged for each in checked.values() if each.merged]
     # Aliases of the package are for many data sets, so not all need to be used.
     for old in () if isinstance(plan.aliases, str) else plan.aliases:
@@ -202,17 +201,17 @@ def check_plan(plan: Plan) -> list[Checked]:
     return list(checked.values())
 
 
-def _check_pretraining(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> Checked:
+def _check_pretraining(plan: Plan, stage: Stage, checked: dict[str, CheckedStage]) -> CheckedStage:
     of_recipe, of_model = pretraining_changes(list(stage.changes))
     chosen = pretraining.RECIPES.choose(stage.recipe or "demo", of_recipe)
     config = VideoMAEConfig.variant(stage.variant or "demo", **of_model)
     listed = [str(Path(file.path).absolute()) for each in stage.data for file in list_videos(each)]
     files = [VideoFile(path) for path in dict.fromkeys(listed)]
     PretrainingSettings("", "", config, chosen, plan.seed, "")  # raises if the masks do not fit
-    return Checked(stage=stage, files=files, config=config, recipe=chosen)
+    return CheckedStage(stage=stage, files=files, config=config, recipe=chosen)
 
 
-def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> Checked:
+def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, CheckedStage]) -> CheckedStage:
     of_recipe, of_model = fine_tuning_changes(list(stage.changes))
     chosen = fine_tuning.RECIPES.choose(stage.recipe or "demo", of_recipe)
     config, known, pooling = _of_start(stage, checked)
@@ -222,7 +221,7 @@ def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, Checked]) ->
     if stage.head == "mapped":
         match_classes(known or (), merged.classes)
         chosen = fine_tuning.for_mapped_head(chosen, of_recipe, pooling or "mean")
-    return Checked(
+    return CheckedStage(
         stage=stage,
         files=merged.files,
         config=config,
@@ -233,7 +232,7 @@ def _check_fine_tuning(plan: Plan, stage: Stage, checked: dict[str, Checked]) ->
 
 
 def _of_start(
-    stage: Stage, checked: dict[str, Checked]
+    stage: Stage, checked: dict[str, CheckedStage]
 ) -> tuple[VideoMAEConfig, tuple[str, ...] | None, str | None]:
     """Return (configuration, labels, pooling) of the model that a stage starts from."""
     if stage.start is None:
@@ -246,7 +245,7 @@ def _of_start(
     return preset_config(stage.start), head and head.labels, head and head.pooling
 
 
-def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> Checked:
+def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, CheckedStage]) -> CheckedStage:
     views = {}
     for text in stage.changes:
         key, _, value = text.partition("=")
@@ -261,7 +260,7 @@ def _check_evaluation(plan: Plan, stage: Stage, checked: dict[str, Checked]) -> 
             f"Received: test_clips={views['clips']}. Use 1 or 2."
         )
     merged = merge_labelled(stage.data, plan.aliases)
-    return Checked(
+    return CheckedStage(
         stage=stage,
         files=_spelled(merged, model.labels or ()),
         config=model.config,

@@ -15,7 +15,7 @@ from vmae_keras.data.label_merging import write_list
 from vmae_keras.process.files import write_atomically, write_json
 from vmae_keras.runs.run import Run, RunError
 from vmae_keras.runs.settings import digest
-from vmae_keras.training.plan import Checked, Plan
+from vmae_keras.training.plan import CheckedStage, Plan
 
 if TYPE_CHECKING:
     from vmae_keras.training.loop import Outcome
@@ -28,11 +28,11 @@ def begun_backend(out: Path) -> str | None:
     return next((begun["backend"] for begun in _begun(out).values()), None)
 
 
-def definition(checked: Checked, seed: int, backend: str) -> dict:
+def definition(checked: CheckedStage, seed: int, backend: str) -> dict:
     """Return everything that determines the result of a stage, as JSON values."""
     stage = checked.stage
     values = {
-        "kind": stage.kind,
+        "kind": stage.command,
         "data": list(stage.data),
         "videos": digest(checked.files, labelled=True),
         "start": stage.start,
@@ -71,7 +71,7 @@ def check_unchanged(out: Path, definitions: dict[str, dict]) -> None:
         )
 
 
-def begin(folder: Path, checked: Checked, stage_definition: dict) -> str:
+def begin(folder: Path, checked: CheckedStage, stage_definition: dict) -> str:
     """Write the definition and the list of videos of a stage; return the path of the list."""
     folder.mkdir(parents=True, exist_ok=True)
     videos = folder / "videos.csv"
@@ -88,7 +88,7 @@ def result(folder: Path) -> dict | None:
         return None
 
 
-def finish_training(folder: Path, checked: Checked, outcome: "Outcome") -> None:
+def finish_training(folder: Path, checked: CheckedStage, outcome: "Outcome") -> None:
     """Write the result of a stage that trained, with the metrics of the weights that will be used."""
     step = outcome.best_step or outcome.step
     rows = [row for row in Run(folder).rows() if row["step"] <= step]
@@ -101,7 +101,7 @@ def finish_training(folder: Path, checked: Checked, outcome: "Outcome") -> None:
     _finish(folder, checked, values, outcome.skipped)
 
 
-def finish_evaluation(folder: Path, checked: Checked, evaluation: Any) -> None:
+def finish_evaluation(folder: Path, checked: CheckedStage, evaluation: Any) -> None:
     """Write the result of a stage that evaluated."""
     values = {
         "views": [evaluation.settings["clips"], evaluation.settings["crops"]],
@@ -155,11 +155,11 @@ def _last(rows: list[dict], name: str) -> Any:
 
 
 def _finish(
-    folder: Path, checked: Checked, values: dict[str, Any], skipped: dict[str, str]
+    folder: Path, checked: CheckedStage, values: dict[str, Any], skipped: dict[str, str]
 ) -> None:
     stage, merged = checked.stage, checked.merged
     common = {
-        "kind": stage.kind,
+        "kind": stage.command,
         "start": stage.start,
         "videos": len(checked.files),
         "broken": len(skipped),

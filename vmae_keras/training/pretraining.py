@@ -1,4 +1,7 @@
-"""Pretraining: train a `VideoMAE`, from files to a run folder."""
+"""Pretraining: train a `VideoMAE`, from files to a run folder.
+
+The loss is `VideoMAE.compute_loss` in `model.py`; its target is in `target.py`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -38,7 +38,7 @@ class TrainingOptions:
 
 
 def begin_or_resume(
-    kind: "type[AnySettings]",
+    settings_class: "type[AnySettings]",
     prepare: Callable,
     train: Callable,
     options: TrainingOptions,
@@ -47,7 +47,7 @@ def begin_or_resume(
     """Start a run, or resume it with --resume, and train to its end; return the run and its devices.
 
     Args:
-        kind: Class of the run's settings.
+        settings_class: Class of the run's settings.
         prepare: Function of `training.new_run` that creates the settings.
         train: Function that trains a `Session`. It imports lazily.
         options: Options that all commands share.
@@ -56,11 +56,11 @@ def begin_or_resume(
     from vmae_keras.runs.run import Run, resume_command
 
     own = {name: value for name, value in own.items() if value is not None}
-    again = resume_command(kind.command, options.out)
+    again = resume_command(settings_class.command, options.out)
     settings = files = None  # of a run that resumes, the files are listed and checked by `train`
     with errors_for_people(ValueError, OSError), notes_for_people():
         if options.resume:
-            settings = resumed_settings(Run(options.out), kind, options, own)
+            settings = resumed_settings(Run(options.out), settings_class, options, own)
         backend = select(settings.backend if settings else options.backend)
         devices = start_devices(backend, options.devices, options.parallel, again)
     with locked(options.out, devices.first):
@@ -84,7 +84,7 @@ def begin_or_resume(
 
 
 def resumed_settings(
-    run: "Run", kind: "type[AnySettings]", options: TrainingOptions, own: dict[str, Any]
+    run: "Run", settings_class: "type[AnySettings]", options: TrainingOptions, own: dict[str, Any]
 ) -> "AnySettings":
     """Return the settings of a run to resume. Only --backend can change. Clauses RESUME-2, RESUME-3."""
     from vmae_keras.runs.run import RunError, resume_command
@@ -102,7 +102,7 @@ def resumed_settings(
             "start another run with another --out and without --resume."
         )
     settings = run.settings()
-    if not isinstance(settings, kind):
+    if not isinstance(settings, settings_class):
         raise RunError(
             f"{run.folder} holds another stage: {settings.stage}. Continue it with "
             f"{resume_command(settings.command, run.folder)}."

@@ -13,12 +13,12 @@ class Sweep:
     """A sweep over learning rates or numbers of neighbours, judged on held-out videos.
 
     Args:
-        what: Name of the values.
+        quantity: Name of the values.
         values: Values that were tried.
         top_1, losses: Top-1 and loss of each value.
     """
 
-    what: str
+    quantity: str
     values: tuple[float, ...]
     top_1: tuple[float, ...]
     losses: tuple[float, ...]
@@ -37,11 +37,12 @@ class ProbeEvaluation(Evaluation):
 
     def metrics(self) -> dict:
         """Return the metrics of `Evaluation`, with the sweep."""
-        sweep = {**dataclasses.asdict(self.sweep), "chosen": self.sweep.values[self.sweep.best]}
-        return {**super().metrics(), "sweep": sweep}
+        s = self.sweep
+        tried = {"what": s.quantity, "values": s.values, "top_1": s.top_1, "losses": s.losses}
+        return {**super().metrics(), "sweep": tried | {"chosen": s.values[s.best]}}
 
     def write(self, folder: str | os.PathLike) -> None:
         """Write the files of `Evaluation`, and sweep.png."""
         super().write(folder)
         s = self.sweep
-        charts.sweep_picture(Path(folder) / "sweep.png", s.what, s.values, s.top_1, s.best)
+        charts.sweep_picture(Path(folder) / "sweep.png", s.quantity, s.values, s.top_1, s.best)
