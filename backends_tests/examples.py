@@ -1,8 +1,11 @@
-"""The Python examples of README.md and docs/, and the tests that run them."""
+"""The Python examples of README.md, docs/ and the public names, and the tests that run them."""
 
 import ast
+import inspect
 import re
+import textwrap
 
+import vmae_keras
 from backends_tests.support import ROOT
 
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))]
@@ -17,6 +20,13 @@ def example(page: str, start: str = "") -> str:
     """Return the one block of a page that starts with `start`."""
     (found,) = [text for text in examples(page) if text.startswith(start)]
     return found
+
+
+def docstring_example(name: str) -> str:
+    """Return the one example of a public name's docstring."""
+    text = inspect.getdoc(getattr(vmae_keras, name))
+    (found,) = re.findall(r"^Example:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
+    return textwrap.dedent(found)
 
 
 def replaced(text: str, **values: str) -> str:

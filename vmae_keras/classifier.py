@@ -21,10 +21,6 @@ from vmae_keras.weights.tensor_files import WeightsError
 class VideoClassifier(Backbone):
     """Classifier of videos: (B, T, H, W, C), uint8 or float in [0, 1] -> logits (B, K).
 
-        classifier = VideoClassifier(model.config.replace(drop_path=0.1), classes=400)
-        classifier.load_encoder(model)  # `model` is a pretrained `VideoMAE`
-        classifier.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-
     The logits have the compute dtype.
 
     Args:
@@ -41,6 +37,17 @@ class VideoClassifier(Backbone):
             classes, or the shape of a video does not fit.
 
     Source: official `VisionTransformer` of `modeling_finetune.py`; clauses FT-1 to FT-5.
+
+    Example:
+        import keras
+        from vmae_keras import AdamW, VideoClassifier, VideoMAE
+
+        model = VideoMAE.from_preset("pretrained")
+        classifier = VideoClassifier(model.config.replace(drop_path=0.1), classes=400)
+        classifier.load_encoder(model)
+        classifier.compile(
+            AdamW(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
     """
 
     kind = "classifier"  # see `Preset`

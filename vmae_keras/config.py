@@ -84,6 +84,10 @@ class VideoMAEConfig:
         ValueError: Sizes do not divide, or a value is out of range.
 
     Source: clauses CONFIG-1, CONFIG-2, OPTION-*, IMAGE-*; VideoMAE section 3, VideoMAE V2 section 3.
+
+    Example:
+        from vmae_keras import VideoMAEConfig
+        config = VideoMAEConfig.variant("v2-b", frames=32)  # config.grid is (16, 14, 14)
     """
 
     frames: int = 16

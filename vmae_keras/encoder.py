@@ -168,6 +168,14 @@ class VideoEncoder(Backbone):
         ValueError: The pooling is unknown, or the shape of a video does not fit.
 
     Source: official `modeling_pretrain.py`, `modeling_finetune.py`; clauses ENC-*, FT-1, FT-2, IMAGE-3.
+
+    Example:
+        from vmae_keras import VideoEncoder, read_clip
+
+        encoder = VideoEncoder.from_preset("pretrained")
+        c = encoder.config
+        clip = read_clip("clip.mp4", frames=c.frames, size=(c.height, c.width))
+        features = encoder.predict(clip[None])  # (1, N, D)
     """
 
     kind = "encoder"  # see `Preset`

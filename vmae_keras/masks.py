@@ -3,6 +3,12 @@
 A mask is represented by sorted int32 token ids. Their number depends only on the sizes and the ratio, so
 that every shape is static. Every function takes the random generator to draw from.
 A grid is (t, h, w); the id of a token is (ti * h + hi) * w + wi.
+
+Example:
+    import numpy as np
+    from vmae_keras import masks
+
+    visible, masked = masks.tube((8, 14, 14), 0.9, np.random.default_rng(0))
 """
 
 import functools

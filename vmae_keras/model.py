@@ -43,6 +43,16 @@ class VideoMAE(Preset):
 
     Source: VideoMAE section 3, VideoMAE V2 section 3, MAE; clauses EMBED-*, ENC-*, DEC-*, DUAL-*, LOSS-*,
     IMAGE-*.
+
+    Example:
+        import numpy as np
+        from vmae_keras import VideoMAE, VideoMAEConfig, masks
+
+        config = VideoMAEConfig.variant("tiny")
+        ids = masks.pretraining(config.grid, np.random.default_rng(0), ratio=0.75)
+        batch = {name: each[None] for name, each in ids.items()}
+        batch["video"] = np.zeros((1, config.frames, config.height, config.width, 3), "uint8")
+        prediction = VideoMAE(config).predict(batch)  # (1, M, P)
     """
 
     kind = "pretraining"  # see `Preset`

@@ -109,6 +109,11 @@ def load(preset: str | Path, **changes: Any) -> keras.Model:
     """Return the model in a preset: a `VideoMAE`, a `VideoClassifier` or a `VideoEncoder`.
 
     Arguments and errors are those of `Preset.from_preset`.
+
+    Example:
+        from vmae_keras import load
+
+        model = load("pretrained")  # or a run, a .pth or .keras file, hf://owner/name
     """
     path, overrides, _ = _opened(preset, changes)
     kind = read_stored(path, overrides).kind

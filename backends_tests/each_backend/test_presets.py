@@ -483,12 +483,15 @@ def test_a_model_comes_from_the_hub_in_one_line(hub, tmp_path):
         load("hf://someone/nothing")
 
 
-@pytest.mark.parametrize("to", ["keras", "official", "hf"])
-def test_conversions_compute_the_same(to, tmp_path):
+@pytest.mark.parametrize(
+    ("to", "name"), [("keras", "out"), ("keras", "x.keras"), ("official", "x.pth"), ("hf", "out")]
+)
+def test_conversions_compute_the_same(to, name, tmp_path):
     model, _ = random_classifier(CONFIG.replace(width=16), labels=LABELS)
     model.save_to_preset(tmp_path / "in")
-    out = tmp_path / ("out.pth" if to == "official" else "out")
+    out = tmp_path / name
     notes = convert(str(tmp_path / "in"), out, to)
+    assert out.is_dir() == (name == "out")
     assert bool(notes) == (to != "keras")
     rows = verify(str(tmp_path / "in"), out)
     assert rows[0].name == "weights, read again" and rows[0].difference == 0

@@ -100,6 +100,10 @@ def test_every_command_has_help_with_an_example(command):
 def test_importing_is_silent_and_adds_little_to_keras():
     silent = python("import vmae_keras; from vmae_keras import masks, VideoMAEConfig")
     assert (silent.stdout, silent.stderr) == ("", "")
+    found, _ = imported(
+        "before = set(sys.modules)\nimport vmae_keras; dir(vmae_keras); vmae_keras.list_videos"
+    )
+    assert found == {"vmae_keras"}
     added, _ = imported("import keras\nbefore = set(sys.modules)\nfrom vmae_keras import VideoMAE")
     assert added == {"safetensors", "vmae_keras"}
 

@@ -4,6 +4,9 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from vmae_keras.data.skipped import SkippedFiles
 
@@ -22,6 +25,21 @@ def test_each_path_once_sorted_with_its_first_reason(tmp_path):
     SkippedFiles(skipped.path).record("b.mp4", "of another process")
     skipped.record("a é\n.mp4", 'with "quotes"')
     assert list(skipped.report().items()) == [("a é\n.mp4", 'with "quotes"'), ("b.mp4", "first")]
+
+
+def test_without_a_path_it_warns_and_keeps_the_reasons_only_as_long_as_it_lives():
+    skipped = SkippedFiles()
+    copy = pickle.loads(pickle.dumps(skipped))  # of a worker process
+    with pytest.warns(UserWarning, match=r"^a.mp4 is broken: empty$"):
+        skipped.record("a.mp4", "empty")
+    with pytest.warns(UserWarning, match=r"^b.mp4 is broken: short$"):
+        copy.record("b.mp4", "short")
+    assert skipped.report() == {"a.mp4": "empty", "b.mp4": "short"} and skipped.hint == ""
+    folder = Path(skipped.path).parent
+    del copy
+    assert folder.is_dir()
+    del skipped
+    assert not folder.exists()
 
 
 def test_a_report_has_the_records_of_a_runs_other_processes(tmp_path):

@@ -1,5 +1,6 @@
 """Tests of the frames and crops of a video that fine-tuning trains and validates on."""
 
+import inspect
 import itertools
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from backends_tests.odd_videos import numbers, picture, write_video
 from spec import augment_reference, evaluation_reference
 from spec.position_reference import linear, resize_axis
+from vmae_keras import VideoMAEConfig
 from vmae_keras.data import fine_tuning
 from vmae_keras.data.clips import ClipReader
 from vmae_keras.data.files import VideoFile
@@ -17,6 +19,7 @@ from vmae_keras.data.frames import read_frames
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.synthetic import write_moving_shapes
+from vmae_keras.recipes.fine_tuning import FineTuningRecipe
 
 COUNT, STRIDE = 40, 3
 SIZES = SimpleNamespace(frames=8, height=16, width=16, channels=3)
@@ -90,3 +93,20 @@ def test_validation_sees_a_view_of_evaluation(sampling, size, tmp_path):
     # Half a level of rounding, plus float32 error.
     assert np.abs(found - exact).max() < 0.5 + 3e-4
     assert target.tolist() == [0, 1]
+
+
+def test_the_defaults_of_augmentation_are_those_of_a_recipe():
+    defaults = {
+        name: each.default
+        for name, each in inspect.signature(fine_tuning.fine_tuning_clips).parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    }
+    recipe = FineTuningRecipe(epochs=6, warmup_epochs=5, batch_size=2, base_learning_rate=1e-3)
+    assert recipe.clip_options() == defaults
+
+
+def test_videos_without_a_label_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="Each video needs a label"):
+        fine_tuning_dataset([VideoFile("a.mp4")], SIZES, batch_size=1)
+    with pytest.raises(ValueError, match=r"labels are no class of the model\. Received: None"):
+        fine_tuning_dataset([VideoFile("a.mp4")], VideoMAEConfig(), batch_size=1, labels="ab")

@@ -2,6 +2,11 @@
 
 `pretraining`, `fine_tuning` and `view_dataset` (evaluation) each compose a data set: `clips` or their own
 reader chooses and reads frames, a function makes a sample of them, and `batches` does the rest.
+
+Example:
+    from vmae_keras.data.synthetic import write_moving_shapes
+
+    paths = write_moving_shapes("drawn", 4)  # four clips to try something with
 """
 
 from typing import Literal, get_args

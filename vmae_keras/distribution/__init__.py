@@ -1,13 +1,12 @@
 """Training on many devices with each backend's own tools: data, fully sharded and tensor parallel.
 
-from vmae_keras import distribution
+`start` returns `Devices`, whose methods are used around Keras's own `fit`.
 
-devices = distribution.start("jax", devices=8, parallel="fsdp")  # before Keras is used
-with devices.scope():
-    model = VideoMAE(config)
-    model.compile(optimizer)
-    devices.join(model)
-    model.fit(devices.batches(batches), ...)
+Example:
+    from vmae_keras import distribution
+
+    devices = distribution.start()  # before anything of Keras is used; start(devices=8) takes eight
+    print(devices.count, devices.process, devices.processes)
 """
 
 import os

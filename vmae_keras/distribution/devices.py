@@ -20,14 +20,26 @@ class DistributionError(ValueError):
 class Devices:
     """A single device, which needs no communication; the base class of each backend's devices.
 
-    See `vmae_keras.distribution` for an example.
-
     Attributes:
         count: Number of devices in all processes.
         parallel: "data", "fsdp" or "tensor".
         process, processes: Rank of this process, and number of processes.
         host: Host at which the others reach process 0; None if process 0 finds out itself.
         left: Whether `leave` has been called.
+
+    Example:
+        from vmae_keras import AdamW, VideoMAE, VideoMAEConfig, distribution, pretraining_dataset
+
+        devices = distribution.start()
+        config = VideoMAEConfig.variant("tiny")
+        batches = pretraining_dataset(
+            "clips", config, batch_size=2, part=devices.process, parts=devices.processes
+        )
+        with devices.scope():
+            model = VideoMAE(config)
+            model.compile(AdamW(1e-3))
+            devices.join(model)  # from here on, all devices have the same weights
+            model.fit(devices.batches(batches), steps_per_epoch=2, shuffle=False)
     """
 
     def __init__(

@@ -47,6 +47,11 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         ValueError: The warm-up is negative, or leaves no step after it.
 
     Source: official `cosine_scheduler`; clause OPT-4.
+
+    Example:
+        from vmae_keras import AdamW, WarmupCosine
+
+        optimizer = AdamW(WarmupCosine(1e-3, 1e-5, warmup_steps=100, total_steps=1000))
     """
 
     def __init__(
@@ -101,6 +106,16 @@ class AdamW(internals.Optimizer):
         ValueError: `amsgrad` is set, or, on building, no rule covers a weight.
 
     Source: V2's `optim_factory.py`; clauses OPT-1, OPT-2, OPT-5, OPT-6, FT-6, FT-7.
+
+    Example:
+        import keras
+        from vmae_keras import AdamW, VideoClassifier
+
+        classifier = VideoClassifier.from_preset("pretrained", classes=400)
+        classifier.compile(
+            AdamW(1e-3, layer_decay=0.75),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
     """
 
     def __init__(
