@@ -58,3 +58,17 @@ def test_the_examples_of_exports_run(folder, monkeypatch):
     for name in EXPORT:
         exec(docstring_example(name), found)
     assert found["comparison"].passes and found["logits"].shape == (1, 2)
+
+
+def test_broken_files_are_warned_of_and_left_out(folder, tmp_path):
+    classifier = VideoClassifier.from_preset(folder / "fine-tuned")
+    broken = [str(tmp_path / name) for name in ("x.mp4", "y.mp4")]
+    clip = str(folder / "clip.mp4")
+    with pytest.warns(UserWarning, match="x.mp4 is broken: No such file"):
+        found = vmae_keras.predict(classifier, [broken[0], clip], clips=1, crops=1)
+    assert found.keys() == {clip} and found[clip].shape == (2,)
+    with (
+        pytest.warns(UserWarning, match=r"[xy].mp4 is broken"),
+        pytest.raises(ValueError, match=r"x.mp4 cannot be read: No such file.* the other 1\."),
+    ):
+        vmae_keras.predict(classifier, broken)

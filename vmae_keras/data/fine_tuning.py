@@ -110,7 +110,7 @@ def fine_tuning_dataset(
     pair are adjacent, and a part of a batch contains whole pairs. Clause SHARD-2.
 
     Args:
-        videos: Videos with labels; see `list_labelled`.
+        videos: Videos with labels: a list, a CSV or a folder with a folder for each class.
         config: Configuration of the model.
         batch_size: Global batch size in videos. A batch has `batch_size * repeats` clips.
         labels: Names of the classes in the order of the model's outputs; None sorts the videos' labels.

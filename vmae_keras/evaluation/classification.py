@@ -120,7 +120,7 @@ def evaluate(
 
     Args:
         model: A classifier.
-        videos: Videos with labels; see `list_labelled`.
+        videos: Videos with labels: a list, a CSV or a folder with a folder for each class.
         labels: Names of the classes in the order of the model's outputs; None takes the model's. If it has
             none, the videos' labels are class numbers.
         sampling: "dense" for every `stride`-th frame, "uniform" for one frame per segment.
@@ -154,7 +154,7 @@ def evaluate(
     """
     check_at_least(1, batch_views=batch_views)
     files, skipped = as_labelled(videos), skipped or SkippedFiles()
-    clips = clips or CLIPS.get(sampling, 1)
+    clips = CLIPS.get(sampling, 1) if clips is None else clips
     labels = model.labels if labels is None else tuple(labels)
     wanted = list(zip(paths_of(files), _numbers(files, labels, model.classes), strict=True))
     views: dict[str, Any] = {"sampling": sampling, "stride": stride, "clips": clips, "crops": crops}

@@ -59,7 +59,7 @@ def predict(
         sizes,
         sampling=sampling,
         stride=stride,
-        clips=clips or CLIPS.get(sampling, 1),
+        clips=CLIPS.get(sampling, 1) if clips is None else clips,
         crops=None if whole else crops,
         skipped=skipped,
     )

@@ -83,7 +83,7 @@ def probe(
 
     Args:
         encoder: A pretrained encoder, without pooling; a `FrozenEncoder` keeps its own.
-        train, test: Videos with labels; see `list_labelled`.
+        train, test: Videos with labels: a list, a CSV or a folder with a folder for each class.
         kind: "linear", one dense layer on standardised features; "attentive", attention with a learned
             query, an MLP and a dense layer; "knn", votes of the nearest training videos.
         sampling, stride, clips, crops: See `evaluate`.
@@ -138,7 +138,7 @@ def probe(
             encoding_folder(folder, encoder.pooling),
             sampling=sampling,
             stride=stride,
-            clips=clips or CLIPS.get(sampling, 1),
+            clips=CLIPS.get(sampling, 1) if clips is None else clips,
             crops=crops,
         )
         encoding.run(skipped, workers)
