@@ -1,7 +1,11 @@
 """Tests that a file is replaced as a whole or not at all."""
 
+import os
+
+import numpy as np
 import pytest
 
+from vmae_keras.data import encode
 from vmae_keras.process.files import replacing, write_json
 
 
@@ -24,3 +28,20 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_may_write_the_same_video_at_the_same_time(tmp_path, monkeypatch):
+    path, video = tmp_path / "clip.mp4", np.zeros((2, 16, 16, 3), np.uint8)
+    encode_video = encode._encode
+
+    def interrupted(partial, *rest):
+        monkeypatch.setattr(encode, "_encode", encode_video)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        encode.write_video(path, video, 12)
+        encode_video(partial, *rest)
+
+    encode.write_video(path, video, 12)
+    alone = path.read_bytes()
+    monkeypatch.setattr(encode, "_encode", interrupted)
+    encode.write_video(path, video, 12)
+    assert path.read_bytes() == alone and list(tmp_path.iterdir()) == [path]

@@ -32,7 +32,7 @@ def write_video(
             "Both sides of `video` must be even, as players expect. "
             f"Received: shape={shape}. Use {shape[1] // 2 * 2} x {shape[2] // 2 * 2}."
         )
-    with replacing(path) as partial:
+    with replacing(path, shared=True) as partial:
         _encode(str(partial), video, rate, near_lossless)
 
 

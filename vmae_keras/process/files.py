@@ -9,10 +9,15 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` atomically when the block ends without an error."""
+def replacing(path: str | os.PathLike, *, shared: bool = False) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` atomically when the block ends without an error.
+
+    Args:
+        shared: Whether other processes may write the same file at the same time. If false, a killed
+            process leaves at most one partial file, which the next one overwrites.
+    """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}{f'.{os.getpid()}' if shared else ''}.partial")
     try:
         partial.touch()
         mode = partial.stat().st_mode
