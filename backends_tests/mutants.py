@@ -78,7 +78,7 @@ PRESETS = "each_backend/test_presets.py"
 MAE_PREDICTIONS = conforms("predictions", "MAE, learned positions")
 IMAGES = "once/test_recognise_image_models.py"
 OTHER_POSITIONS = "test_other_positions_are_learned_by_the_encoder_and_refused_by_the_decoder"
-AUGMENT = "once/test_finetune_augment.py"
+AUGMENT = "once/test_augmentation.py"
 MIXING = "once/test_mixing.py"
 WEIGHT_NAMES = "once/test_weight_names.py"
 LAYOUTS = f"{WEIGHT_NAMES}::test_layouts_are_those_of_the_table_and_are_inverted_to_the_bit"
@@ -134,7 +134,7 @@ HELD_FILES = "once/test_hold_out.py::test_every_choice_of_files_is_equally_likel
 HELD_OF_CLASSES = (
     "once/test_hold_out.py::test_every_choice_of_a_share_of_each_class_is_equally_likely"
 )
-CROPS = "once/test_data_augment.py"
+CROPS = "once/test_crops.py"
 OFFICIAL_CROPS = f"{CROPS}::test_the_official_sizes_and_offsets_are_equally_likely"
 WIRING = "once/test_wiring.py"
 OF_COMMANDS = "once/test_wiring_of_commands.py"
@@ -1083,56 +1083,56 @@ MUTANTS = [
     ),
     Mutant(
         "an offset off the crop's grid",
-        "data/augment.py",
+        "data/crops.py",
         "    (3, 1),\n",
         "    (3, 2),\n",
         OFFICIAL_CROPS,
     ),
     Mutant(
         "offsets in sixths",
-        "data/augment.py",
+        "data/crops.py",
         "across * ((picture[1] - width) // 4)",
         "across * ((picture[1] - width) // 6)",
         OFFICIAL_CROPS,
     ),
     Mutant(
         "crops of any proportions",
-        "data/augment.py",
+        "data/crops.py",
         "MAX_DISTORTION = 1",
         "MAX_DISTORTION = 2",
         OFFICIAL_CROPS,
     ),
     Mutant(
         "large crops preferred",
-        "data/augment.py",
+        "data/crops.py",
         "sizes[generator.integers(len(sizes))]",
         "sizes[generator.integers(len(sizes), size=2).min()]",
         OFFICIAL_CROPS,
     ),
     Mutant(
         "corners preferred",
-        "data/augment.py",
+        "data/crops.py",
         "OFFSETS[generator.integers(len(OFFSETS))]",
         "OFFSETS[generator.integers(len(OFFSETS), size=2).min()]",
         OFFICIAL_CROPS,
     ),
     Mutant(
         "crops at the left",
-        "data/augment.py",
+        "data/crops.py",
         "left = across * ((picture[1] - width) // 4)",
         "left = 0",
         OFFICIAL_CROPS,
     ),
     Mutant(
         "sides three pixels off snap",
-        "data/augment.py",
+        "data/crops.py",
         "abs(side - target) < 3",
         "abs(side - target) <= 3",
         f"{CROPS}::test_a_side_close_to_the_target_becomes_the_target_if_there_is_room",
     ),
     Mutant(
         "resized bicubically",
-        "data/augment.py",
+        "data/crops.py",
         "Resampling.BILINEAR",
         "Resampling.BICUBIC",
         f"{CROPS}::test_resize_is_pillows_bilinear_resize_of_the_box",
@@ -1154,22 +1154,22 @@ MUTANTS = [
     Mutant(
         "clips mirrored",
         "data/pretraining.py",
-        "augment.resize(frames, box, size), **",
-        "augment.resize(frames, box, size)[:, :, ::-1], **",
+        "crops.resize(frames, box, size), **",
+        "crops.resize(frames, box, size)[:, :, ::-1], **",
         f"{TRUE_CLIP}[dense-3]",
     ),
     Mutant(
         "clips darkened",
         "data/pretraining.py",
-        "augment.resize(frames, box, size), **",
-        "augment.resize(frames, box, size) // 8 * 7, **",
+        "crops.resize(frames, box, size), **",
+        "crops.resize(frames, box, size) // 8 * 7, **",
         f"{TRUE_CLIP}[dense-3]",
     ),
     Mutant(
         "clips erased in part",
         "data/pretraining.py",
-        "augment.resize(frames, box, size), **",
-        "np.pad(augment.resize(frames, box, size)[:, 1:], ((0, 0), (1, 0), (0, 0), (0, 0))), **",
+        "crops.resize(frames, box, size), **",
+        "np.pad(crops.resize(frames, box, size)[:, 1:], ((0, 0), (1, 0), (0, 0), (0, 0))), **",
         f"{TRUE_CLIP}[dense-3]",
     ),
     Mutant(
@@ -1189,7 +1189,7 @@ MUTANTS = [
     Mutant(
         "green for brightness",
         "data/clips.py",
-        "else augment.luma(rgb)",
+        "else crops.luma(rgb)",
         "else rgb[..., 1:2]",
         f"{TRUE_CLIP}[dense-1]",
     ),
@@ -1202,7 +1202,7 @@ MUTANTS = [
     ),
     Mutant(
         "centres rounded up",
-        "data/augment.py",
+        "data/crops.py",
         "left, top = (picture[1] - width) // 2, (picture[0] - height) // 2",
         "left, top = (picture[1] - width + 1) // 2, (picture[0] - height + 1) // 2",
         f"{CLIPS}::test_validation_sees_the_centre[3]",
@@ -1652,49 +1652,49 @@ MUTANTS = [
     # Fine-tuning: augmentation and mixing
     Mutant(
         "a crop's ratio is height over width",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "w, h = round(math.sqrt(pixels * ratio))",
         "h, w = round(math.sqrt(pixels * ratio))",
         f"{AUGMENT}::test_the_crop_is_the_oracles",
     ),
     Mutant(
         "a resized crop shifted by half a pixel",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "* count / new_count - 0.5",
         "* count / new_count",
         f"{AUGMENT}::test_the_resized_crop_is_the_oracles",
     ),
     Mutant(
         "one noise for all frames of a clip",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "standard_normal(region.shape, np.float32)",
         "standard_normal(region.shape[1:], np.float32)",
         f"{AUGMENT}::test_normalised_noise_is_normal_and_of_every_frame_its_own",
     ),
     Mutant(
         "crops of fine-tuning at the left",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "return left, top, left + w, top + h\n    w, h = width, height",
         "return 0, top, w, top + h\n    w, h = width, height",
         f"{AUGMENT}::test_the_crop_is_the_oracles",
     ),
     Mutant(
         "the corner erased",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "region = clip[:, top : top + h, left : left + w]",
         "region = clip[:, :h, :w]",
         f"{AUGMENT}::test_the_erased_region_is_the_oracles",
     ),
     Mutant(
         "erased with another mean and std",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "erase(clip, self.mean, self.std, generator)",
         "erase(clip, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), generator)",
         f"{AUGMENT}::test_crop_mirror_and_region_in_this_order",
     ),
     Mutant(
         "operations after the crop",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "if self.rand_augment:",
         "if False:",
         f"{AUGMENT}::test_operations_come_first_on_whole_frames",
@@ -2936,8 +2936,8 @@ MUTANTS = [
     Mutant(
         "pretraining clips mirrored",
         "data/pretraining.py",
-        '{"video": augment.resize(frames, box, size), **',
-        '{"video": augment.resize(frames, box, size)[:, :, ::-1], **',
+        '{"video": crops.resize(frames, box, size), **',
+        '{"video": crops.resize(frames, box, size)[:, :, ::-1], **',
         STAGE_BATCHES,
     ),
     Mutant(
@@ -3021,7 +3021,7 @@ MUTANTS = [
     ),
     Mutant(
         "squares cropped for any clip",
-        "data/finetune_augment.py",
+        "data/augmentation.py",
         "self.size[1] / self.size[0]",
         "1.0",
         f"{AUGMENT}::test_crops_have_the_proportions_of_the_clip",

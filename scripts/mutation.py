@@ -48,7 +48,7 @@ MODULES = {
         "encoder": "encoder.py",
         "classifier": "classifier.py",
         "sampling": "data/sampling.py",
-        "augment": "data/augment.py data/finetune_augment.py",
+        "augment": "data/crops.py data/augmentation.py",
         "mixing": "data/mixing.py",
         "views": "data/views.py",
         "optimizer": "training/optimizer.py",

@@ -294,7 +294,7 @@ def test_a_run_says_which_tokens_its_mapped_head_reads(pooling, clips, tmp_path)
     given = {
         "start": str(tmp_path / "start"),
         "head": "mapped",
-        "recipe_name": str(page),
+        "recipe": str(page),
         "backend": keras.backend.backend(),
     }
     made = Run(tmp_path / "run")

@@ -75,9 +75,9 @@ def test_a_clip_is_true_frames_cropped_and_resized(
         return call
 
     monkeypatch.setattr(
-        pretraining.augment,
+        pretraining.crops,
         "multi_scale_crop",
-        recorded(boxes, pretraining.augment.multi_scale_crop),
+        recorded(boxes, pretraining.crops.multi_scale_crop),
     )
     monkeypatch.setattr(clips, "read_frames", recorded(decoded, read_frames))
     # Threads that read ahead would mix up the records.
@@ -159,7 +159,7 @@ def test_each_sample_draws_its_start_crop_and_mask_by_itself(training, monkeypat
 
     monkeypatch.setattr(training.videos, "try_to_read", read)
     monkeypatch.setattr(
-        pretraining.augment, "resize", lambda frames, box, size: (int(frames.flat[0]), *box)
+        pretraining.crops, "resize", lambda frames, box, size: (int(frames.flat[0]), *box)
     )
     starts, crops, masks = [], [], []
     for number in range(2000):

@@ -83,7 +83,7 @@ def test_a_run_whose_backend_is_not_installed_asks_for_another(run, monkeypatch)
         ("--set", {"changes": ["precision=float32"]}, {}),
         ("--seed", {"seed": 0}, {}),
         ("--batch-per-device", {"batch_per_device": 1}, {}),
-        ("--recipe", {}, {"recipe_name": "demo"}),
+        ("--recipe", {}, {"recipe": "demo"}),
     ],
 )
 def test_no_other_setting_of_a_run_can_change(flag, shared, own, run):

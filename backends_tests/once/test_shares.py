@@ -7,8 +7,8 @@ from backends_tests.once.test_data_pipeline import CONFIG, write_video
 from spec import share_reference
 from vmae_keras import VideoMAEConfig
 from vmae_keras.data import fine_tuning
-from vmae_keras.data.augment import resize
 from vmae_keras.data.clips import ClipReader
+from vmae_keras.data.crops import resize
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.fine_tuning import FineTuningClips, fine_tuning_dataset
 from vmae_keras.data.mixing import Mixing

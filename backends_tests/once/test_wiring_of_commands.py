@@ -155,7 +155,7 @@ STAGE = {
     "start": ("first", {"prepare_fine_tuning.start": "{}/first"}),
     "head": ("mapped", {"prepare_fine_tuning.head": "mapped"}),
     "variant": ("v1-s", {"prepare_fine_tuning.variant": "v1-s"}),
-    "recipe": ("v1-k400-s", {"prepare_fine_tuning.recipe_name": "v1-k400-s"}),
+    "recipe": ("v1-k400-s", {"prepare_fine_tuning.recipe": "v1-k400-s"}),
     "changes": (("epochs=3",), {"prepare_fine_tuning.changes": ("epochs=3",)}),
 }
 OF_PLAN = {

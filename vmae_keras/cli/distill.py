@@ -82,5 +82,5 @@ def main(
         workers=workers,
         seed=seed,
     )
-    own = {"teacher": teacher, "start": start, "variant": variant, "recipe_name": recipe}
+    own = {"teacher": teacher, "start": start, "variant": variant, "recipe": recipe}
     begin_or_resume(DistillationSettings, prepare_distillation, train, options, own)

@@ -87,6 +87,6 @@ def main(
         "start": start,
         "head": head,
         "variant": variant,
-        "recipe_name": recipe,
+        "recipe": recipe,
     }
     begin_or_resume(FineTuningSettings, prepare_fine_tuning, train, options, own)

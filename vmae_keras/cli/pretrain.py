@@ -72,7 +72,7 @@ def main(
         workers=workers,
         seed=seed,
     )
-    own = {"variant": variant, "recipe_name": recipe}
+    own = {"variant": variant, "recipe": recipe}
     run, used = begin_or_resume(PretrainingSettings, prepare_pretraining, train, options, own)
     if used.first:
         say(f"See what it learnt: vmae reconstruct {run.folder} CLIP")

@@ -87,7 +87,7 @@ def _train(
 
     run = Run(out / stage.name)
     common: dict[str, Any] = {
-        "recipe_name": stage.recipe,
+        "recipe": stage.recipe,
         "changes": stage.changes,
         "seed": seed,
         "backend": backend,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vmae_keras.data import SAMPLINGS, augment, sampling
+from vmae_keras.data import SAMPLINGS, crops, sampling
 from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.frames import read_frames
 from vmae_keras.data.video import OnDamage
@@ -55,7 +55,7 @@ class ClipReader:
         H0 and W0 are the video's own size.
         """
         rgb = read_frames(path, lambda ticks: self.positions(ticks, generator), on_damage)
-        return rgb if self.sizes.channels == 3 else augment.luma(rgb)
+        return rgb if self.sizes.channels == 3 else crops.luma(rgb)
 
     def positions(self, ticks: int, generator: np.random.Generator | None) -> np.ndarray:
         """Return the ticks of a random clip, or without a generator of the centre clip: (T,)."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from vmae_keras.data.list_files import VIDEO_SUFFIXES, is_video, read_csv, read_list
-from vmae_keras.data.names import as_path
+from vmae_keras.data.path_text import as_path
 
 _WAYS = "a folder, a glob, a video file, a list (.txt) or a CSV (.csv)"
 

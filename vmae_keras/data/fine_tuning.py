@@ -13,11 +13,11 @@ import grain
 import numpy as np
 
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.data.augment import Size
+from vmae_keras.data.augmentation import Augmentation
 from vmae_keras.data.batches import Arrays, Batches, EachVideo, Videos, part_of, prefetch, stack
 from vmae_keras.data.clips import ClipReader
+from vmae_keras.data.crops import Size
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.finetune_augment import Augmentation
 from vmae_keras.data.labelled import LabelledSource, as_labelled, class_numbers, classes_of
 from vmae_keras.data.mixing import Mixing
 from vmae_keras.data.rand_augment import RandAugment

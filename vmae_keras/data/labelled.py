@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.list_files import LABEL_COLUMNS, header_of
-from vmae_keras.data.names import as_label
+from vmae_keras.data.path_text import as_label
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NOT_TEXT = re.compile("[\ud800-\udfff]")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmae_keras.data.augment import Box, Size
 from vmae_keras.data.checks import check_at_least, check_probabilities
+from vmae_keras.data.crops import Box, Size
 
 # The ratio is the clip's own share. With cutmix, the box is filled with the partner's pixels.
 Choice = tuple[float, Box | None]

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 
 from vmae_keras import masks
-from vmae_keras.data import augment
+from vmae_keras.data import crops
 from vmae_keras.data.batches import Arrays, Batches, EachVideo, Videos, part_of, prefetch, stack
 from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.clips import ClipReader, ClipSizes
@@ -197,21 +197,21 @@ def _random_sample(
     frames: np.ndarray,
     generator: np.random.Generator,
     *,
-    size: augment.Size,
+    size: crops.Size,
     draw_masks: DrawMasks,
 ) -> Arrays:
     """Make a randomly cropped and masked clip."""
-    box = augment.multi_scale_crop(frames.shape[1:3], size, generator)
-    return {"video": augment.resize(frames, box, size), **draw_masks(generator)}
+    box = crops.multi_scale_crop(frames.shape[1:3], size, generator)
+    return {"video": crops.resize(frames, box, size), **draw_masks(generator)}
 
 
 def _centre_sample(
-    index: int, frames: np.ndarray, *, size: augment.Size, draw_masks: DrawMasks, seed: int
+    index: int, frames: np.ndarray, *, size: crops.Size, draw_masks: DrawMasks, seed: int
 ) -> Arrays:
     """Make a centre-cropped clip, whose masks depend on the seed and the file's index."""
     draws = generator(seed, Purpose.VALIDATION_MASK, index)
     return {"video": _centre_crop(frames, size), **draw_masks(draws)}
 
 
-def _centre_crop(frames: np.ndarray, size: augment.Size) -> np.ndarray:
-    return augment.resize(frames, augment.centre_crop(frames.shape[1:3], size), size)
+def _centre_crop(frames: np.ndarray, size: crops.Size) -> np.ndarray:
+    return crops.resize(frames, crops.centre_crop(frames.shape[1:3], size), size)

@@ -8,7 +8,7 @@ import warnings
 import weakref
 from pathlib import Path
 
-from vmae_keras.data.names import as_path
+from vmae_keras.data.path_text import as_path
 
 
 class SkippedFiles:

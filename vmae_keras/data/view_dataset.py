@@ -8,12 +8,12 @@ import grain
 import numpy as np
 
 from vmae_keras.data import views
-from vmae_keras.data.augment import Size, luma
+from vmae_keras.data.augmentation import resize_linearly
 from vmae_keras.data.batches import Arrays, EachVideo, Videos
 from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.clips import ClipSizes, check_clip
+from vmae_keras.data.crops import Size, luma
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.finetune_augment import resize_linearly
 from vmae_keras.data.frames import read_frames
 from vmae_keras.data.skipped import SkippedFiles
 from vmae_keras.data.video import OnDamage, UnreadableVideo

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from av.video.frame import VideoFrame
 
-from vmae_keras.data.augment import luma
 from vmae_keras.data.checks import check_at_least
 from vmae_keras.data.clips import ClipSizes, check_clip
+from vmae_keras.data.crops import luma
 from vmae_keras.data.frames import ToRgb
 from vmae_keras.data.video import UnreadableVideo, open_video
 from vmae_keras.data.view_dataset import centre_view, resize_without_antialiasing

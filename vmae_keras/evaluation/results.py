@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vmae_keras.data.names import as_path
+from vmae_keras.data.path_text import as_path
 from vmae_keras.data.spreadsheets import guarded, unguarded
 from vmae_keras.process.files import replacing, write_json
 from vmae_keras.runs.same_settings import different_settings, refuse_different

@@ -11,10 +11,10 @@ import numpy as np
 
 from vmae_keras import masks
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.data.augment import luma
+from vmae_keras.data.augmentation import resize_linearly
 from vmae_keras.data.batches import NoReadableVideo
+from vmae_keras.data.crops import luma
 from vmae_keras.data.files import VideoFile, list_videos
-from vmae_keras.data.finetune_augment import resize_linearly
 from vmae_keras.data.pretraining import read_clip
 from vmae_keras.data.synthetic import moving_shapes
 from vmae_keras.data.video import UnreadableVideo

@@ -6,7 +6,7 @@ from keras import ops
 
 from vmae_keras.backend import AnyTensor
 from vmae_keras.backend.internals import recorded
-from vmae_keras.data.finetune_augment import neighbours
+from vmae_keras.data.augmentation import neighbours
 from vmae_keras.export.contract import Contract
 
 INTEGER = ("int8-dynamic", "int8")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from vmae_keras.config import VideoMAEConfig
 from vmae_keras.cost import pretraining_multiply_accumulates, view_multiply_accumulates
 from vmae_keras.data.files import VideoFile
-from vmae_keras.data.names import as_path
+from vmae_keras.data.path_text import as_path
 from vmae_keras.data.random_streams import DRAWS, check_seed
 from vmae_keras.data.views import CLIPS
 from vmae_keras.recipes.distillation import DistillationRecipe

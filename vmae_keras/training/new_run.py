@@ -28,7 +28,7 @@ def prepare_pretraining(
     data: str | None,
     *,
     variant: str | None = None,
-    recipe_name: str | None = None,
+    recipe: str | None = None,
     changes: Sequence[str] = (),
     seed: int = 0,
     backend: str,
@@ -38,7 +38,7 @@ def prepare_pretraining(
     Args:
         data: A folder of videos, a glob, a list or a CSV.
         variant: Name in `VARIANTS`; None for "demo".
-        recipe_name: Name in `RECIPES`, or path of a recipe page (.toml); None for "demo".
+        recipe: Name in `RECIPES`, or path of a recipe page (.toml); None for "demo".
         changes: "key=value" strings.
         backend: Name of the backend, as `vmae_keras.backend.select` returns it.
 
@@ -46,9 +46,8 @@ def prepare_pretraining(
         ValueError, OSError: An argument is invalid. Nothing is written.
     """
     of_recipe, of_model = pretraining_changes(list(changes))
-    chosen, data = _recipe(run, data, recipe_name, pretraining.RECIPES, of_recipe)
+    chosen, data = _recipe(run, data, recipe, pretraining.RECIPES, of_recipe)
     config = VideoMAEConfig.variant(variant or "demo", **of_model)
-    data = str(Path(data).absolute())
     files = list_videos(data)
     videos = digest(files, PretrainingSettings.labelled)
     settings = PretrainingSettings(data, videos, config, chosen, seed, backend)
@@ -63,7 +62,7 @@ def prepare_fine_tuning(
     start: str | None = None,
     head: str = "new",
     variant: str | None = None,
-    recipe_name: str | None = None,
+    recipe: str | None = None,
     changes: Sequence[str] = (),
     seed: int = 0,
     backend: str,
@@ -76,9 +75,8 @@ def prepare_fine_tuning(
         head: "new", or "mapped" for the start's head with its rows matched by the names of the classes.
     """
     of_recipe, of_model = fine_tuning_changes(list(changes))
-    chosen, data = _recipe(run, data, recipe_name, fine_tuning.RECIPES, of_recipe)
+    chosen, data = _recipe(run, data, recipe, fine_tuning.RECIPES, of_recipe)
     _check_start(start, variant)
-    data = str(Path(data).absolute())
     files = list_labelled(data)
     labels = classes_of(files)
     warn_of_one_class(labels)
@@ -111,7 +109,7 @@ def prepare_distillation(
     teacher: str | None = None,
     start: str | None = None,
     variant: str | None = None,
-    recipe_name: str | None = None,
+    recipe: str | None = None,
     changes: Sequence[str] = (),
     seed: int = 0,
     backend: str,
@@ -124,11 +122,10 @@ def prepare_distillation(
         start: Preset that the student starts from; None starts from random weights of `variant`.
     """
     of_recipe, of_model = fine_tuning_changes(list(changes), DistillationRecipe)
-    chosen, data = _recipe(run, data, recipe_name, distillation.RECIPES, of_recipe)
+    chosen, data = _recipe(run, data, recipe, distillation.RECIPES, of_recipe)
     if teacher is None:
         raise ValueError("--teacher is missing: a run, a folder, a file or hf://owner/name.")
     _check_start(start, variant)
-    data = str(Path(data).absolute())
     files = list_videos(data)
     videos = digest(files, DistillationSettings.labelled)
     import_keras()

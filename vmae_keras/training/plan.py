@@ -12,7 +12,7 @@ from vmae_keras.data.class_names import named_aliases, normalise_name
 from vmae_keras.data.files import VideoFile, list_videos
 from vmae_keras.data.fine_tuning import fine_tuning_clips
 from vmae_keras.data.label_merging import Merged, merge_labelled
-from vmae_keras.data.names import as_path
+from vmae_keras.data.path_text import as_path
 from vmae_keras.data.random_streams import check_seed
 from vmae_keras.data.views import CLIPS
 from vmae_keras.recipes import fine_tuning, pretraining

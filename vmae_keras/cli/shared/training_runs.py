@@ -57,7 +57,7 @@ def begin_or_resume(
 
     own = {name: value for name, value in own.items() if value is not None}
     again = resume_command(settings_class.command, options.out)
-    settings = files = None  # of a run that resumes, the files are listed and checked by `train`
+    settings = files = None  # a `Session` lists and checks the files of a run that resumes
     with errors_for_people(ValueError, OSError), notes_for_people():
         if options.resume:
             settings = resumed_settings(Run(options.out), settings_class, options, own)
@@ -89,7 +89,7 @@ def resumed_settings(
     """Return the settings of a run to resume. Only --backend can change. Clauses RESUME-2, RESUME-3."""
     from vmae_keras.runs.run import RunError, resume_command
 
-    given = [f"--{name.removesuffix('_name')}" for name in own]
+    given = [f"--{name}" for name in own]
     fixed = {
         "--set": options.changes or None,
         "--seed": options.seed,

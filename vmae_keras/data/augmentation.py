@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmae_keras.data.augment import Box, Size
 from vmae_keras.data.checks import check_probabilities
+from vmae_keras.data.crops import Box, Size
 from vmae_keras.data.rand_augment import RandAugment
 
 _OFFICIAL = RandAugment()

@@ -14,8 +14,8 @@ from backends_tests.profiles import examples
 from backends_tests.recorded import RecordedGenerator
 from spec import augment_reference as oracle
 from spec import recipe_table
-from vmae_keras.data import finetune_augment
-from vmae_keras.data.finetune_augment import Augmentation, erase, random_crop, resize_linearly
+from vmae_keras.data import augmentation
+from vmae_keras.data.augmentation import Augmentation, erase, random_crop, resize_linearly
 from vmae_keras.data.rand_augment import OPERATIONS, RandAugment, apply_operations
 
 clause = pytest.mark.clause
@@ -82,7 +82,7 @@ def test_crops_have_the_proportions_of_the_clip(height, width, size, seed):
     """Check fallbacks of strips too, whose other side would round to 0."""
     generator = RecordedGenerator(seed)
     frames = np.zeros((1, height, width, 3), np.uint8)
-    with mock.patch.object(finetune_augment, "resize_linearly") as resize:
+    with mock.patch.object(augmentation, "resize_linearly") as resize:
         resize.return_value = np.zeros((1, *size, 3), np.float32)
         Augmentation(size, None, erasing_probability=0)(frames, generator)
     proportion = size[1] / size[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backends_tests.chi_square import assert_distribution
-from vmae_keras.data.augment import centre_crop, luma, multi_scale_crop, resize
+from vmae_keras.data.crops import centre_crop, luma, multi_scale_crop, resize
 
 PICTURES = st.tuples(st.integers(1, 500), st.integers(1, 500))
 TARGETS = st.tuples(st.integers(1, 300), st.integers(1, 300))
