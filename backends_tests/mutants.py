@@ -877,15 +877,15 @@ MUTANTS = [
     Mutant(
         "bridge drawn as blocks are",
         "model.py",
-        "kernel_initializer=torch_linear_kernel()",
+        "kernel_initializer=torch_linear_kernel(fill)",
         'kernel_initializer="glorot_uniform"',
         INITIAL,
     ),
     Mutant(
         "tubelet bias of zero",
         "layers.py",
-        "initializer=initializers.torch_bias(c.tubelet_size)",
-        'initializer="zeros"',
+        "bias = initializers.torch_bias(c.tubelet_size)",
+        'bias = "zeros"',
         INITIAL,
     ),
     Mutant("log_scale from 0", "layers.py", "math.log(10.0)", "0.0", INITIAL),

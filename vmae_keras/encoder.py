@@ -9,6 +9,7 @@ from keras import ops
 from vmae_keras import backend
 from vmae_keras.backend import AnyTensor
 from vmae_keras.config import VideoMAEConfig
+from vmae_keras.initializers import Fill
 from vmae_keras.layers import Transformer, TubeletEmbedding
 from vmae_keras.presets import Preset, by_path
 from vmae_keras.tubelets import check_video, cut_tubelets
@@ -46,6 +47,7 @@ class Backbone(Preset):
         *,
         pooling: str | None,
         remat: bool,
+        fill: Fill | None,
         name: str,
         **kwargs: Any,
     ) -> None:
@@ -58,12 +60,12 @@ class Backbone(Preset):
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
         self.pooling, self.remat = pooling, remat
         c, dtype = self.config, self.dtype_policy
-        self.tubelet_embedding = TubeletEmbedding(c, normal_positions=True, dtype=dtype)
+        self.tubelet_embedding = TubeletEmbedding(c, normal_positions=True, fill=fill, dtype=dtype)
         stack = c.encoder_stack(
             kernel_std=KERNEL_STD,
             final_norm=pooling == "first" or (pooling is None and c.encoder_norm),
         )
-        self.encoder = Transformer(stack, remat=remat, dtype=dtype, name="encoder")
+        self.encoder = Transformer(stack, remat=remat, fill=fill, dtype=dtype, name="encoder")
         self.fc_norm = None
         if pooling == "mean":
             self.fc_norm = keras.layers.LayerNormalization(
@@ -163,6 +165,8 @@ class VideoEncoder(Backbone):
             tokens, (B, D). "first" returns the first token after the norm, (B, D), which is the class
             token if there is one.
         remat: Recompute the blocks in the backward pass. Saves memory and takes about a third more time.
+        fill: Function called with each block as soon as it is built, to set its weights. Kernels are zeros
+            until then, which are faster to make than drawn values. None draws them.
 
     Raises:
         ValueError: The pooling is unknown, or the shape of a video does not fit.
@@ -186,10 +190,11 @@ class VideoEncoder(Backbone):
         *,
         pooling: str | None = None,
         remat: bool = False,
+        fill: Fill | None = None,
         name: str = "video_encoder",
         **kwargs: Any,
     ) -> None:
-        super().__init__(config, pooling=pooling, remat=remat, name=name, **kwargs)
+        super().__init__(config, pooling=pooling, remat=remat, fill=fill, name=name, **kwargs)
         self.build()
 
     def call(self, video: AnyTensor, training: bool = False) -> AnyTensor:

@@ -1,9 +1,7 @@
 """Initializers that Keras lacks: torch's defaults, which the official code relies on."""
 
-import contextlib
-import contextvars
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,30 +9,12 @@ from keras import ops
 
 from vmae_keras.backend import AnyTensor
 
-_FILL: contextvars.ContextVar[Callable[[keras.layers.Layer], None] | None] = contextvars.ContextVar(
-    "fill", default=None
-)
+Fill = Callable[[keras.layers.Layer], None]
+"""Function that sets the weights of a layer, which has just been built with kernels of zeros."""
 
 
-@contextlib.contextmanager
-def filled_by(fill: Callable[[keras.layers.Layer], None]) -> Iterator[None]:
-    """Create kernels as zeros in this context, and call `fill(block)` as soon as a block is built.
-
-    Drawing values that a file then overwrites can take longer than reading the file. Filling block by
-    block also saves memory: if all zeros existed before the first is overwritten, allocators would keep
-    up to two thirds of their memory.
-    """
-    token = _FILL.set(fill)
-    try:
-        yield
-    finally:
-        _FILL.reset(token)
-
-
-def fill(block: keras.layers.Layer) -> None:
-    """Fill a block that has just been built, inside of `filled_by`."""
-    if filler := _FILL.get():
-        filler(block)
+def leave_zeros(layer: keras.layers.Layer) -> None:
+    """Leave a layer's kernels as zeros, because all weights are set later. It is a `Fill`."""
 
 
 _P = 0.5 * (1.0 + math.erf(1.0 / math.sqrt(2.0)))  # P(z < 1) of a standard normal
@@ -60,24 +40,24 @@ class TruncatedNormal(keras.initializers.Initializer):
 
 
 def block_kernel(std: float | None) -> keras.initializers.Initializer:
-    """Return the initializer of a kernel in a block: Xavier uniform, or normal with deviation `std`.
+    """Return a block kernel's initializer: normal with deviation `std`, zeros for 0, Xavier for None.
 
     Each kernel needs its own: a Keras initializer returns the same numbers on every call.
     Source: official pretraining (INIT-1) and fine-tuning (FT-5).
     """
-    if _FILL.get():
+    if std == 0.0:
         return keras.initializers.Zeros()
     if std is None:
         return keras.initializers.GlorotUniform()
     return keras.initializers.RandomNormal(stddev=std)
 
 
-def torch_linear_kernel() -> keras.initializers.Initializer:
+def torch_linear_kernel(fill: Fill | None = None) -> keras.initializers.Initializer:
     """Return torch's default for kernels: U(-1/sqrt(fan_in), 1/sqrt(fan_in)). Clause INIT-2.
 
-    Torch calls it kaiming_uniform(a=sqrt(5)).
+    Torch calls it kaiming_uniform(a=sqrt(5)). A kernel that `fill` sets begins with zeros.
     """
-    if _FILL.get():
+    if fill:
         return keras.initializers.Zeros()
     return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
 

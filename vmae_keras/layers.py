@@ -11,6 +11,7 @@ from keras import ops
 from vmae_keras import backend, initializers
 from vmae_keras.backend import AnyTensor
 from vmae_keras.config import Stack, VideoMAEConfig
+from vmae_keras.initializers import Fill
 from vmae_keras.positions import fixed_positions
 from vmae_keras.target import standardised
 
@@ -44,6 +45,7 @@ class TubeletEmbedding(keras.layers.Layer):
     Args:
         config: Sizes and options, a `VideoMAEConfig` or its dict.
         normal_positions: Initialise learned positions as in fine-tuning, instead of as in pretraining.
+        fill: See `Transformer`. It is not called.
 
     Source: clauses INPUT-2, EMBED-1, EMBED-2, POS-4, POS-5, IMAGE-1.
     """
@@ -53,37 +55,29 @@ class TubeletEmbedding(keras.layers.Layer):
         config: VideoMAEConfig | dict,
         *,
         normal_positions: bool = False,
+        fill: Fill | None = None,
         name: str = "tubelet_embedding",
         **kwargs: Any,
     ) -> None:
         # Pixels must not be rounded to half precision before they are normalised.
         super().__init__(name=name, autocast=False, **kwargs)
         self.config = config if isinstance(config, VideoMAEConfig) else VideoMAEConfig(**config)
-        self.normal_positions = normal_positions
+        self.normal_positions, self.fill = normal_positions, fill
 
     def build(self, input_shape: tuple | None = None) -> None:
         c = self.config
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(c.tubelet_size, c.dim),
-            initializer=initializers.torch_linear_kernel(),
-        )
-        self.bias = self.add_weight(
-            name="bias", shape=(c.dim,), initializer=initializers.torch_bias(c.tubelet_size)
-        )
+        kernel = initializers.torch_linear_kernel(self.fill)
+        self.kernel = self.add_weight((c.tubelet_size, c.dim), kernel, name="kernel")
+        bias = initializers.torch_bias(c.tubelet_size)
+        self.bias = self.add_weight((c.dim,), bias, name="bias")
         if c.class_token:
-            self.class_token = self.add_weight(
-                name="class_token",
-                shape=(1, 1, c.dim),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-            )
+            normal = keras.initializers.RandomNormal(stddev=0.02)
+            self.class_token = self.add_weight((1, 1, c.dim), normal, name="class_token")
         if c.learned_positions:
             normal = keras.initializers.RandomNormal(stddev=0.02)
-            self.positions = self.add_weight(
-                name="positions",
-                shape=(c.num_tokens + c.class_token, c.dim),
-                initializer=normal if self.normal_positions else initializers.TruncatedNormal(0.02),
-            )
+            initial = normal if self.normal_positions else initializers.TruncatedNormal(0.02)
+            shape = (c.num_tokens + c.class_token, c.dim)
+            self.positions = self.add_weight(shape, initial, name="positions")
 
     def call(self, tokens: AnyTensor, ids: AnyTensor = None) -> AnyTensor:
         """Embed tubelets (B, V, P) of any dtype with ids (B, V) -> (B, V, D).
@@ -154,11 +148,8 @@ class Attention(StackLayer):
             self.q_bias = self.add_weight(name="q_bias", shape=(dim,), initializer="zeros")
             self.v_bias = self.add_weight(name="v_bias", shape=(dim,), initializer="zeros")
         if self.stack.cosine_attention:
-            self.log_scale = self.add_weight(
-                name="log_scale",
-                shape=(heads, 1, 1),
-                initializer=keras.initializers.Constant(math.log(10.0)),
-            )
+            log_ten = keras.initializers.Constant(math.log(10.0))
+            self.log_scale = self.add_weight((heads, 1, 1), log_ten, name="log_scale")
         self.qkv.build((None, None, dim))
         self.projection.build((None, None, dim))
 
@@ -251,12 +242,20 @@ class Transformer(StackLayer):
     Args:
         stack: Sizes and options, a `Stack` or its dict.
         remat: Recompute each block in the backward pass instead of storing its activations.
+        fill: Function called with each block and the norm as soon as it is built, to set its weights.
+            Drawing values that a file then overwrites can take longer than reading the file, and if all
+            zeros existed before the first are overwritten, allocators would keep up to two thirds of
+            their memory. None draws the weights.
     """
 
-    def __init__(self, stack: Stack | dict, *, remat: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, stack: Stack | dict, *, remat: bool = False, fill: Fill | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(stack, **kwargs)
-        self.remat = remat
+        self.remat, self.fill = remat, fill
         stack, dtype = self.stack, self.dtype_policy
+        if fill:
+            stack = dataclasses.replace(stack, kernel_std=0.0)
         self.blocks = [Block(stack, dtype=dtype, name=f"block_{i}") for i in range(stack.depth)]
         self.norm = (
             self._norm(stack.final_epsilon or stack.epsilon, "norm")
@@ -270,7 +269,8 @@ class Transformer(StackLayer):
     def build(self, input_shape: tuple) -> None:
         for layer in (*self.blocks, self.norm):
             layer.build((None, None, self.stack.dim))
-            initializers.fill(layer)
+            if self.fill:
+                self.fill(layer)
 
     def call(self, x: AnyTensor, last: int | None = None, training: bool = False) -> AnyTensor:
         """Apply all blocks: (B, N, D) -> (B, N, D), or (B, last, D) for the last tokens only."""

@@ -17,7 +17,6 @@ from vmae_keras import backend
 from vmae_keras.backend import without_remarks
 from vmae_keras.backend.compile_settings import compile_as_saved
 from vmae_keras.config import VideoMAEConfig
-from vmae_keras.initializers import filled_by
 from vmae_keras.positions import resize
 from vmae_keras.runs.model_files import read_stored
 from vmae_keras.variants import CLASSES
@@ -218,8 +217,7 @@ def _build(
             if path in readers:
                 variable.assign(readers.pop(path).read())
 
-    with filled_by(read):
-        model = cls(config, **arguments)
+    model = cls(config, **arguments, fill=read)
     read(model)
     return model
 

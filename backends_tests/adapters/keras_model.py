@@ -8,7 +8,7 @@ from backends_tests.support import assign, by_path, numpy
 from spec.conformance import adapter
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.classifier import VideoClassifier
-from vmae_keras.initializers import filled_by
+from vmae_keras.initializers import leave_zeros
 from vmae_keras.training.optimizer import AdamW
 
 
@@ -20,12 +20,11 @@ class Adapter(adapter.Adapter):
 
     def build(self, config):
         # The weights are loaded later. JAX would compile each draw.
-        with filled_by(lambda block: None):
-            return Model(VideoMAE(ours(config)))
+        return Model(VideoMAE(ours(config), fill=leave_zeros))
 
     def build_classifier(self, config, classes, pooling):
-        with filled_by(lambda block: None):
-            return Classifier(VideoClassifier(ours(config), classes, pooling=pooling))
+        model = VideoClassifier(ours(config), classes, pooling=pooling, fill=leave_zeros)
+        return Classifier(model)
 
 
 class Model(adapter.Model):

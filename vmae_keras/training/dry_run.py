@@ -209,14 +209,14 @@ def _abstract(setup: Setup, distribution: "keras.distribution.Distribution") -> 
     import keras
 
     from vmae_keras.backend import internals
-    from vmae_keras.initializers import filled_by
+    from vmae_keras.initializers import leave_zeros
     from vmae_keras.model import VideoMAE
     from vmae_keras.training.optimizer import build_optimizer
 
     recipe = setup.recipe
     optimizer, _ = build_optimizer(recipe, steps_per_epoch=100)
-    with keras.StatelessScope(initialize_variables=False), filled_by(lambda block: None):
-        model = VideoMAE(setup.config, remat=recipe.remat, dtype=recipe.precision)
+    with keras.StatelessScope(initialize_variables=False):
+        model = VideoMAE(setup.config, remat=recipe.remat, fill=leave_zeros, dtype=recipe.precision)
         model.compile(optimizer)
         for variable in model.variables:  # Keras does this when it allocates a variable
             internals.set_layout(variable, distribution.get_variable_layout(variable))
