@@ -971,7 +971,7 @@ MUTANTS = [
     Mutant(
         "momentum not corrected",
         "training/optimizer.py",
-        "rate / _correction(self.beta_1, step)",
+        "rate / correction",
         "rate",
         STEPS,
     ),
@@ -993,7 +993,7 @@ MUTANTS = [
         "layer decay spares the weight decay",
         "training/optimizer.py",
         "rate * self._decays[index]",
-        "learning_rate * self._decays[index]",
+        "factors[0] * self._decays[index]",
         f"{ADAMW}::test_three_steps_equal_the_oracle[0.9-0.95-0.7]",
     ),
     Mutant(

@@ -86,13 +86,21 @@ def assign(model, weights):
 def with_random_weights(config, seed=0, **kwargs):
     """Return a model and its weights of sigma .5, which are large enough to expose a wrong detail."""
     from vmae_keras import VideoMAE
+    from vmae_keras.initializers import filled_by
 
-    model = VideoMAE(config, **kwargs)
+    with filled_by(lambda block: None):  # JAX would compile each initialiser for each shape
+        model = VideoMAE(config, **kwargs)
     weights = training_reference.random_weights(config, np.random.default_rng(seed + SEED_SHIFT))
     # The model holds float32. The oracle must start from the same rounded numbers.
     weights = {name: value.astype("float32") for name, value in weights.items()}
     assign(model, weights)
     return model, weights
+
+
+def compile_and_build(model, optimizer, *arguments, **named):
+    """Compile a model and create its optimizer's variables. TensorFlow traces a step that does so twice."""
+    model.compile(optimizer, *arguments, **named)
+    model.optimizer.build(model.trainable_variables)
 
 
 def random_batch(config, clips=2, seed=0, kind="tube", ratio=0.75, decoder_ratio=None, video=None):

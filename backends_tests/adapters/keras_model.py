@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from backends_tests.support import assign, by_path, numpy
+from backends_tests.support import assign, by_path, compile_and_build, numpy
 from spec.conformance import adapter
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.classifier import VideoClassifier
@@ -54,7 +54,7 @@ class Model(adapter.Model):
         return gradients(self.model, batch)
 
     def train(self, batches, rates, **settings):
-        self.model.compile(AdamW(**settings))
+        compile_and_build(self.model, AdamW(**settings))
         for batch, rate in zip(batches, rates, strict=True):
             self.model.optimizer.learning_rate = rate
             self.model.train_on_batch(batch)
@@ -85,7 +85,7 @@ class GradientForWeight(keras.optimizers.Optimizer):
 def gradients(model, batch):
     """Return the training gradient of every trainable weight by path, without changing the weights."""
     before = values(model)
-    model.compile(GradientForWeight(0.0))
+    compile_and_build(model, GradientForWeight(0.0))
     model.train_on_batch(batch)
     found = values(model)
     assign(model, before)

@@ -7,7 +7,13 @@ import pytest
 
 from backends_tests.compare import assert_close
 from backends_tests.profiles import NIGHTLY
-from backends_tests.support import BACKEND, numpy, random_batch, with_random_weights
+from backends_tests.support import (
+    BACKEND,
+    compile_and_build,
+    numpy,
+    random_batch,
+    with_random_weights,
+)
 from spec import cost_reference, training_reference
 from vmae_keras import VideoMAE, VideoMAEConfig
 from vmae_keras.training.optimizer import AdamW, WarmupCosine
@@ -37,11 +43,11 @@ OPTIONS = {
 def test_fit_takes_data_sets_of_batches_however_steps_are_executed(kind):
     batches = [random_batch(CONFIG, seed=seed, decoder_ratio=0.5) for seed in range(3)]
     expected, _ = with_random_weights(CONFIG)
-    expected.compile(keras.optimizers.SGD(1e-3))
+    compile_and_build(expected, keras.optimizers.SGD(1e-3))
     for batch in batches:
         expected.train_on_batch(batch)
     model, _ = with_random_weights(CONFIG)
-    model.compile(keras.optimizers.SGD(1e-3), **OPTIONS[kind])
+    compile_and_build(model, keras.optimizers.SGD(1e-3), **OPTIONS[kind])
     model.fit(sources(batches)[kind], epochs=1, shuffle=False, verbose=0)
     for mine, theirs in zip(model.variables, expected.variables, strict=True):
         assert_close(numpy(mine.value), numpy(theirs.value), "same_model", what=mine.path)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from backends_tests.compare import assert_close
-from backends_tests.support import SEED_SHIFT, assign, by_path, numpy, with_random_weights
+from backends_tests.support import (
+    SEED_SHIFT,
+    assign,
+    by_path,
+    compile_and_build,
+    numpy,
+    with_random_weights,
+)
 from spec import reference, training_reference
 from vmae_keras import VideoClassifier, VideoMAEConfig
 from vmae_keras.config import Stack
@@ -160,7 +167,8 @@ def test_reloaded_classifier_goes_on_training_as_it_would_have(tmp_path):
     """Check weights, optimizer state and layer decay, without dropout, whose draws `.keras` omits."""
     keras.utils.set_random_seed(0)
     model = VideoClassifier(CONFIG, CLASSES, pooling="first", init_scale=1.0)
-    model.compile(
+    compile_and_build(
+        model,
         AdamW(1e-2, layer_decay=0.75),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )

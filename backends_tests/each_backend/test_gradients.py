@@ -6,7 +6,7 @@ import pytest
 
 from backends_tests.adapters.keras_model import gradients
 from backends_tests.compare import assert_close
-from backends_tests.support import numpy, random_batch, with_random_weights
+from backends_tests.support import compile_and_build, numpy, random_batch, with_random_weights
 from spec import training_reference
 from vmae_keras import VideoMAE, VideoMAEConfig
 
@@ -66,7 +66,8 @@ def test_accumulated_gradients_equal_those_of_the_large_batch():
     for accumulate in (None, 2):
         model, _ = with_random_weights(config)
         # Adam would magnify rounding errors where a gradient vanishes.
-        model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate))
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate)
+        compile_and_build(model, optimizer)
         size = 4 // (accumulate or 1)
         model.fit(batch, batch_size=size, epochs=1, shuffle=False, verbose=0)
         results.append([numpy(v.value) for v in model.trainable_variables])
@@ -83,7 +84,7 @@ def test_global_norm_is_clipped():
     config = VideoMAEConfig.variant("tiny")
     model, _ = with_random_weights(config)
     before = [numpy(v.value) for v in model.trainable_variables]
-    model.compile(keras.optimizers.SGD(1.0, global_clipnorm=0.5))
+    compile_and_build(model, keras.optimizers.SGD(1.0, global_clipnorm=0.5))
     model.train_on_batch(random_batch(config))
     after = [numpy(v.value) for v in model.trainable_variables]
     norm = np.sqrt(
@@ -97,13 +98,13 @@ def test_ema_of_the_weights_is_what_fit_leaves():
     config = VideoMAEConfig.variant("tiny")
     batch = random_batch(config)
     plain, _ = with_random_weights(config)
-    plain.compile(keras.optimizers.SGD(0.01))
+    compile_and_build(plain, keras.optimizers.SGD(0.01))
     steps = []
     for _ in range(2):
         plain.fit(batch, epochs=1, verbose=0)
         steps.append(numpy(plain.mask_token.value))
     averaged, _ = with_random_weights(config)
-    averaged.compile(keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.75))
+    compile_and_build(averaged, keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.75))
     averaged.fit(batch, epochs=2, verbose=0)
     assert np.abs(steps[1] - steps[0]).max() > 1e-3
     expected = 0.75 * steps[0] + 0.25 * steps[1]
@@ -116,7 +117,7 @@ def trained(dtype):
     batch = random_batch(config, clips=4)
     keras.utils.set_random_seed(0)
     model = VideoMAE(config, dtype=dtype)
-    model.compile(keras.optimizers.AdamW(1e-3))
+    compile_and_build(model, keras.optimizers.AdamW(1e-3))
     losses = model.fit(batch, epochs=8, verbose=0).history["loss"]
     assert all(str(v.dtype) == "float32" for v in model.trainable_variables)
     return model, batch, losses

@@ -81,6 +81,26 @@ def test_apply_decays_no_weight_itself():
     assert after == [[2.0, 3.0], [1.5, 2.25]]
 
 
+def test_all_variables_get_factors_that_are_computed_once():
+    """Check `_backend_update_step`."""
+
+    class Scaled(internals.Optimizer):
+        asked = 0
+
+        def factors(self, learning_rate):
+            self.asked += 1
+            return learning_rate, 2.0
+
+        def update_step(self, gradient, variable, factors):
+            self.assign_sub(variable, factors[0] * factors[1] * gradient)
+
+    optimizer, variables = Scaled(0.25), two_variables()
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.ones(2) for _ in variables], variables)
+    assert [numpy(variable).tolist() for variable in variables] == [[1.5, 2.5]] * 2
+    assert optimizer.asked == 1
+
+
 def test_an_optimizer_knows_the_index_and_decay_of_its_variables():
     """Check `_get_variable_index` and `_use_weight_decay`."""
     optimizer, variables = internals.Optimizer(1.0, weight_decay=0.5), two_variables()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backends_tests.compare import assert_close
-from backends_tests.support import BACKEND, numpy
+from backends_tests.support import BACKEND, compile_and_build, numpy
 from spec import training_reference
 from vmae_keras import VideoClassifier, VideoMAEConfig
 from vmae_keras.training.optimizer import AdamW, WarmupCosine, layer_scales
@@ -202,7 +202,8 @@ def test_it_trains_a_classifier_with_all_options_at_once():
     keras.utils.set_random_seed(0)
     config = VideoMAEConfig.variant("tiny", depth=1)
     model = VideoClassifier(config, 4, init_scale=1.0, dtype="mixed_float16")
-    model.compile(
+    compile_and_build(
+        model,
         AdamW(
             1e-2,
             layer_decay=0.75,

@@ -12,7 +12,13 @@ import pytest
 from backends_tests.compare import assert_close
 from backends_tests.each_backend.test_classifier import random_classifier, random_video
 from backends_tests.hub_server import HubServer, reach_loopback
-from backends_tests.support import TRIES_ALL_FILES, by_path, numpy, with_random_weights
+from backends_tests.support import (
+    TRIES_ALL_FILES,
+    by_path,
+    compile_and_build,
+    numpy,
+    with_random_weights,
+)
 from spec import reference
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
 from vmae_keras.conversion.verification import verify
@@ -277,7 +283,7 @@ def test_a_preset_that_was_not_written_to_its_end_is_none(tmp_path, monkeypatch)
 def test_a_preset_holds_no_optimizer(tmp_path):
     model, _ = random_classifier(CONFIG)
     model.save_to_preset(tmp_path / "before")
-    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+    compile_and_build(model, "adam", keras.losses.CategoricalCrossentropy(from_logits=True))
     model.train_on_batch(random_video(CONFIG), np.eye(5, dtype="float32")[[0, 1]])
     model.save_to_preset(tmp_path / "after")
     sizes = [(tmp_path / name / "model.weights.h5").stat().st_size for name in ("before", "after")]

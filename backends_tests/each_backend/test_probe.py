@@ -10,7 +10,7 @@ import pytest
 
 from backends_tests.compare import assert_close
 from backends_tests.each_backend.test_pretrain import run
-from backends_tests.support import by_path, numpy
+from backends_tests.support import by_path, compile_and_build, numpy
 from spec import probe_reference, training_reference
 from vmae_keras import VideoEncoder, VideoMAE, VideoMAEConfig, backend
 from vmae_keras.data.files import VideoFile
@@ -105,7 +105,7 @@ def test_heads_side_by_side_train_as_each_would_alone():
         model = Probes(len(rates), 12, CLASSES, attentive=True)
         for path, variable in by_path(model).items():
             variable.assign(start[path])
-        model.compile(SweptAdamW(rates, 8, 0.05), summed_losses)
+        compile_and_build(model, SweptAdamW(rates, 8, 0.05), summed_losses)
         model.fit(features, labels, batch_size=8, epochs=4, shuffle=False, verbose=0)
         return {path: numpy(variable.value) for path, variable in by_path(model).items()}
 

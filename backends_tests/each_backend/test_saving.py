@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from backends_tests.support import numpy, random_batch, with_random_weights
+from backends_tests.support import compile_and_build, numpy, random_batch, with_random_weights
 from vmae_keras import VideoMAE, VideoMAEConfig, load
 from vmae_keras.config import Stack
 from vmae_keras.layers import MLP, Attention, Block, Transformer
@@ -72,21 +72,28 @@ def test_config_round_trips():
 def trained(config, batch, epochs=2):
     keras.utils.set_random_seed(0)
     model = VideoMAE(config)
-    model.compile(AdamW(WarmupCosine(1e-2, 1e-4, 2, 20), weight_decay=0.5))
+    compile_and_build(model, AdamW(WarmupCosine(1e-2, 1e-4, 2, 20), weight_decay=0.5))
     model.fit(batch, epochs=epochs, shuffle=False, verbose=0)
     return model
 
 
-@pytest.mark.parametrize("read", [keras.models.load_model, load], ids=["Keras", "ours"])
-def test_reloaded_model_goes_on_training_as_it_would_have(read, tmp_path):
-    """Check that optimizer state, schedule and weight-decay rule are all restored."""
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Return a batch, the file of a model after two steps, and the model after two more."""
     config = VideoMAEConfig.variant("tiny")
-    batch = random_batch(config)
+    batch, path = random_batch(config), tmp_path_factory.mktemp("saved") / "model.keras"
     model = trained(config, batch)
-    model.save(tmp_path / "model.keras")
-    again = read(tmp_path / "model.keras")
-    for one in (model, again):
-        one.fit(batch, epochs=2, shuffle=False, verbose=0)
+    model.save(path)
+    model.fit(batch, epochs=2, shuffle=False, verbose=0)
+    return batch, path, model
+
+
+@pytest.mark.parametrize("read", [keras.models.load_model, load], ids=["Keras", "ours"])
+def test_reloaded_model_goes_on_training_as_it_would_have(read, saved):
+    """Check that optimizer state, schedule and weight-decay rule are all restored."""
+    batch, path, model = saved
+    again = read(path)
+    again.fit(batch, epochs=2, shuffle=False, verbose=0)
     assert int(numpy(again.optimizer.iterations.value)) == 4
     for mine, theirs in zip(model.variables, again.variables, strict=True):
         np.testing.assert_array_equal(numpy(mine.value), numpy(theirs.value))
@@ -97,7 +104,7 @@ def test_callbacks_of_keras_save_and_restore_the_best_epoch(tmp_path):
     """Check with a falling loss and mode "max", so that the best epoch is the first."""
     config = VideoMAEConfig.variant("tiny")
     model, _ = with_random_weights(config)
-    model.compile(keras.optimizers.SGD(1e-3))
+    compile_and_build(model, keras.optimizers.SGD(1e-3))
     best = {"monitor": "loss", "mode": "max"}
     model.fit(
         random_batch(config, decoder_ratio=0.5),
@@ -130,8 +137,7 @@ def test_checkpoint_continues_with_the_same_drop_path_draws(tmp_path):
     unbroken = model.fit(batch, epochs=3, shuffle=False, verbose=0).history["loss"]
     keras.utils.set_random_seed(99)
     other = VideoMAE(config)
-    other.compile(AdamW(WarmupCosine(1e-2, 1e-4, 2, 20), weight_decay=0.5))
-    other.optimizer.build(other.trainable_variables)
+    compile_and_build(other, AdamW(WarmupCosine(1e-2, 1e-4, 2, 20), weight_decay=0.5))
     assert checkpoint.restore(path, other) == 2
     assert other.fit(batch, epochs=3, shuffle=False, verbose=0).history["loss"] == unbroken
 

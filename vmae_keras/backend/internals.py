@@ -35,15 +35,19 @@ def set_random_seed(seed: int) -> None:
 class Optimizer(keras.optimizers.Optimizer):
     """Base class of optimizers that clip gradients and decay weights in their own way.
 
-    Private: `_clip_gradients`, `_apply_weight_decay`, `_use_weight_decay` and `_get_variable_index` of
-    `keras.optimizers.Optimizer`. `apply` calls the first two after it has accumulated gradients, so that
-    overriding `apply` is no replacement. Public methods of the same kind would be. Keras's documentation of
-    `Optimizer` itself calls `_get_variable_index`.
+    Private: `_clip_gradients`, `_apply_weight_decay`, `_backend_update_step`, `_use_weight_decay` and
+    `_get_variable_index` of `keras.optimizers.Optimizer`. `apply` calls the first three after it has
+    accumulated gradients, so that overriding `apply` is no replacement. Public methods of the same kind
+    would be. Keras's documentation of `Optimizer` itself calls `_get_variable_index`.
     """
 
     def clip(self, gradients: list) -> list:
         """Clip gradients as the arguments say. A subclass may override it."""
         return super()._clip_gradients(gradients)
+
+    def factors(self, learning_rate: Any) -> Any:
+        """Return what `update_step` gets as the learning rate. It is computed once for all variables."""
+        return learning_rate
 
     def may_decay(self, variable: Any) -> bool:
         """Return whether `exclude_from_weight_decay` has left this variable in."""
@@ -58,6 +62,11 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _apply_weight_decay(self, variables: list) -> None:
         """Do nothing: `update_step` of a subclass applies the decay."""
+
+    def _backend_update_step(
+        self, grads: list, trainable_variables: list, learning_rate: Any
+    ) -> None:
+        super()._backend_update_step(grads, trainable_variables, self.factors(learning_rate))
 
 
 def layout(variable: keras.Variable) -> Any:

@@ -30,10 +30,10 @@ class RecordingAdamW(AdamW):
             self.gradients = self.add_optimizer_variables(variables, "gradient")
 
     def update_step(
-        self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
+        self, gradient: AnyTensor, variable: keras.Variable, factors: tuple[AnyTensor, ...]
     ) -> None:
         self.assign(self.gradients[self.index_of(variable)], gradient)
-        super().update_step(gradient, variable, learning_rate)
+        super().update_step(gradient, variable, factors)
 
 
 def quantities(setup: Setup, precision: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -161,21 +161,26 @@ class AdamW(internals.Optimizer):
             return backend.clip_summed_gradients(super().clip, gradients)
         return gradients
 
+    def factors(self, learning_rate: AnyTensor) -> tuple[AnyTensor, ...]:
+        """Return what all weights share in an update: rate, and corrections of the two moments."""
+        step = ops.cast(self.iterations + 1, "float32")
+        return (
+            ops.cast(learning_rate, "float32"),
+            _correction(self.beta_1, step),
+            ops.rsqrt(_correction(self.beta_2, step)),
+        )
+
     def update_step(
-        self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
+        self, gradient: AnyTensor, variable: keras.Variable, factors: tuple[AnyTensor, ...]
     ) -> None:
         """Update one weight. Clause OPT-5."""
         index = self.index_of(variable)
         m, v = self.momentums[index], self.velocities[index]
-        step = ops.cast(self.iterations + 1, "float32")
-        rate = ops.cast(learning_rate, "float32") * self._scales[index]
+        rate, correction, second = factors
+        rate = rate * self._scales[index]
         decay, first, second = (
             ops.cast(factor, variable.dtype)
-            for factor in (
-                rate * self._decays[index],
-                rate / _correction(self.beta_1, step),
-                ops.rsqrt(_correction(self.beta_2, step)),
-            )
+            for factor in (rate * self._decays[index], rate / correction, second)
         )
         gradient = ops.cast(gradient, variable.dtype)
         mean = m * self.beta_1 + gradient * (1.0 - self.beta_1)

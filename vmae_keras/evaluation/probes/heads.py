@@ -136,12 +136,12 @@ class SweptAdamW(AdamW):
         self.rates = np.asarray(rates, "float32")
 
     def update_step(
-        self, gradient: AnyTensor, variable: keras.Variable, learning_rate: AnyTensor
+        self, gradient: AnyTensor, variable: keras.Variable, factors: tuple[AnyTensor, ...]
     ) -> None:
         """Update one weight, (R, ...)."""
         rates = self.rates.reshape(-1, *[1] * (len(variable.shape) - 1))
-        rates = ops.cast(learning_rate, "float32") * ops.convert_to_tensor(rates)
-        super().update_step(gradient, variable, rates)
+        rate, *rest = factors
+        super().update_step(gradient, variable, (rate * ops.convert_to_tensor(rates), *rest))
 
 
 def summed_losses(labels: AnyTensor, logits: AnyTensor) -> AnyTensor:
