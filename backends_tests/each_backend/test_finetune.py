@@ -3,12 +3,11 @@
 import csv
 import json
 import shutil
-import signal
 
 import numpy as np
 import pytest
 
-from backends_tests.each_backend.test_pretrain import BROKEN, SHOWN, run, start, weights
+from backends_tests.each_backend.test_pretrain import BROKEN, SHOWN, kill, run, weights
 from backends_tests.support import numpy
 from vmae_keras import VideoClassifier, VideoEncoder, VideoMAE, VideoMAEConfig, load
 from vmae_keras.data.synthetic import write_moving_shapes
@@ -95,9 +94,7 @@ def test_a_killed_run_continues_with_the_losses_of_an_unbroken_one(
     """Check that data order, augmentation, mixing, dropout draws and optimizer state are all restored."""
     folder, start_from = tmp_path / "killed", tmp_path / "start"
     shutil.copytree(pretrained, start_from)
-    arguments = ("finetune", clips, "--start", start_from, "--out", folder, *SETTINGS)
-    code, text = start(*arguments, "--workers", 1, SIGNALLED=f"trainer 15 {signal.SIGKILL.value}")
-    assert code == -signal.SIGKILL, text
+    kill(15, "finetune", clips, "--start", start_from, "--out", folder, *SETTINGS)
     assert (
         sorted((folder / "checkpoints").glob("*.safetensors"))[-1].name
         == "step-00000012.safetensors"

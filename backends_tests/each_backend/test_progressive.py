@@ -59,7 +59,6 @@ PRELOAD = [
     "vmae_keras.training.fine_tuning",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
-    "tensorflow",  # needed on any backend, as Keras seeds it too
 ]
 STAGES = ("pretrain", "post-pretrain", "fine-tune", "evaluate")
 
@@ -196,10 +195,11 @@ def test_a_plan_killed_in_each_stage_ends_with_the_same_report(unbroken, plan, t
             tmp_path, plan, "--out", tmp_path / "out", killed_in=stage, at=at
         )
         assert code == -signal.SIGKILL, (stage, at, text)
-    interrupt = {"killed_in": "evaluate", "at": 0, "number": signal.SIGINT}
-    code, text, _ = progressive(tmp_path, plan, "--out", tmp_path / "out", **interrupt)
-    assert code == 130, text
-    assert f"Continue with: vmae progressive {plan} --out {tmp_path / 'out'}" in text
+    if all_stages:
+        interrupt = {"killed_in": "evaluate", "at": 0, "number": signal.SIGINT}
+        code, text, _ = progressive(tmp_path, plan, "--out", tmp_path / "out", **interrupt)
+        assert code == 130, text
+        assert f"Continue with: vmae progressive {plan} --out {tmp_path / 'out'}" in text
     code, text, _ = progressive(tmp_path, plan, "--out", tmp_path / "out")
     assert code == 0, text
     assert "Done before" in text

@@ -9,30 +9,20 @@ from safetensors.numpy import load_file
 
 from backends_tests.compare import assert_close
 from backends_tests.each_backend.test_finetune import CONFIG, SETTINGS, clips, curve
-from backends_tests.each_backend.test_pretrain import SMALL, once, run, start, weights
+from backends_tests.each_backend.test_pretrain import (
+    SMALL,
+    once,
+    run,
+    run_until,
+    start,
+    weights,
+)
 from backends_tests.support import numpy
 from vmae_keras import load
 from vmae_keras.backend import installed
 from vmae_keras.presets import by_path
-from vmae_keras.training.callbacks import Progress
 
 __all__ = ["clips"]  # a fixture
-
-
-class Killed(BaseException):
-    """Exception that ends a command at once, as SIGKILL does: nothing is saved on exit."""
-
-
-def run_until(step, *arguments):
-    """Run a command in this process and kill it after a step."""
-
-    def begin(self, batch, logs=None):
-        if self.step == step:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Progress, "on_train_batch_begin", begin)
-        run(*arguments)
 
 
 def same_tensors(mine, theirs):

@@ -46,6 +46,7 @@ def quantities(setup: Setup, precision: str) -> Iterator[tuple[str, np.ndarray]]
         variable.assign(start[name])
     optimizer = RecordingAdamW(RATE, weight_decay=0.05)
     model.compile(optimizer)
+    optimizer.build(model.trainable_variables)  # TensorFlow traces a step twice that does so
     batch = setup.batch(0)
     forward = backend.predict(model, batch)
     yield "forward", forward
