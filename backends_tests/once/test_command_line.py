@@ -5,16 +5,27 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 from backends_tests import upstream_files
-from backends_tests.support import ROOT, imported
+from backends_tests.support import ROOT, imported, running_backend
 from vmae_keras import backend
 from vmae_keras.backend import choice
+from vmae_keras.cli.app import app
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
 
 
-def vmae(*arguments, **environment):
+def vmae(*arguments):
+    """Run a command in this process; return its exit status, output and errors."""
+    environment = {"COLUMNS": "200", "KERAS_BACKEND": running_backend()}
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=environment, prog_name="vmae")
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def vmae_in_a_process(*arguments):
     done = subprocess.run(
         [
             sys.executable,
@@ -22,7 +33,7 @@ def vmae(*arguments, **environment):
             "from vmae_keras.cli.app import app; app(prog_name='vmae')",
             *arguments,
         ],
-        env={**ENVIRONMENT, "COLUMNS": "200", **environment},
+        env=ENVIRONMENT | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -158,6 +169,12 @@ def test_wrong_usage_exits_with_2(arguments):
     assert vmae(*arguments)[0] == 2
 
 
+def test_a_process_that_fails_prints_one_line(tmp_path):
+    code, text, errors = vmae_in_a_process("pretrain", tmp_path / "nowhere")
+    assert (code, text, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith("Error: ") and "nowhere" in errors
+
+
 def test_a_run_is_not_overwritten(tmp_path):
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     (tmp_path / "run/checkpoints/step-00000010.safetensors").touch()
@@ -185,7 +202,7 @@ def test_conversion_says_what_is_lost_and_what_went_wrong(tmp_path):
     tensors, _ = upstream_files.tensors(config, "classifier mean", "official_classifier")
     source = upstream_files.write(tmp_path / "in.safetensors", tensors)
     out = tmp_path / "out"
-    code, text, errors = vmae("convert", source, out, "--to", "hf", "--set", "heads=2")
+    code, text, errors = vmae_in_a_process("convert", source, out, "--to", "hf", "--set", "heads=2")
     assert (code, errors) == (0, "")
     assert "transformers computes with 1e-05" in text and text.endswith(f"{out}\n")
     assert (out / "model.safetensors").is_file()
