@@ -188,7 +188,7 @@ def test_a_plan_killed_in_each_stage_ends_with_the_same_report(unbroken, plan, t
     out, _, moments = unbroken
     drawn = random.Random(len(BACKEND))
     all_stages = BACKEND == "torch" or NIGHTLY  # which starts soonest
-    for stage in STAGES if all_stages else [drawn.choice(STAGES)]:
+    for stage in STAGES if all_stages else [drawn.choice(STAGES[1:])]:
         assert moments[stage] > 5
         at = drawn.randrange(moments[stage])
         code, text, _ = progressive(

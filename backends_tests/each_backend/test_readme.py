@@ -36,7 +36,10 @@ def test_examples_of_pretraining_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips = write_moving_shapes(tmp_path / "clips", 9)
     clips[0].rename(tmp_path / "clip.mp4")
-    short = {"steps_per_epoch=100, epochs=10": "steps_per_epoch=2, epochs=1"}
+    short = {
+        "steps_per_epoch=100, epochs=10": "steps_per_epoch=2, epochs=1",
+        'variant("demo")': 'variant("demo", depth=1, decoder_depth=1)',
+    }
     exec(
         replaced(example("docs/guides/own-videos.md", "from vmae_keras import AdamW"), **short), {}
     )
