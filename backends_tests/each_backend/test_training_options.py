@@ -258,7 +258,7 @@ def test_a_report_has_the_figures_of_the_weights_that_are_used(tmp_path):
     _, validated = progress_of(tmp_path)
     for step, accuracy in ((20, 0.5), (40, 0.9), (60, 0.4)):
         validated(step, accuracy)
-    stage = SimpleNamespace(kind="finetune", start=None, data=("a",))
+    stage = SimpleNamespace(command="finetune", start=None, data=("a",))
     checked = SimpleNamespace(stage=stage, files=[], labels=LABELS, merged=None)
     for best, accuracy in ((40, 0.9), (None, 0.4)):
         outcome = Outcome(60, 90, best, best is not None, {})
