@@ -25,7 +25,7 @@ def vmae(*arguments):
     return result.exit_code, result.stdout, result.stderr
 
 
-def vmae_in_a_process(*arguments):
+def vmae_in_a_process(*arguments, **environment):
     done = subprocess.run(
         [
             sys.executable,
@@ -33,7 +33,7 @@ def vmae_in_a_process(*arguments):
             "from vmae_keras.cli.app import app; app(prog_name='vmae')",
             *arguments,
         ],
-        env=ENVIRONMENT | {"COLUMNS": "200"},
+        env=ENVIRONMENT | {"COLUMNS": "200"} | environment,
         capture_output=True,
         text=True,
         timeout=120,

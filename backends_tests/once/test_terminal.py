@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.progress import Progress
 from rich.table import Table
 
-from backends_tests.once.test_command_line import vmae
+from backends_tests.once.test_command_line import vmae_in_a_process
 from vmae_keras.cli.shared.terminal import errors_for_people, notes_for_people, report_skipped, say
 from vmae_keras.process.console import Console
 from vmae_keras.process.text import one_line, printable
@@ -97,6 +97,8 @@ def test_lines_notes_and_errors_show_names_as_they_are(show, capsys):
 @pytest.mark.parametrize("encoding", ["latin1", "cp1252", "ascii"])
 def test_output_of_any_encoding_escapes_what_it_lacks(encoding, tmp_path):
     folder = tmp_path / "\N{SNOWMAN}"
-    code, text, errors = vmae("synthesize", folder, "--count", "1", PYTHONIOENCODING=encoding)
+    code, text, errors = vmae_in_a_process(
+        "synthesize", folder, "--count", "1", PYTHONIOENCODING=encoding
+    )
     assert code == 0 and not errors, errors
     assert "1 clips in" in text and (r"\u2603" in text or encoding == "ascii")
