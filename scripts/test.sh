@@ -51,13 +51,13 @@ if [ -n "$only" ]; then
     run each_backend "$only"
     exit
 fi
-# Three sections at a time for two cores, as a test often waits for a process; the longest first.
+# Four sections at a time for two cores: a test often waits for a process, and none runs alone at the end.
 echo "Running the tests; each section is shown when it has ended, and until then is in $logs ..."
 export -f run
 export records logs workers limit seed
 failed=0
 printf '%s\n' "each_backend jax" "each_backend tensorflow" once "each_backend torch" oracle peers |
-    xargs -P 3 -L 1 bash -c 'run "$@"' run || failed=1
+    xargs -P 4 -L 1 bash -c 'run "$@"' run || failed=1
 # That it deviates is known, and held by the tests of `peers`: this is for the table.
 python -m spec.conformance backends_tests.adapters.hugging_face:Adapter \
     --json "$records/hugging_face.json" || true
